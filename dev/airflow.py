@@ -1,0 +1,163 @@
+"""Airflow from .venv: its four services on LocalExecutor, and the few calls of its REST API that `make run` needs."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from dev.postgres import Postgres
+from dev.processes import Service, StackError, child_environment, free_port
+
+ROOT = Path(__file__).parents[1]
+DATABASE = "airflow"
+LOGIN = "admin"
+_UI_PORT = 8080
+
+
+@dataclass(frozen=True)
+class Airflow:
+    """A running Airflow.
+
+    Attributes:
+        url: Where its UI and its API are.
+        password: Of the login `admin`.
+        environment: What its processes run with; the `airflow` command works with it too.
+    """
+
+    url: str
+    password: str
+    environment: Mapping[str, str]
+
+    @contextmanager
+    def api(self) -> Iterator[httpx.Client]:
+        """A client of the REST API, logged in."""
+        with httpx.Client(base_url=self.url, timeout=60) as client:
+            token = client.post("/auth/token", json={"username": LOGIN, "password": self.password})
+            token.raise_for_status()
+            client.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
+            client.base_url = httpx.URL(f"{self.url}/api/v2")
+            yield client
+
+
+def environment(stack: Path, postgres: Postgres, secret: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+    """The environment of every Airflow process of the stack.
+
+    Args:
+        stack: The stack's folder.
+        postgres: Where Airflow's metadata is; the role and the database are called `airflow`.
+        secret: The stack's secrets.
+        more: Connections, settings and whatever else the processes need.
+    """
+    port = free_port(_UI_PORT)
+    url = f"http://127.0.0.1:{port}"
+    home = stack / "airflow"
+    home.mkdir(parents=True, exist_ok=True)
+    passwords = home / "passwords.json"
+    passwords.touch(mode=0o600)
+    passwords.write_text(json.dumps({LOGIN: secret["ui"]}))
+    metadata = f"{DATABASE}:{secret['airflow']}@{postgres.host}:{postgres.port}/{DATABASE}"
+    cores = os.cpu_count() or 2
+    settings = {
+        "AIRFLOW_HOME": home,
+        "AIRFLOW__CORE__DAGS_FOLDER": ROOT / "dags",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": ROOT / "plugins",
+        "AIRFLOW__CORE__LOAD_EXAMPLES": False,
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": 2 * cores,
+        "AIRFLOW__CORE__FERNET_KEY": secret["fernet"],
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{LOGIN}:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": passwords,
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{metadata}",
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": port,
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__WORKERS": 1,
+        "AIRFLOW__API__SECRET_KEY": secret["session"],
+        "AIRFLOW__API_AUTH__JWT_SECRET": secret["jwt"],
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": home / "logs",
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": free_port(),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": free_port(),
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": 30,
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": 1,
+        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": 20,
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 60,
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": False,
+    }
+    return child_environment(stack, {**{name: str(value) for name, value in settings.items()}, **more})
+
+
+def new_secrets() -> dict[str, str]:
+    """Secrets for one stack, made once and kept with its data."""
+    return {
+        **{name: secrets.token_urlsafe(24) for name in ("airflow", "session", "jwt")},
+        "ui": secrets.token_urlsafe(9),
+        "fernet": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+    }
+
+
+def migrate(stack: Path, postgres: Postgres, secret: Mapping[str, str], environment: Mapping[str, str]) -> None:
+    """Make Airflow's metadata database, or bring it to this version of Airflow.
+
+    Raises:
+        StackError: Airflow could not.
+    """
+    postgres.ensure_role(DATABASE, secret["airflow"])
+    if not postgres.has(DATABASE):
+        postgres.create(DATABASE)
+    with postgres.connect() as connection:
+        connection.execute(f"ALTER DATABASE {DATABASE} OWNER TO {DATABASE}")
+    log = stack / "logs" / "airflow-migrate.log"
+    with log.open("wb") as output:
+        done = subprocess.run(_command("db", "migrate"), env=environment, stdout=output, stderr=output, check=False)
+    if done.returncode:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
+        raise StackError(f"Airflow could not set up its metadata database. The end of {log}:\n{tail}")
+
+
+@contextmanager
+def running(stack: Path, environment: Mapping[str, str], secret: Mapping[str, str]) -> Iterator[Airflow]:
+    """Airflow's services, up until the block ends; the API answers when it begins.
+
+    Raises:
+        StackError: One of them cannot be started.
+    """
+    url = environment["AIRFLOW__API__BASE_URL"]
+    with ExitStack() as services:
+
+        def start(name: str) -> Service:
+            log = stack / "logs" / f"airflow-{name}.log"
+            service = Service(f"Airflow's {name}", _command(name), log=log, environment=environment)
+            services.callback(service.stop)
+            return service
+
+        api_server = start("api-server")
+        start("dag-processor")
+        api_server.wait_until(lambda: _is_healthy(url, "metadatabase", "dag_processor"), seconds=180)
+        scheduler = start("scheduler")  # not before: a task that finds no API fails
+        start("triggerer")
+        scheduler.wait_until(lambda: _is_healthy(url, "scheduler"), seconds=120)
+        yield Airflow(url, secret["ui"], environment)
+
+
+def _command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "airflow", *words]
+
+
+def _is_healthy(url: str, *parts: str) -> bool:
+    try:
+        health: dict[str, Any] = httpx.get(f"{url}/api/v2/monitor/health", timeout=5).json()
+    except (httpx.HTTPError, ValueError):
+        return False
+    return all(health[part]["status"] == "healthy" for part in parts)

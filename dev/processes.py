@@ -1,0 +1,154 @@
+"""Servers as child processes: started with a log, stopped in order, and swept up however their parent ended."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+MARK = "MEG_BI_STACK"
+"""The environment variable that every process of a stack inherits; its value is the stack's folder."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+class StackError(Exception):
+    """The stack cannot be started; the message says what is missing or busy and what to do."""
+
+
+class Service:
+    """One server of the stack: a child process that writes to a log file.
+
+    Args:
+        name: What people call it.
+        command: Its command line.
+        log: The file it writes to.
+        environment: Its whole environment.
+        stop_with: The signal on which it ends cleanly.
+        user: The account to run it as, where it refuses to run as root.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        *,
+        log: Path,
+        environment: Mapping[str, str],
+        stop_with: signal.Signals = signal.SIGTERM,
+        user: str | None = None,
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._stop_with = stop_with
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                **as_account(user),
+                preexec_fn=lambda: _die_with_parent(stop_with),
+            )
+
+    def wait_until(self, ready: Callable[[], bool], *, seconds: float) -> None:
+        """Wait until `ready` says so.
+
+        Raises:
+            StackError: The server ended or did not get ready in time; its last lines are in the message.
+        """
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if self.process.poll() is not None:
+                raise StackError(f"{self.name} ended with status {self.process.returncode}.{self._tail()}")
+            if time.monotonic() > deadline:
+                raise StackError(f"{self.name} was not ready within {seconds:g} s.{self._tail()}")
+            time.sleep(0.1)
+
+    def stop(self, seconds: float = 20) -> None:
+        """End the server cleanly, or hard after `seconds`."""
+        if self.process.poll() is None:
+            self.process.send_signal(self._stop_with)
+            try:
+                self.process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def _tail(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()[-12:]
+        return "\n".join([f" The end of {self.log}:", *(f"    {line}" for line in lines)])
+
+
+def as_account(user: str | None) -> dict[str, Any]:
+    """The arguments with which `subprocess` runs a command as another account; none for None."""
+    return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if user else {}
+
+
+def _die_with_parent(how: signal.Signals) -> None:
+    """Let the kernel end this process when its parent dies, however that happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(how))
+
+
+def die_with_parent() -> None:
+    """End this process cleanly when the one that started it dies."""
+    _die_with_parent(signal.SIGTERM)
+
+
+def sweep(stack: Path, seconds: float = 15) -> int:
+    """End every process that was started for the stack in this folder, and return how many there were."""
+    strays = [process for process in psutil.process_iter() if _mark_of(process) == str(stack)]
+    for process in strays:
+        _signal(process, signal.SIGINT)  # a fast shutdown to PostgreSQL, which waits for its clients on SIGTERM
+    _, alive = psutil.wait_procs(strays, timeout=seconds)
+    for process in alive:
+        _signal(process, signal.SIGKILL)
+    psutil.wait_procs(alive, timeout=seconds)
+    return len(strays)
+
+
+def _mark_of(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get(MARK) if process.status() != psutil.STATUS_ZOMBIE else None
+    except (psutil.Error, OSError):
+        return None
+
+
+def _signal(process: psutil.Process, how: signal.Signals) -> None:
+    try:
+        process.send_signal(how)
+    except psutil.NoSuchProcess:
+        return
+
+
+def free_port(preferred: int = 0) -> int:
+    """A TCP port on loopback that nothing listens on: the preferred one where it is free."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise StackError("No TCP port is free on 127.0.0.1.")
+
+
+def child_environment(stack: Path, more: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment for a child of the stack: marked, and with .venv's commands first on the PATH."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return {**os.environ, **more, "PATH": path, MARK: str(stack)}

@@ -1,0 +1,111 @@
+"""The whole stack: both databases, a seeded MEG for each region, and Airflow over them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dev import airflow, meg, mongo, postgres
+from dev.processes import StackError, sweep
+
+DATABASE = "bi"
+WRITER = "bi_writer"
+
+
+@dataclass(frozen=True)
+class Databases:
+    """The databases of a running stack.
+
+    Attributes:
+        postgres: MEG's regions and Airflow's metadata.
+        mongo: MongoDB, through the account that the pipeline uses.
+        mongo_admin: MongoDB, through its administrator.
+        secret: The stack's secrets, by name.
+    """
+
+    postgres: postgres.Postgres
+    mongo: mongo.Mongo
+    mongo_admin: mongo.Mongo
+    secret: Mapping[str, str]
+
+    def connections(self, regions: Mapping[str, str]) -> dict[str, str]:
+        """Airflow's connections, as its environment variables; `regions` maps each region to its database."""
+        server = self.postgres
+        extra = {"sslmode": "prefer"}
+        found = {
+            f"AIRFLOW_CONN_MEG_{region.upper()}": _connection(
+                "postgres", server.host, server.port, database, meg.READER, self.secret["reader"], extra
+            )
+            for region, database in regions.items()
+        }
+        found["AIRFLOW_CONN_BI_MONGO"] = _connection(
+            "mongo", self.mongo.host, self.mongo.port, DATABASE, self.mongo.login, self.mongo.password, self.mongo.options
+        )
+        return found
+
+
+def _connection(
+    kind: str, host: str, port: int, schema: str, login: str | None, password: str | None, extra: Mapping[str, Any]
+) -> str:
+    fields = {"conn_type": kind, "host": host, "port": port, "schema": schema, "login": login, "password": password}
+    return json.dumps({**fields, "extra": dict(extra)})
+
+
+@contextmanager
+def held(stack: Path) -> Iterator[None]:
+    """Hold the stack's folder for this process alone, with nothing left running in it from before or after.
+
+    Raises:
+        StackError: Another process holds it.
+    """
+    stack.mkdir(parents=True, exist_ok=True)
+    with (stack / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise StackError(
+                f"The stack in {stack} is already running (process {lock.read().strip()}). Stop that one first."
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        sweep(stack)
+        try:
+            yield
+        finally:
+            sweep(stack)
+
+
+def _secrets(stack: Path) -> dict[str, str]:
+    file = stack / "secrets.json"
+    if not file.exists():
+        file.touch(mode=0o600)
+        made = {name: secrets.token_urlsafe(24) for name in ("postgres", "mongo", "reader", "writer")}
+        file.write_text(json.dumps({**made, **airflow.new_secrets()}))
+    found: dict[str, str] = json.loads(file.read_text())
+    return found
+
+
+@contextmanager
+def databases(stack: Path, mongo_parameters: dict[str, str] | None = None) -> Iterator[Databases]:
+    """Both database servers, with the accounts of least privilege that the pipeline uses.
+
+    Raises:
+        StackError: One of them cannot be started.
+    """
+    secret = _secrets(stack)
+    with (
+        postgres.running(stack, secret["postgres"]) as pg,
+        mongo.running(stack, secret["mongo"], parameters=mongo_parameters) as admin,
+    ):
+        pg.ensure_role(meg.READER, secret["reader"])
+        writer = mongo.ensure_writer(admin, WRITER, secret["writer"], [DATABASE, f"{DATABASE}_staging"])
+        yield Databases(pg, writer, admin, secret)

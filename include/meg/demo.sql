@@ -1,0 +1,301 @@
+-- Demo data for the reference MEG, run between schema.sql and indexes.sql:
+--
+--     SELECT meg_demo(seed, forms, until, months, sessions_per_form_month);
+--
+-- The same arguments give the same rows: chance is a hash of the seed and of what is being decided, so it depends
+-- neither on the order of rows nor on the server. `until` is where the data ends, and forms are used over the
+-- `months` before it. Small: meg_demo(7, 150, '2026-11-01'). Large, some 5,000,000 observations:
+-- meg_demo(7, 2000, '2026-11-01', 24, 60).
+
+-- A number in [0, 1) decided by the seed, by what is being decided and for which key.
+CREATE FUNCTION chance(seed bigint, what text, key text) RETURNS double precision
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (hashtextextended(what || '/' || key, seed) & 9007199254740991) / 9007199254740992.0::double precision;
+
+-- One of the choices, by chance.
+CREATE FUNCTION pick(decided double precision, choices text []) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN choices[1 + floor(decided * cardinality(choices))::integer];
+
+-- How busy an institution is in month `m` of `months` (0 is the first), by the way its use goes; 1 is usual.
+CREATE FUNCTION busyness(life text, m integer, months integer) RETURNS double precision
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE life
+    WHEN 'growing' THEN 0.3 + 1.4 * m / months
+    WHEN 'fading' THEN 1.5 - 1.4 * m / months
+    WHEN 'left' THEN CASE WHEN m < months * 0.6 THEN 1.0 ELSE 0.0 END
+    WHEN 'came back' THEN CASE WHEN m BETWEEN months * 0.4 AND months * 0.8 THEN 0.0 ELSE 1.0 END
+    WHEN 'new' THEN CASE WHEN m < months * 0.75 THEN 0.0 ELSE 1.2 END
+    ELSE 1.0
+END;
+
+CREATE FUNCTION meg_demo(
+    seed bigint,
+    forms integer,
+    until date,
+    months integer DEFAULT 24,
+    sessions_per_form_month double precision DEFAULT 5
+) RETURNS void
+LANGUAGE plpgsql
+SET timezone = 'UTC'
+AS $$
+DECLARE
+    institutions integer := greatest(4, forms / 6);
+    begins timestamptz := until - make_interval(months => months);
+BEGIN
+    INSERT INTO megforms_institutiongroup
+    SELECT g, (ARRAY['Saolta', 'St. Brigid''s Trust', 'Groupe Santé du Nord', 'Care & Co.', 'Southern $ Group'])[g]
+    FROM generate_series(1, 5) AS g;
+
+    CREATE TEMPORARY TABLE life ON COMMIT DROP AS
+    SELECT
+        i AS institution_id,
+        pick(
+            chance(seed, 'life', i::text),
+            ARRAY['steady', 'steady', 'steady', 'growing', 'growing', 'fading', 'left', 'came back', 'new']
+        ) AS life,
+        0.4 + 1.6 * chance(seed, 'size', i::text) ^ 2 AS size
+    FROM generate_series(1, institutions) AS i;
+
+    INSERT INTO megforms_institution
+    SELECT
+        i,
+        CASE WHEN chance(seed, 'grouped', i::text) < 0.6 THEN 1 + floor(5 * chance(seed, 'group', i::text))::integer END,
+        pick(chance(seed, 'saint', i::text), ARRAY[
+            'St. Mary''s', 'Sankt Jürgen', 'Hôpital Saint-André', 'Our Lady of "Mercy"', 'Cnoc na Rí', 'Żwirki i Wigury',
+            'Kwekwe 🏥', 'The $1 Million Wing', 'Royal Free.', 'O''Connell & Daughters'
+        ]) || ' ' || pick(chance(seed, 'house', i::text), ARRAY['Hospital', 'Clinic', 'Nursing Home', 'Hospice'])
+        || ' ' || i,
+        'institution-' || i,
+        pick(chance(seed, 'country', i::text), ARRAY['IE', 'GB', 'FR', 'DE', 'PL', 'AU', 'US']),
+        life.life <> 'left' OR chance(seed, 'kept', i::text) < 0.3,
+        i % 17 = 3,
+        chance(seed, 'patients', i::text) < 0.7,
+        begins - make_interval(days => floor(900 * chance(seed, 'born', i::text))::integer)
+        + CASE life.life WHEN 'new' THEN make_interval(months => floor(months * 0.75)::integer) ELSE '0' END
+    FROM generate_series(1, institutions) AS i
+    JOIN life ON life.institution_id = i;
+
+    INSERT INTO megforms_department
+    SELECT 3 * (i - 1) + d, i, (ARRAY['Medicine', 'Surgery', 'Chirurgie / Bloc'])[d]
+    FROM generate_series(1, institutions) AS i, generate_series(1, 3) AS d;
+
+    -- Eight users an institution, then MEG's own people and a few who belong nowhere.
+    INSERT INTO auth_user
+    SELECT
+        u,
+        'user' || u,
+        CASE WHEN u % 23 = 0 THEN '' ELSE pick(
+            chance(seed, 'first', u::text), ARRAY['Aoife', 'Bríd', 'Seán', 'Zoë', 'Łukasz', 'Mary-Jane', 'José', 'Ngozi']
+        ) END,
+        CASE WHEN u % 23 = 0 THEN '' ELSE pick(
+            chance(seed, 'last', u::text), ARRAY['O''Brien', 'Ní Dhónaill', 'Müller', 'Smith', 'Nguyễn', 'D''Arcy', 'Okafor']
+        ) END,
+        'user' || u || '@example.org',
+        chance(seed, 'active', u::text) < 0.88,
+        u > 8 * institutions AND u % 2 = 0,
+        CASE WHEN chance(seed, 'login', u::text) < 0.93 THEN
+            until - make_interval(secs => 86400 * 400 * chance(seed, 'last login', u::text) ^ 3)
+        END,
+        begins + make_interval(secs => 86400 * 30 * months * chance(seed, 'joined', u::text) ^ 2),
+        CASE WHEN u % 8 = 1 THEN 8 * institutions + 2 WHEN u % 5 <> 0 THEN u - (u - 1) % 8 END
+    FROM generate_series(1, 8 * institutions + 8) AS u;
+
+    INSERT INTO megforms_auditor
+    SELECT
+        u,
+        u,
+        CASE WHEN u > 8 * institutions THEN 1 ELSE 1 + (u - 1) / 8 END,
+        CASE WHEN u > 8 * institutions THEN 'global' WHEN u % 8 = 2 THEN 'group' ELSE 'institution' END,
+        u % 8 IN (1, 5),
+        chance(seed, 'mfa', u::text) < 0.55
+    FROM generate_series(1, 8 * institutions + 4) AS u;
+
+    INSERT INTO megforms_ward
+    SELECT
+        3 * (d - 1) + w,
+        d,
+        (ARRAY['Ward A', 'Ward 2.1', 'Östra flygeln'])[w],
+        chance(seed, 'ward', d::text || '/' || w::text) < 0.9,
+        CASE WHEN w = 1 THEN 8 * institutions + 2 WHEN w = 2 THEN 8 * ((d - 1) / 3) + 1 END,
+        begins + make_interval(secs => 86400 * 30 * months * chance(seed, 'ward born', d::text || '/' || w::text) ^ 3)
+    FROM generate_series(1, 3 * institutions) AS d, generate_series(1, 3) AS w;
+
+    INSERT INTO megforms_auditform
+    SELECT
+        f,
+        1 + (f - 1) % institutions,
+        pick(chance(seed, 'form', f::text), ARRAY[
+            'Hand Hygiene', 'Falls risk', 'Cannula care', 'Médicaments à risque', 'Patient "Experience"', 'Hygiene & Safety 🧼',
+            'Nutrition / MUST', 'V.T.E. prophylaxis', 'Cost per $ audit', 'Sepsis Six'
+        ]) || ' ' || f,
+        pick(chance(seed, 'type', f::text), ARRAY['audit', 'audit', 'audit', 'survey', 'inspection', 'incident']),
+        chance(seed, 'published', f::text) < 0.9,
+        chance(seed, 'patient data', f::text) < 0.4,
+        (ARRAY[30, 90, 180, 365, NULL])[1 + floor(5 * chance(seed, 'cycle', f::text))::integer],
+        born.at,
+        CASE WHEN chance(seed, 'archived', f::text) < 0.12 THEN
+            born.at + make_interval(secs => 86400 * 30 * months * chance(seed, 'archived when', f::text))
+        END
+    FROM generate_series(1, forms) AS f,
+        LATERAL (
+            SELECT begins + make_interval(
+                secs => 86400 * 30 * (months * 1.3 * chance(seed, 'form born', f::text) ^ 2 - 0.3 * months)
+            ) AS at
+        ) AS born;
+
+    -- What happens on a form in a month: `busy` sessions on average, fewer in August and December.
+    INSERT INTO megforms_auditsession
+    SELECT
+        row_number() OVER (ORDER BY happened.form_id, happened.m, happened.n),
+        happened.form_id,
+        CASE WHEN chance(seed, 'in ward', happened.key) < 0.93 THEN
+            9 * (happened.institution_id - 1) + 1 + floor(9 * chance(seed, 'which ward', happened.key))::integer
+        END,
+        CASE
+            WHEN happened.platform = 'public' THEN NULL
+            WHEN chance(seed, 'by staff', happened.key) < 0.02 THEN
+                8 * institutions + 1 + floor(4 * chance(seed, 'which staff', happened.key))::integer
+            ELSE 8 * (happened.institution_id - 1) + 1 + floor(8 * chance(seed, 'who', happened.key) ^ 2)::integer
+        END,
+        happened.platform,
+        happened.started_at,
+        CASE WHEN chance(seed, 'ended', happened.key) < 0.96 THEN
+            happened.started_at + CASE
+                WHEN chance(seed, 'odd', happened.key) < 0.01 THEN interval '25 hours'
+                WHEN chance(seed, 'odd', happened.key) < 0.02 THEN interval '-3 minutes'
+                WHEN chance(seed, 'odd', happened.key) < 0.03 THEN interval '0'
+                ELSE make_interval(secs => 60 + 3000 * chance(seed, 'length', happened.key) ^ 2)
+            END
+        END,
+        CASE WHEN chance(seed, 'draft', happened.key) < 0.94 AND submitted.at < until THEN submitted.at END,
+        CASE WHEN chance(seed, 'deleted', happened.key) < 0.02 THEN submitted.at + interval '3 days' END
+    FROM (
+        SELECT
+            form.id AS form_id,
+            form.institution_id,
+            month.m,
+            turn.n,
+            form.id || '/' || month.m || '/' || turn.n AS key,
+            CASE
+                WHEN form.form_type = 'survey' THEN 'public'
+                ELSE pick(
+                    chance(seed, 'platform', form.id::text || '/' || month.m::text || '/' || turn.n::text),
+                    ARRAY['web', 'web', 'web', 'ios', 'ios', 'android']
+                )
+            END AS platform,
+            month.starts + make_interval(
+                days => floor(28 * chance(seed, 'day', form.id::text || '/' || month.m::text || '/' || turn.n::text))::integer,
+                secs => 25200 + 43200 * chance(seed, 'hour', form.id::text || '/' || month.m::text || '/' || turn.n::text)
+            ) AS started_at
+        FROM megforms_auditform AS form
+        JOIN life ON life.institution_id = form.institution_id
+        CROSS JOIN LATERAL (
+            SELECT m, begins + make_interval(months => m) AS starts
+            FROM generate_series(0, months - 1) AS m
+        ) AS month
+        CROSS JOIN LATERAL generate_series(
+            1,
+            floor(
+                sessions_per_form_month * life.size * busyness(life.life, month.m, months)
+                * CASE extract(month FROM month.starts) WHEN 8 THEN 0.6 WHEN 12 THEN 0.5 WHEN 11 THEN 1.3 ELSE 1 END
+                * 2 * chance(seed, 'busy', form.id::text || '/' || month.m::text)
+            )::integer
+        ) AS turn (n)
+        WHERE
+            chance(seed, 'used', form.id::text) > 0.08
+            AND month.starts + interval '1 month' > form.created_at
+            AND (form.archived_at IS NULL OR month.starts < form.archived_at)
+    ) AS happened
+    CROSS JOIN LATERAL (
+        -- A phone that was offline hands in days later, sometimes in the next month.
+        SELECT happened.started_at + interval '1 hour' + CASE
+            WHEN happened.platform IN ('ios', 'android') AND chance(seed, 'late', happened.key) < 0.06
+                THEN make_interval(secs => 86400 * 20 * chance(seed, 'how late', happened.key))
+            ELSE '0'
+        END AS at
+    ) AS submitted
+    WHERE happened.started_at < until;
+
+    INSERT INTO megforms_observation
+    SELECT
+        row_number() OVER (ORDER BY session.id, o),
+        session.id,
+        session.form_id,
+        session.started_at + make_interval(mins => o),
+        CASE WHEN chance(seed, 'struck', session.id::text || '/' || o::text) < 0.01 THEN session.started_at + interval '1 day' END
+    FROM megforms_auditsession AS session
+    CROSS JOIN LATERAL generate_series(1, floor(9 * chance(seed, 'observed', session.id::text) ^ 1.2)::integer) AS o;
+
+    INSERT INTO issues_issue
+    SELECT
+        row_number() OVER (ORDER BY session.id),
+        form.institution_id,
+        CASE WHEN session.id % 3 <> 0 THEN form.id END,
+        session.auditor_id,
+        session.started_at,
+        CASE WHEN chance(seed, 'closed', session.id::text) < 0.6 THEN session.started_at + interval '9 days' END,
+        CASE WHEN chance(seed, 'no issue', session.id::text) < 0.04 THEN session.started_at + interval '1 day' END
+    FROM megforms_auditsession AS session
+    JOIN megforms_auditform AS form ON form.id = session.form_id
+    WHERE session.auditor_id IS NOT NULL AND chance(seed, 'issue', session.id::text) < 0.05;
+
+    INSERT INTO issues_issuechange
+    SELECT
+        row_number() OVER (ORDER BY issue.id, c),
+        issue.id,
+        issue.created_by_id + CASE WHEN issue.created_by_id % 8 BETWEEN 1 AND 6 THEN c % 2 ELSE 0 END,
+        issue.created_at + make_interval(hours => 5 * c)
+    FROM issues_issue AS issue
+    CROSS JOIN LATERAL generate_series(1, floor(4 * chance(seed, 'changes', issue.id::text))::integer) AS c;
+
+    INSERT INTO documents_document
+    SELECT
+        row_number() OVER (ORDER BY u.id, d),
+        auditor.institution_id,
+        'Policy ' || d || ' – v' || u.id || '.pdf',
+        u.id,
+        begins + make_interval(secs => 86400 * 30 * months * chance(seed, 'document', u.id::text || '/' || d::text)),
+        CASE WHEN chance(seed, 'shredded', u.id::text || '/' || d::text) < 0.05 THEN until::timestamptz END
+    FROM auth_user AS u
+    JOIN megforms_auditor AS auditor ON auditor.user_id = u.id
+    CROSS JOIN LATERAL generate_series(1, floor(12 * chance(seed, 'documents', u.id::text) ^ 3)::integer) AS d;
+
+    INSERT INTO audits_auditschedule
+    SELECT
+        form.id,
+        form.id,
+        8 * (form.institution_id - 1) + 1 + form.id % 2,
+        form.created_at + interval '2 days',
+        CASE WHEN chance(seed, 'unscheduled', form.id::text) < 0.1 THEN form.created_at + interval '90 days' END
+    FROM megforms_auditform AS form
+    WHERE chance(seed, 'scheduled', form.id::text) < 0.5;
+
+    INSERT INTO reviews_reviewedit
+    SELECT
+        row_number() OVER (ORDER BY observation.id),
+        observation.id,
+        session.auditor_id,
+        observation.created_at + interval '2 days'
+    FROM megforms_observation AS observation
+    JOIN megforms_auditsession AS session ON session.id = observation.session_id
+    WHERE session.auditor_id IS NOT NULL AND chance(seed, 'review', observation.id::text) < 0.03;
+
+    -- One institution in nine has never opened the page, and has no row.
+    INSERT INTO client_management_securitysettings
+    SELECT
+        i,
+        (ARRAY[TRUE, FALSE, FALSE, NULL])[1 + floor(4 * chance(seed, 'sso', i::text))::integer],
+        (ARRAY[TRUE, FALSE, FALSE, NULL])[1 + floor(4 * chance(seed, 'mfa wanted', i::text))::integer],
+        (ARRAY[6, 8, 10, 12, NULL])[1 + floor(5 * chance(seed, 'password', i::text))::integer],
+        (ARRAY[TRUE, FALSE, NULL])[1 + floor(3 * chance(seed, 'breached', i::text))::integer],
+        (ARRAY[0, 15, 60, 240, NULL])[1 + floor(5 * chance(seed, 'idle', i::text))::integer],
+        CASE
+            WHEN chance(seed, 'allowlist', i::text) < 0.5 THEN '{}'
+            WHEN chance(seed, 'allowlist', i::text) < 0.8 THEN ARRAY['192.0.2.0/24', '198.51.100.' || i]
+        END,
+        (ARRAY[365, 2555, NULL])[1 + floor(3 * chance(seed, 'retention', i::text))::integer]
+    FROM generate_series(1, institutions) AS i
+    WHERE i % 9 <> 4;
+END
+$$;

@@ -1,0 +1,173 @@
+"""Documents: how a row of MEG's becomes BSON, and how a staged document is held against a live one.
+
+A live document is a staged one, byte for byte, with the two load stamps `loaded_at` and `run_id` behind its last
+field. So two documents say the same when they are equal up to the stamps, and neither is ever decoded to tell.
+The bytes are those of https://bsonspec.org: an int32 length, the elements, a zero byte.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import bson
+
+from bi_ops.errors import SourceRowError
+from bi_ops.jobs import Field, Kind, Mode
+from bi_ops.slices import Slice
+
+SCHEMA_VERSION = 1
+"""Raised when a collection's documents change their meaning."""
+
+_LENGTH = 4
+_ID_TEXT = _LENGTH + len(b"\x02_id\0") + 4
+_STAMPS = b"\x09loaded_at\0"
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
+        raise TypeError
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _instance_of(kind: type) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise TypeError
+        return value
+
+    return check
+
+
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise TypeError
+    return value
+
+
+def _time(value: Any) -> datetime:
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise TypeError
+    return value
+
+
+_CONVERT: Mapping[Kind, Callable[[Any], Any]] = {
+    Kind.INTEGER: _integer,
+    Kind.NUMBER: _number,
+    Kind.TEXT: _instance_of(str),
+    Kind.TEXTS: _texts,
+    Kind.BOOLEAN: _instance_of(bool),
+    Kind.TIME: _time,
+}
+
+
+class DocumentMaker:
+    """Makes the documents of one slice from the rows of its SQL template.
+
+    Args:
+        of: The slice.
+        columns: The names of the result's columns, in its order.
+
+    Raises:
+        SourceRowError: The columns are not the job's fields.
+    """
+
+    def __init__(self, of: Slice, columns: Sequence[str]) -> None:
+        self._slice = of
+        declared = {field.name: field for field in of.job.fields}
+        missing = [name for name in declared if name not in columns]
+        unknown = [name for name in columns if name not in declared]
+        if missing or unknown or len(columns) != len(declared):
+            raise SourceRowError(
+                "the SQL template's columns are not the job's fields",
+                where=str(of),
+                expected=", ".join(declared),
+                found=f"missing {', '.join(missing) or 'none'}; not declared {', '.join(unknown) or 'none'}; "
+                f"{len(columns)} columns",
+                cure=f"Mend include/sql/{of.job.name}.sql or the job's declaration in bi_ops/jobs.py.",
+            )
+        self._place = {name: place for place, name in enumerate(columns)}
+        self._key = [self._place[name] for name in of.job.key]
+        self._head: dict[str, Any] = {"region": of.region}
+        if of.period is not None:
+            self._head |= {"period": of.period.name, "period_start": of.period.start}
+        if of.job.mode is Mode.WIPE:
+            self._head["as_of"] = of.as_of
+
+    def __call__(self, row: Sequence[Any]) -> dict[str, Any]:
+        """The document of one row, as the live collection has it but for the load stamps.
+
+        Raises:
+            SourceRowError: The key is null, or a value is not of its field's kind.
+        """
+        key = [row[place] for place in self._key]
+        if None in key:
+            raise self._refusal("a row has no key", row, ", ".join(self._slice.job.key) + " to be set", repr(key))
+        document: dict[str, Any] = {"_id": self._slice.document_id(*key), **self._head}
+        for field in self._slice.job.fields:
+            outer, _, inner = field.name.partition(".")
+            value = self._value(field, row)
+            if inner:
+                document.setdefault(outer, {})[inner] = value
+            else:
+                document[outer] = value
+        document["schema_version"] = SCHEMA_VERSION
+        return document
+
+    def _value(self, field: Field, row: Sequence[Any]) -> Any:
+        value = row[self._place[field.name]]
+        if value is None:
+            return None
+        try:
+            return _CONVERT[field.kind](value)
+        except (TypeError, ValueError):
+            raise self._refusal(
+                f"{field.name} cannot be stored",
+                row,
+                f"a finite {field.kind.value}",
+                f"{type(value).__name__} {value if isinstance(value, (int, float, Decimal)) else ''}".strip(),
+            ) from None
+
+    def _refusal(self, what: str, row: Sequence[Any], expected: str, found: str) -> SourceRowError:
+        key = ", ".join(f"{name} {row[self._place[name]]}" for name in self._slice.job.key)
+        return SourceRowError(
+            f"{what}, in the row of {key}",
+            where=str(self._slice),
+            expected=expected,
+            found=found,
+            cure=f"Mend the row in MEG, or the column in include/sql/{self._slice.job.name}.sql.",
+        )
+
+
+def id_of(raw: bytes) -> str:
+    """The `_id`, a string, of an encoded document; MongoDB keeps it as the first element."""
+    length = int.from_bytes(raw[_ID_TEXT - 4 : _ID_TEXT], "little")
+    return raw[_ID_TEXT : _ID_TEXT + length - 1].decode()
+
+
+def load_stamps(loaded_at: datetime, run_id: str) -> bytes:
+    """The elements that `stamped` adds: when the document came to be as it is, and by which DAG run."""
+    return bson.encode({"loaded_at": loaded_at, "run_id": run_id})[_LENGTH:-1]
+
+
+def stamped(staged: bytes, stamps: bytes) -> bytes:
+    """The live form of an encoded staged document."""
+    length = len(staged) + len(stamps)
+    return b"".join((length.to_bytes(_LENGTH, "little"), staged[_LENGTH:-1], stamps, b"\0"))
+
+
+def says_the_same(live: bytes, staged: bytes) -> bool:
+    """Whether a live document is this staged one, whatever its load stamps."""
+    return live[_LENGTH:].startswith(staged[_LENGTH:-1] + _STAMPS)

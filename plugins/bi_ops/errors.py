@@ -1,0 +1,78 @@
+"""The errors that MEG BI raises on purpose: one tree, each message whole enough to act on."""
+
+from __future__ import annotations
+
+
+class BiError(Exception):
+    """Something stopped a load. The message says where, what was expected, what was found and what to do.
+
+    Args:
+        what: What is wrong, as a sentence without its full stop.
+        where: What it concerns: a variable, a job with its region and period, a connection.
+        expected: What would have been right.
+        found: What was there instead.
+        cure: What the reader can do about it, as a whole sentence.
+    """
+
+    #: Whether the same attempt may succeed later with nobody doing anything.
+    heals_by_itself = False
+
+    def __init__(self, what: str, *, where: str, expected: str = "", found: str = "", cure: str) -> None:
+        details = "; ".join(
+            f"{label} {detail}" for label, detail in (("expected", expected), ("found", found)) if detail
+        )
+        super().__init__(f"{where}: {what}{f' ({details})' if details else ''}. {cure}")
+
+
+class SettingsError(BiError):
+    """A setting in the environment has a value that is not allowed."""
+
+
+class PeriodError(BiError):
+    """No period can be told from the run, or the one asked for cannot be loaded."""
+
+
+class ConnectionSettingsError(BiError):
+    """An Airflow connection lacks something or asks for something that MEG BI refuses."""
+
+
+class SourceUnavailableError(BiError):
+    """MEG cannot be reached, or gave up in the middle of a query."""
+
+    heals_by_itself = True
+
+
+class SourceQueryError(BiError):
+    """MEG refused a query: a missing relation, a missing right, a wrong template."""
+
+
+class SourceRowError(BiError):
+    """A row of MEG's cannot become a document: a missing column, a wrong type, a null or foreign key."""
+
+
+class DuplicateKeyError(BiError):
+    """Two rows would become the same document."""
+
+
+class StagingError(BiError):
+    """What is staged is not what the stage tasks reported, so it may not be published."""
+
+
+class ShrinkError(BiError):
+    """The staged slice is so much smaller than the live one that the source is more likely broken."""
+
+
+class SupersededError(BiError):
+    """Another run began to publish the same slice while this one did."""
+
+    heals_by_itself = True
+
+
+class NewerSliceLiveError(BiError):
+    """The live slice describes a later instant than the staged one; nothing needs doing."""
+
+
+class MongoUnavailableError(BiError):
+    """MongoDB cannot be reached, or gave up in the middle of a command."""
+
+    heals_by_itself = True

@@ -1,0 +1,239 @@
+"""The operators: what Airflow knows, handed to plan, stage and publish.
+
+What reads and writes is imported when a task runs, so that parsing a DAG stays cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
+
+from bi_ops.errors import BiError, NewerSliceLiveError
+from bi_ops.jobs import Job, Mode
+from bi_ops.periods import period_of_run
+from bi_ops.settings import Settings
+from bi_ops.slices import Slice
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from bi_ops.load import Chunk, StagedChunk
+    from bi_ops.source import Meg
+    from bi_ops.store import Run
+
+LOAD = "load"
+"""The XCom under which `plan` tells `stage` and `publish` what is being loaded."""
+
+_NAMED_FORMS = 3
+
+
+class _BiOperator(BaseOperator):
+    """A task whose failures are told in the pipeline's words, and retried only where that may help."""
+
+    def execute(self, context: Context) -> Any:
+        try:
+            return self.run_step(context)
+        except NewerSliceLiveError as error:
+            raise AirflowSkipException(str(error)) from None
+        except BiError as error:
+            if error.heals_by_itself:
+                raise
+            raise AirflowFailException(str(error)) from error
+
+    def run_step(self, context: Context) -> Any:
+        raise NotImplementedError
+
+
+def _run(context: Context) -> Run:
+    from bi_ops.store import Run
+
+    return Run(context["dag"].dag_id, context["run_id"])
+
+
+class PlanOperator(_BiOperator):
+    """List what one job loads from one region: the period or as-of, and each stage task's chunks.
+
+    Pushes the chunks (a list for each stage task, of lists of form ids) as its result, and the slice under `load`.
+
+    Args:
+        job: The job.
+        region: The region.
+        sql: The query for the forms to read.
+    """
+
+    template_fields: Sequence[str] = ("sql",)
+    template_ext: Sequence[str] = (".sql",)
+    template_fields_renderers = {"sql": "sql"}
+    ui_color = "#e8f0fe"
+
+    def __init__(self, *, job: Job, region: str, sql: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.job = job
+        self.region = region
+        self.sql = sql
+        self._meg: Meg | None = None
+
+    def run_step(self, context: Context) -> list[list[Chunk]]:
+        from bi_ops.connections import open_meg, open_store
+        from bi_ops.load import plan
+
+        self._skip_unless_picked(context)
+        settings = Settings.from_environment()
+        started_at = datetime.now(timezone.utc)
+        of = self._slice(context, settings)
+        self.log.info("Planning %s", of)
+        with open_store() as store, open_meg(self.region, reader=f"{of} plan") as self._meg:
+            store.prepare(of.job.name)
+            tasks = plan(
+                self._meg,
+                store.staged(of, _run(context)),
+                self.sql,
+                of,
+                forms_per_chunk=settings.forms_per_chunk,
+                max_tasks=settings.max_mapped_tasks,
+            )
+        chunks = sum(map(len, tasks))
+        self.log.info("%s: %d chunks in %d stage tasks", of, chunks, len(tasks))
+        load = {"slice": of.to_json(), "chunks": chunks, "started_at": started_at.isoformat()}
+        context["ti"].xcom_push(LOAD, load)
+        return tasks
+
+    def on_kill(self) -> None:
+        if self._meg:
+            self._meg.cancel()
+
+    def _skip_unless_picked(self, context: Context) -> None:
+        for parameter, name in (("jobs", self.job.name), ("regions", self.region)):
+            picked = context["params"][parameter]
+            if name not in picked:
+                raise AirflowSkipException(
+                    f"{name} is not among the {parameter} that this run was triggered for: {picked}"
+                )
+
+    def _slice(self, context: Context, settings: Settings) -> Slice:
+        period = period_of_run(
+            self.job.cadence,
+            settings.timezone,
+            parameter=context["params"]["period"],
+            interval_start=context["dag_run"].data_interval_start,
+            now=datetime.now(timezone.utc),
+        )
+        as_of = period.end if self.job.mode is Mode.APPEND else context["dag_run"].run_after
+        return Slice(self.job, self.region, as_of, period)
+
+
+class StageOperator(_BiOperator):
+    """Read some chunks of one job and region from MEG into the staging database; returns how many documents.
+
+    Args:
+        sql: The job's query.
+        load: What `plan` pushed under `load`.
+        chunks: The chunks to read in turn.
+    """
+
+    template_fields: Sequence[str] = ("sql", "load", "chunks")
+    template_ext: Sequence[str] = (".sql",)
+    template_fields_renderers = {"sql": "sql", "load": "json", "chunks": "json"}
+    ui_color = "#e6f4ea"
+
+    def __init__(self, *, sql: str, load: Any, chunks: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.sql = sql
+        self.load = load
+        self.chunks = chunks
+        self._forms: list[str] = []
+        self._meg: Meg | None = None
+
+    def run_step(self, context: Context) -> int:
+        from bi_ops.connections import open_meg, open_store
+        from bi_ops.load import stage
+
+        timezone_name = Settings.from_environment().timezone
+        of = Slice.from_json(self.load["slice"], timezone_name)
+        count = 0
+        with open_store() as store, open_meg(of.region, reader=f"{of} stage") as self._meg:
+            staged = store.staged(of, _run(context))
+            for number, chunk in enumerate(self.chunks, start=1):
+                done = stage(self._meg, staged, self.sql, of, chunk, timezone_name)
+                count += done.documents
+                self._note(of, number, done)
+        return count
+
+    def _note(self, of: Slice, number: int, done: StagedChunk) -> None:
+        self._forms += done.forms
+        self.log.info("%s: chunk %d of %d, %d documents", of, number, len(self.chunks), done.documents)
+
+    def on_kill(self) -> None:
+        if self._meg:
+            self._meg.cancel()
+
+    @property
+    def label(self) -> str:
+        """What the UI calls this mapped task: its forms, by id until it has run and by name after."""
+        ids = [form_id for chunk in self.chunks if chunk for form_id in chunk]
+        if not ids:
+            return "no forms" if not self.chunks else "everything"
+        label = f"{ids[0]}" if len(ids) == 1 else f"{ids[0]} to {ids[-1]}"
+        if not self._forms:
+            return f"forms {label}"
+        more = len(self._forms) - _NAMED_FORMS
+        names = ", ".join(name[:40] for name in self._forms[:_NAMED_FORMS])
+        return f"{label}: {names}{f' and {more} more' if more > 0 else ''}"
+
+
+class PublishOperator(_BiOperator):
+    """Make what was staged of one job and region the live slice.
+
+    Args:
+        load: What `plan` pushed under `load`.
+        staged: What each stage task returned.
+    """
+
+    template_fields: Sequence[str] = ("load", "staged")
+    template_fields_renderers = {"load": "json", "staged": "json"}
+    ui_color = "#fef7e0"
+
+    def __init__(self, *, load: Any, staged: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.load = load
+        self.staged = staged
+
+    def run_step(self, context: Context) -> dict[str, int]:
+        from bi_ops.connections import open_store
+        from bi_ops.publish import Load, publish
+
+        settings = Settings.from_environment()
+        params = context["params"]
+        load = Load(
+            Slice.from_json(self.load["slice"], settings.timezone),
+            _run(context),
+            documents=_total(self.staged),
+            chunks=self.load["chunks"],
+            started_at=self._started_at(context),
+            stage_group=self.task_id.rpartition(".")[0],
+        )
+        with open_store() as store:
+            done = publish(
+                store, load, max_shrink=settings.max_shrink, force=params["force"], dry_run=params["dry_run"]
+            )
+        self.log.info(
+            "%s: %s; %d documents (%d before), %d of them written",
+            load.slice,
+            "checked, and nothing published (dry_run)" if params["dry_run"] else "published",
+            done.documents,
+            done.previous_documents,
+            done.written,
+        )
+        return {"documents": done.documents, "previous_documents": done.previous_documents, "written": done.written}
+
+    def _started_at(self, context: Context) -> datetime:
+        """When the load began: the plan, or the run's latest start where only a part of it was cleared."""
+        planned_at = datetime.fromisoformat(self.load["started_at"])
+        return max(filter(None, (planned_at, context["dag_run"].start_date)))
+
+
+def _total(staged: int | Iterable[int]) -> int:
+    return staged if isinstance(staged, int) else sum(staged)

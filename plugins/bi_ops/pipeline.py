@@ -1,0 +1,137 @@
+"""A cadence's DAG: the gate, then for each job and region plan, stage and publish."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from pathlib import Path
+
+import pendulum
+from airflow.providers.standard.operators.python import ShortCircuitOperator
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param, TaskGroup
+
+from bi_ops.jobs import Job, jobs_of
+from bi_ops.operators import LOAD, PlanOperator, PublishOperator, StageOperator
+from bi_ops.periods import Cadence
+from bi_ops.settings import Settings
+
+_CRON = {Cadence.MONTHLY: "0 0 1 * *"}
+_PERIOD = {Cadence.MONTHLY: (r"^\d{4}-(0[1-9]|1[0-2])$", "2026-10", "month")}
+
+_RETRIES = {
+    "retries": 4,
+    "retry_delay": timedelta(seconds=30),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=15),
+    "execution_timeout": timedelta(hours=2),
+}
+
+log = logging.getLogger(__name__)
+
+
+def include_folder() -> Path:
+    """The folder with the SQL: inside the package where plugins travel alone, else beside plugins/."""
+    packed = Path(__file__).parent / "include"
+    return packed if packed.is_dir() else Path(__file__).parents[2] / "include"
+
+
+def gate() -> bool:
+    """Whether the jobs may run; where they may not, the log says why and how to make up for it."""
+    if Settings.from_environment().aggregate:
+        return True
+    log.warning(
+        "BI_AGGREGATE is off in this environment, so every task of this run is skipped and nothing is published. "
+        "To load this period after all, set BI_AGGREGATE=1, restart Airflow's processes and clear this run."
+    )
+    return False
+
+
+def build_dag(cadence: Cadence, doc_md: str | None) -> DAG:
+    """The DAG of one cadence.
+
+    Args:
+        cadence: Which jobs it runs, and when.
+        doc_md: What Airflow shows as its documentation.
+    """
+    settings = Settings.from_environment()
+    jobs = jobs_of(cadence)
+    with DAG(
+        dag_id=cadence.dag_id,
+        description=f"MEG's usage, {cadence.value}: {', '.join(job.name for job in jobs)}",
+        doc_md=doc_md,
+        schedule=CronDataIntervalTimetable(_CRON[cadence], timezone=settings.timezone),
+        start_date=pendulum.datetime(*settings.start_date.timetuple()[:3], tz=settings.timezone),
+        catchup=True,
+        max_active_runs=1,
+        default_args=_RETRIES,
+        params=_params(cadence, jobs, settings),
+        template_searchpath=[str(include_folder() / "sql")],
+        tags=["meg-bi", cadence.value],
+    ) as dag:
+        start = ShortCircuitOperator(
+            task_id="gate",
+            python_callable=gate,
+            doc_md="Skips the whole run while `BI_AGGREGATE` is off; its log says how to make up for it.",
+        )
+        for job in jobs:
+            start >> _job_group(job, settings)
+    return dag
+
+
+def _params(cadence: Cadence, jobs: tuple[Job, ...], settings: Settings) -> dict[str, Param]:
+    names = [job.name for job in jobs]
+    pattern, example, period = _PERIOD[cadence]
+    return {
+        "jobs": Param(
+            names,
+            type="array",
+            items={"type": "string", "enum": names},
+            examples=names,
+            title="Jobs",
+            description="The jobs to run; the others are skipped.",
+        ),
+        "regions": Param(
+            list(settings.regions),
+            type="array",
+            items={"type": "string", "enum": list(settings.regions)},
+            examples=list(settings.regions),
+            title="Regions",
+            description="The regions to load; the others are skipped.",
+        ),
+        "period": Param(
+            None,
+            type=["null", "string"],
+            pattern=pattern,
+            title="Period",
+            description=f"The {period} to load, such as {example}; empty for the one that ended last.",
+        ),
+        "force": Param(
+            False,
+            type="boolean",
+            title="Force",
+            description="Publish even where a slice shrinks by more than BI_MAX_SHRINK, or to nothing.",
+        ),
+        "dry_run": Param(
+            False, type="boolean", title="Dry run", description="Read, stage and check, but publish nothing."
+        ),
+    }
+
+
+def _job_group(job: Job, settings: Settings) -> TaskGroup:
+    with TaskGroup(job.name, tooltip=f"{job.summary} MEG's task was {job.meg_task}.") as group:
+        for region in settings.regions:
+            _region_group(job, region, settings)
+    return group
+
+
+def _region_group(job: Job, region: str, settings: Settings) -> None:
+    with TaskGroup(region, tooltip=f"{job.name} of region {region}, read through the connection meg_{region}."):
+        plan = PlanOperator(task_id="plan", job=job, region=region, sql="plan_forms.sql")
+        stage = StageOperator.partial(
+            task_id="stage",
+            sql=f"{job.name}.sql",
+            load=plan.output[LOAD],
+            max_active_tis_per_dagrun=settings.max_parallel_chunks,
+            map_index_template="{{ task.label }}",
+        ).expand(chunks=plan.output)
+        PublishOperator(task_id="publish", load=plan.output[LOAD], staged=stage.output)

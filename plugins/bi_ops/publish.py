@@ -1,0 +1,247 @@
+"""Publish: make a staged slice the live one, so that a reader sees the old slice or the new one and nothing between.
+
+Two DAG runs may publish one slice at the same moment. Each first writes its token into the slice's document in the
+staging database, and every transaction requires and touches that document: so the later publish takes the slice over,
+and the earlier one stops before it can mix in what is its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from bson import ObjectId
+from bson.raw_bson import RawBSONDocument
+from pymongo import DeleteOne, InsertOne, ReplaceOne
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from bi_ops.documents import SCHEMA_VERSION, id_of, load_stamps, says_the_same, stamped
+from bi_ops.errors import NewerSliceLiveError, ShrinkError, StagingError, SupersededError
+from bi_ops.slices import IdRange, Slice
+from bi_ops.store import BATCH, Run, StagedSlice, Store, ids_every
+
+TRANSACTION_DOCUMENTS = 100_000
+"""The largest slice that is replaced in one transaction; it stays far inside MongoDB's 60 seconds for one."""
+
+
+Write = InsertOne[RawBSONDocument] | ReplaceOne[RawBSONDocument] | DeleteOne
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a publish did.
+
+    Attributes:
+        documents: Documents that the slice now holds.
+        previous_documents: Documents that it held before.
+        written: Documents that were inserted, replaced or deleted; the others were already right.
+    """
+
+    documents: int
+    previous_documents: int
+    written: int
+
+
+@dataclass(frozen=True)
+class Load:
+    """One run's load of one slice, ready to be published.
+
+    Attributes:
+        slice: What it replaces.
+        run: The DAG run that staged it.
+        documents: How many documents the stage tasks reported.
+        chunks: In how many chunks they were read.
+        started_at: When the load began.
+        stage_group: The task group to clear when the staged documents are not there.
+    """
+
+    slice: Slice
+    run: Run
+    documents: int
+    chunks: int
+    started_at: datetime
+    stage_group: str
+
+
+def publish(
+    store: Store,
+    load: Load,
+    *,
+    max_shrink: float,
+    force: bool = False,
+    dry_run: bool = False,
+    transaction_documents: int = TRANSACTION_DOCUMENTS,
+) -> Published:
+    """Make a staged slice the live one.
+
+    Args:
+        store: Where it is staged and goes.
+        load: What to publish.
+        max_shrink: The share of the slice that may vanish without `force`, 0 to 1.
+        force: Let the slice shrink by any amount.
+        dry_run: Check everything, then change nothing.
+        transaction_documents: The largest slice that is replaced at once; a larger one in `_id` ranges of this size.
+
+    Raises:
+        StagingError: What is staged is not what the stage tasks reported.
+        NewerSliceLiveError: A later as-of is already live.
+        ShrinkError: The slice would shrink by more than `max_shrink`, or to nothing.
+        SupersededError: Another run took the slice over meanwhile.
+    """
+    staged = store.staged(load.slice, load.run)
+    live = store.live_raw(load.slice.job.name)
+    token = None if dry_run else _take_over(store, load)
+    _check_staged(staged, load)
+    _check_newest(store, load)
+    previous = live.count_documents(load.slice.ids.filter)
+    if not force:
+        _check_shrink(load, previous, max_shrink)
+    if dry_run:
+        return Published(load.documents, previous, 0)
+
+    loaded_at = datetime.now(timezone.utc)
+    stamps = load_stamps(loaded_at, load.run.run_id)
+    ledger_row = _ledger_row(load, previous, forced=force, published_at=loaded_at)
+    cuts = _cuts(staged, live, load.slice.ids, transaction_documents)
+    ranges = list(load.slice.ids.split(cuts))
+    written = 0
+    for ids in ranges:
+
+        def replace(session: ClientSession, ids: IdRange = ids) -> int:
+            _keep_hold(store, load, token, session)
+            count = _write_differences(live, staged, ids, stamps, session)
+            if ids is ranges[-1]:
+                store.ledger.replace_one({"_id": ledger_row["_id"]}, ledger_row, upsert=True, session=session)
+            return count
+
+        with store.client.start_session() as session:
+            written += session.with_transaction(
+                replace, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority")
+            )
+    return Published(load.documents, previous, written)
+
+
+def _take_over(store: Store, load: Load) -> ObjectId:
+    token = ObjectId()
+    store.publishers.replace_one(
+        {"_id": load.slice.ledger_id}, {"token": token, "run_id": load.run.run_id, "transactions": 0}, upsert=True
+    )
+    return token
+
+
+def _keep_hold(store: Store, load: Load, token: ObjectId | None, session: ClientSession) -> None:
+    held = store.publishers.update_one(
+        {"_id": load.slice.ledger_id, "token": token}, {"$inc": {"transactions": 1}}, session=session
+    )
+    if held.matched_count == 0:
+        raise SupersededError(
+            "another run began to publish this slice, so this one stopped",
+            where=str(load.slice),
+            expected="one publish of a slice at a time",
+            found="another run's token on it",
+            cure="Nothing is lost; whichever of the two publishes last is whole. Clear this task to make it this one.",
+        )
+
+
+def _check_staged(staged: StagedSlice, load: Load) -> None:
+    found = staged.count()
+    if found != load.documents:
+        raise StagingError(
+            "what is staged is not what the stage tasks reported, so the live slice was left as it was",
+            where=str(load.slice),
+            expected=f"{load.documents} documents of run {load.run.run_id}",
+            found=f"{found}; what is staged is kept for 30 days",
+            cure=f"Clear the task group {load.stage_group} of this run to stage it again.",
+        )
+
+
+def _check_newest(store: Store, load: Load) -> None:
+    row = store.ledger.find_one({"_id": load.slice.ledger_id}, {"as_of": 1, "run_id": 1})
+    if row is not None and row["as_of"] > load.slice.as_of:
+        raise NewerSliceLiveError(
+            "a newer snapshot is already live, so this older one was not published",
+            where=str(load.slice),
+            expected=f"nothing later than {load.slice.as_of.isoformat()}",
+            found=f"{row['as_of'].isoformat()} from run {row['run_id']}",
+            cure="Nothing needs doing.",
+        )
+
+
+def _check_shrink(load: Load, previous: int, max_shrink: float) -> None:
+    least = previous * (1 - max_shrink)
+    if previous and (load.documents == 0 or load.documents < least):
+        raise ShrinkError(
+            "the slice would shrink so much that the source is more likely broken; the live slice was left as it was",
+            where=str(load.slice),
+            expected=f"at least {max(1, -int(-least // 1))} of the {previous} documents that are live",
+            found=str(load.documents),
+            cure="Look at MEG first. If the fall is real, trigger the run again with force, or raise BI_MAX_SHRINK.",
+        )
+
+
+def _cuts(staged: StagedSlice, live: Collection[Any], ids: IdRange, size: int) -> list[str]:
+    """Where to cut a slice so that no part has more than `size` documents, staged or live."""
+    return sorted({*staged.ids_every(size), *ids_every(live, ids, size)})
+
+
+def _write_differences(
+    live: Collection[RawBSONDocument], staged: StagedSlice, ids: IdRange, stamps: bytes, session: ClientSession
+) -> int:
+    written = 0
+    batch: list[Write] = []
+    for write in _differences(live, staged, ids, stamps, session):
+        batch.append(write)
+        if len(batch) == BATCH:
+            live.bulk_write(batch, ordered=False, session=session)
+            written += len(batch)
+            batch = []
+    if batch:
+        live.bulk_write(batch, ordered=False, session=session)
+    return written + len(batch)
+
+
+def _differences(
+    live: Collection[RawBSONDocument], staged: StagedSlice, ids: IdRange, stamps: bytes, session: ClientSession
+) -> Iterator[Write]:
+    """What to write to turn the live range into the staged one: two sorted streams, merged."""
+    news = ((id_of(raw), raw) for raw in staged.documents(ids))
+    olds = ((id_of(old.raw), old.raw) for old in live.find(ids.filter, sort=[("_id", 1)], batch_size=BATCH, session=session))
+    new, old = next(news, None), next(olds, None)
+    while new or old:
+        if old is None or (new is not None and new[0] < old[0]):
+            assert new is not None
+            yield InsertOne(RawBSONDocument(stamped(new[1], stamps)))
+            new = next(news, None)
+        elif new is None or old[0] < new[0]:
+            yield DeleteOne({"_id": old[0]})
+            old = next(olds, None)
+        else:
+            if not says_the_same(old[1], new[1]):
+                yield ReplaceOne({"_id": new[0]}, RawBSONDocument(stamped(new[1], stamps)))
+            new, old = next(news, None), next(olds, None)
+
+
+def _ledger_row(load: Load, previous: int, *, forced: bool, published_at: datetime) -> dict[str, Any]:
+    period = load.slice.period
+    return {
+        "_id": load.slice.ledger_id,
+        "job": load.slice.job.name,
+        "region": load.slice.region,
+        "period": period.name if period else None,
+        "as_of": load.slice.as_of,
+        "run_id": load.run.run_id,
+        "dag_id": load.run.dag_id,
+        "documents": load.documents,
+        "previous_documents": previous,
+        "chunks": load.chunks,
+        "forced": forced,
+        "started_at": load.started_at,
+        "published_at": published_at,
+        "loaded_at": published_at,
+        "schema_version": SCHEMA_VERSION,
+    }

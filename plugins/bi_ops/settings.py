@@ -1,0 +1,86 @@
+"""MEG BI's settings: read from the environment, validated here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from datetime import date
+from typing import Annotated, Any
+
+import pendulum
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from bi_ops.errors import SettingsError
+
+_REGION = re.compile(r"[a-z][a-z0-9_]*")
+_ON = {"1", "true", "yes", "on"}
+
+
+def _is_on(value: Any) -> bool:
+    return str(value).strip().lower() in _ON
+
+
+def _regions(value: Any) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else tuple(value)
+    if not all(_REGION.fullmatch(name) for name in names):
+        raise PydanticCustomError("region", "region names, each [a-z][a-z0-9_]*, with commas between them")
+    if len(set(names)) < len(names):
+        raise PydanticCustomError("region", "region names that each occur once")
+    return names
+
+
+def _timezone(value: str) -> str:
+    try:
+        pendulum.timezone(value)
+    except (ValueError, KeyError, OSError) as error:  # pendulum's own error is one of these by version
+        raise PydanticCustomError("timezone", "the name of an IANA time zone, such as Europe/Dublin") from error
+    return value
+
+
+class Settings(BaseModel):
+    """What an operator may set, with the defaults that hold where nothing is set.
+
+    Attributes:
+        aggregate: Whether the jobs run at all; `1`, `true`, `yes` and `on` let them, anything else does not.
+        regions: The MEG servers to read; region `eu` is reached through the connection `meg_eu`.
+        timezone: Where months, quarters and the schedule's midnight lie (IANA name).
+        start_date: The first day that catchup covers.
+        forms_per_chunk: Forms that one query reads.
+        max_mapped_tasks: The widest fan-out of one job and region; past it a task takes several chunks in turn.
+        max_parallel_chunks: Stage tasks at once, per job and region: the cap on parallel queries on one MEG.
+        max_shrink: The share of a slice that a publish may take away without `force`, 0 to 1.
+    """
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    aggregate: Annotated[bool, BeforeValidator(_is_on)] = Field(False, alias="BI_AGGREGATE")
+    regions: Annotated[tuple[str, ...], BeforeValidator(_regions)] = Field(("local",), alias="MEG_REGIONS")
+    timezone: Annotated[str, AfterValidator(_timezone)] = Field("UTC", alias="BI_TIMEZONE")
+    start_date: date = Field(date(2026, 1, 1), alias="BI_START_DATE")
+    forms_per_chunk: int = Field(10, alias="BI_FORMS_PER_CHUNK", ge=1, le=1000)
+    max_mapped_tasks: int = Field(256, alias="BI_MAX_MAPPED_TASKS", ge=1, le=1024)
+    max_parallel_chunks: int = Field(8, alias="BI_MAX_PARALLEL_CHUNKS", ge=1, le=128)
+    max_shrink: float = Field(0.5, alias="BI_MAX_SHRINK", ge=0, le=1)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """Read the settings from `environment`, by default the process's own; an empty value counts as unset.
+
+        Raises:
+            SettingsError: A value is not allowed; the message names the variable, the value and what is.
+        """
+        environment = os.environ if environment is None else environment
+        names = (field.alias for field in cls.model_fields.values() if field.alias)
+        try:
+            return cls.model_validate({name: environment[name] for name in names if environment.get(name)})
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            raise SettingsError(
+                "this value is not allowed",
+                where=f"environment variable {problem['loc'][0]}",
+                expected=problem["msg"].removeprefix("Input should be ").removeprefix("Value error, "),
+                found=repr(problem["input"]),
+                cure="Correct it, then restart Airflow's processes.",
+            ) from None

@@ -1,0 +1,197 @@
+"""The two MongoDB databases: the live one, which reports read, and the staging one, which only the pipeline sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+from pymongo import MongoClient, ReadPreference
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.errors import BulkWriteError, CollectionInvalid, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from bi_ops.errors import BiError, DuplicateKeyError, MongoUnavailableError
+from bi_ops.slices import IdRange, Slice
+
+LEDGER = "bi_loads"
+PUBLISHERS = "publishing"
+STAGED_FOR = timedelta(days=30)
+"""How long what is staged can still be published."""
+BATCH = 2_000
+"""Documents read or written at once: enough to hide the round trip, few enough that memory stays flat."""
+
+_DUPLICATE_KEY = 11000
+_INDEX_OPTIONS_CONFLICT = 85
+_RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument, tz_aware=True)
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The DAG run that a load belongs to."""
+
+    dag_id: str
+    run_id: str
+
+
+class Store:
+    """The live and the staging database of one MongoDB connection.
+
+    Everything is read from the primary and acknowledged by a majority, whatever the connection's own options say:
+    what was staged must survive a change of primary, and a publish must not be judged by a stale copy.
+    """
+
+    def __init__(self, client: MongoClient[Document], database: str) -> None:
+        self.client = client
+        self.live = self._database(database)
+        self._staging = self._database(f"{database}_staging")
+
+    def _database(self, name: str) -> Database[Document]:
+        return self.client.get_database(
+            name,
+            codec_options=CodecOptions(tz_aware=True),
+            read_preference=ReadPreference.PRIMARY,
+            write_concern=WriteConcern("majority"),
+            read_concern=ReadConcern("majority"),
+        )
+
+    @property
+    def ledger(self) -> Collection[Document]:
+        """One document for each published slice."""
+        return self.live[LEDGER]
+
+    @property
+    def publishers(self) -> Collection[Document]:
+        """One document for each slice, naming the publish that holds it."""
+        return self._staging[PUBLISHERS]
+
+    def live_raw(self, name: str) -> Collection[RawBSONDocument]:
+        """A live collection whose documents stay encoded."""
+        return self.live[name].with_options(codec_options=_RAW)
+
+    def prepare(self, job_name: str) -> None:
+        """Make what a load needs: the live collections, with no index but `_id`'s, and the staging one with its TTL."""
+        existing = set(self.live.list_collection_names(filter={"name": {"$in": [job_name, LEDGER]}}))
+        for name in {job_name, LEDGER} - existing:
+            try:
+                self.live.create_collection(name)
+            except CollectionInvalid:
+                continue  # another region's load made it first
+        seconds = int(STAGED_FOR.total_seconds())
+        try:
+            self._staging[job_name].create_index("staged_at", name="staged_at_ttl", expireAfterSeconds=seconds)
+        except OperationFailure as error:
+            if error.code != _INDEX_OPTIONS_CONFLICT:
+                raise
+            self._staging.command(
+                "collMod", job_name, index={"name": "staged_at_ttl", "expireAfterSeconds": seconds}
+            )
+
+    def staged(self, of: Slice, run: Run) -> StagedSlice:
+        """What `run` has staged of a slice."""
+        return StagedSlice(self._staging[of.job.name], of, run)
+
+
+class StagedSlice:
+    """What one DAG run has staged of one slice: a range of the `_id` index, in the order of the live `_id`s.
+
+    A staged document is `{_id: "dag|run|<live _id>", staged_at, document}`; `document` is the live one without its
+    load stamps.
+    """
+
+    def __init__(self, collection: Collection[Document], of: Slice, run: Run) -> None:
+        self._collection = collection
+        self._slice = of
+        self._prefix = f"{run.dag_id}|{run.run_id}|"
+        self._ids = self._range(of.ids)
+
+    def _range(self, ids: IdRange) -> IdRange:
+        return IdRange(self._prefix + ids.first, self._prefix + ids.end)
+
+    def clear(self, form_ids: Iterable[int] | None = None) -> None:
+        """Remove what an earlier try staged, of these forms or altogether."""
+        if form_ids is None:
+            self._collection.delete_many(self._ids.filter)
+        else:
+            ids = [self._prefix + self._slice.document_id(form_id) for form_id in form_ids]
+            self._collection.delete_many({"_id": {"$in": ids}})
+
+    def add(self, documents: Iterable[Document]) -> int:
+        """Stage documents, and return how many they were.
+
+        Raises:
+            DuplicateKeyError: Two documents have the same `_id`.
+        """
+        now = datetime.now(timezone.utc)
+        staged = [
+            {"_id": self._prefix + document["_id"], "staged_at": now, "document": document} for document in documents
+        ]
+        try:
+            self._collection.insert_many(staged, ordered=False)
+        except BulkWriteError as error:
+            twice = [problem for problem in error.details["writeErrors"] if problem["code"] == _DUPLICATE_KEY]
+            if not twice:
+                raise
+            raise DuplicateKeyError(
+                "two rows of MEG's would become the same document",
+                where=str(self._slice),
+                expected=f"rows that differ in {', '.join(self._slice.job.key)}",
+                found=f"{len(twice)} doubled, such as _id {twice[0]['op']['_id'].removeprefix(self._prefix)}",
+                cure=f"Mend include/sql/{self._slice.job.name}.sql, so that a key gives one row.",
+            ) from None
+        return len(staged)
+
+    def count(self) -> int:
+        """How many documents are staged."""
+        return self._collection.count_documents(self._ids.filter)
+
+    def ids_every(self, step: int) -> list[str]:
+        """The live `_id` of every `step`-th document, without the first."""
+        return [staged.removeprefix(self._prefix) for staged in ids_every(self._collection, self._ids, step)]
+
+    def documents(self, ids: IdRange) -> Iterator[bytes]:
+        """The encoded documents whose live `_id` lies in `ids`, in the order of the `_id`s."""
+        staged = self._collection.with_options(codec_options=_RAW)
+        for envelope in staged.find(self._range(ids).filter, {"document": 1}, sort=[("_id", 1)], batch_size=BATCH):
+            yield envelope["document"].raw
+
+
+def ids_every(collection: Collection[Any], ids: IdRange, step: int) -> list[str]:
+    """The `_id` of every `step`-th document of a range, without the first."""
+    found: list[str] = []
+    rest = ids
+    while True:
+        after = list(collection.find(rest.filter, {"_id": 1}, sort=[("_id", 1)], skip=step, limit=1))
+        if not after:
+            return found
+        found.append(after[0]["_id"])
+        rest = IdRange(found[-1], ids.end)
+
+
+@contextmanager
+def mongo_errors_told(connection: str) -> Iterator[None]:
+    """Turn the driver's errors into the pipeline's own, which say what to do.
+
+    Raises:
+        MongoUnavailableError: For every error of the driver's.
+    """
+    try:
+        yield
+    except BiError:
+        raise
+    except PyMongoError as error:
+        raise MongoUnavailableError(
+            "MongoDB did not do what it was asked",
+            where=f"connection {connection}",
+            expected="a reachable replica set, and an account that may write both databases",
+            found=f"{type(error).__name__}: {str(error)[:500]}",
+            cure="Check the server, the connection, and, on Atlas, that this address is on the access list.",
+        ) from error
