@@ -15,7 +15,7 @@ cleared again at any time with the same result.
 
 | the message says | what to do |
 | --- | --- |
-| MEG cannot be read, the query took too long | Nothing if a retry heals it; else see to that region's server. The other regions are published. |
+| MEG cannot be read | Nothing if a retry heals it; else see to that region's server. The other regions are published. |
 | what is staged is not what the stage tasks reported | Clear the region's task group. |
 | the slice would shrink so much | Look at MEG; if the fall is real, trigger the month again with `force`. |
 | another run began to publish this slice | Nothing, or clear `publish` to make this run the last. |

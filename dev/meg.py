@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -27,7 +28,7 @@ class Demo:
 
 def seed(server: Postgres, database: str, demo: Demo | None) -> bool:
     """Make a reference MEG, without rows where `demo` is None; returns whether anything had to be done."""
-    label = repr(demo) + "".join(str(hash_of(name)) for name in ("schema", "demo", "indexes", "reader"))
+    label = repr(demo) + "".join(str(_fingerprint(name)) for name in ("schema", "demo", "indexes", "reader"))
     if server.has(database):
         with server.connect() as connection:
             row = connection.execute(
@@ -46,9 +47,7 @@ def seed(server: Postgres, database: str, demo: Demo | None) -> bool:
             )
         for name in ("indexes", "reader"):
             connection.execute(_read(name))
-        connection.execute(
-            sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(database), sql.Literal(label))
-        )
+        connection.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(database), sql.Literal(label)))
     return True
 
 
@@ -56,8 +55,5 @@ def _read(name: str) -> bytes:
     return (_SQL / f"{name}.sql").read_bytes()
 
 
-def hash_of(name: str) -> str:
-    """A short fingerprint of one of the reference MEG's SQL files."""
-    import hashlib
-
+def _fingerprint(name: str) -> str:
     return hashlib.sha256(_read(name)).hexdigest()[:12]

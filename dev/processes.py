@@ -61,7 +61,7 @@ class Service:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 **as_account(user),
-                preexec_fn=lambda: _die_with_parent(stop_with),
+                preexec_fn=lambda: _die_with_parent(stop_with),  # noqa: PLW1509 - one prctl call, no lock taken
             )
 
     def wait_until(self, ready: Callable[[], bool], *, seconds: float) -> None:

@@ -23,6 +23,6 @@ def print_loads(server: Mongo, database: str, run_ids: list[str]) -> int:
             of_slice = {"region": load["region"], **({"period": load["period"]} if load["period"] else {})}
             documents = db[load["job"]].count_documents(of_slice)
             took = (load["published_at"] - load["started_at"]).total_seconds()
-            table.add_row(load["job"], load["region"], load["period"] or "–", f"{documents:,}", f"{took:.1f}")
+            table.add_row(load["job"], load["region"], load["period"] or "-", f"{documents:,}", f"{took:.1f}")
     console.print(table)
     return len(loads)

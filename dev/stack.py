@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dev import airflow, meg, mongo, postgres
+from dev.mongo import Mongo
+from dev.postgres import Postgres
 from dev.processes import StackError, sweep
 
 DATABASE = "bi"
@@ -30,32 +31,34 @@ class Databases:
         secret: The stack's secrets, by name.
     """
 
-    postgres: postgres.Postgres
-    mongo: mongo.Mongo
-    mongo_admin: mongo.Mongo
+    postgres: Postgres
+    mongo: Mongo
+    mongo_admin: Mongo
     secret: Mapping[str, str]
 
     def connections(self, regions: Mapping[str, str]) -> dict[str, str]:
         """Airflow's connections, as its environment variables; `regions` maps each region to its database."""
-        server = self.postgres
-        extra = {"sslmode": "prefer"}
         found = {
-            f"AIRFLOW_CONN_MEG_{region.upper()}": _connection(
-                "postgres", server.host, server.port, database, meg.READER, self.secret["reader"], extra
-            )
+            f"MEG_{region.upper()}": {
+                "conn_type": "postgres",
+                "host": self.postgres.host,
+                "port": self.postgres.port,
+                "schema": database,
+                "login": meg.READER,
+                "password": self.secret["reader"],
+            }
             for region, database in regions.items()
         }
-        found["AIRFLOW_CONN_BI_MONGO"] = _connection(
-            "mongo", self.mongo.host, self.mongo.port, DATABASE, self.mongo.login, self.mongo.password, self.mongo.options
-        )
-        return found
-
-
-def _connection(
-    kind: str, host: str, port: int, schema: str, login: str | None, password: str | None, extra: Mapping[str, Any]
-) -> str:
-    fields = {"conn_type": kind, "host": host, "port": port, "schema": schema, "login": login, "password": password}
-    return json.dumps({**fields, "extra": dict(extra)})
+        found["BI_MONGO"] = {
+            "conn_type": "mongo",
+            "host": self.mongo.host,
+            "port": self.mongo.port,
+            "schema": DATABASE,
+            "login": self.mongo.login,
+            "password": self.mongo.password,
+            "extra": self.mongo.options,
+        }
+        return {f"AIRFLOW_CONN_{name}": json.dumps(connection) for name, connection in found.items()}
 
 
 @contextmanager

@@ -22,6 +22,8 @@ from bi_ops.slices import Slice
 SCHEMA_VERSION = 1
 """Raised when a collection's documents change their meaning."""
 
+_INT64 = 2**63
+"""The first integer that BSON cannot hold."""
 _LENGTH = 4
 _ID_TEXT = _LENGTH + len(b"\x02_id\0") + 4
 _STAMPS = b"\x09loaded_at\0"
@@ -30,6 +32,8 @@ _STAMPS = b"\x09loaded_at\0"
 def _integer(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError
+    if not -_INT64 <= value < _INT64:
+        raise ValueError
     return value
 
 
@@ -70,6 +74,15 @@ _CONVERT: Mapping[Kind, Callable[[Any], Any]] = {
     Kind.TEXTS: _texts,
     Kind.BOOLEAN: _instance_of(bool),
     Kind.TIME: _time,
+}
+
+_ALLOWED: Mapping[Kind, str] = {
+    Kind.INTEGER: "an integer of 64 bits (cast a numeric to bigint)",
+    Kind.NUMBER: "a finite number",
+    Kind.TEXT: "text",
+    Kind.TEXTS: "an array of text without nulls",
+    Kind.BOOLEAN: "a boolean",
+    Kind.TIME: "a timestamp with time zone",
 }
 
 
@@ -136,7 +149,7 @@ class DocumentMaker:
             raise self._refusal(
                 f"{field.name} cannot be stored",
                 row,
-                f"a finite {field.kind.value}",
+                _ALLOWED[field.kind],
                 f"{type(value).__name__} {value if isinstance(value, (int, float, Decimal)) else ''}".strip(),
             ) from None
 

@@ -41,14 +41,14 @@ def divide(form_ids: Sequence[int], *, forms_per_chunk: int, max_tasks: int) -> 
     return [chunks[len(chunks) * task // tasks : len(chunks) * (task + 1) // tasks] for task in range(tasks)]
 
 
-def plan(meg: Meg, staged: StagedSlice, sql: str, of: Slice, **divided: int) -> list[list[Chunk]]:
+def plan(meg: Meg, staged: StagedSlice, of: Slice, *, sql: str, **divided: int) -> list[list[Chunk]]:
     """List the chunks of each stage task, and clear what an earlier try of this run staged.
 
     Args:
         meg: The region's MEG.
         staged: Where the run stages the slice.
-        sql: A query whose first column is the ids of the forms to read, sorted; unused for a job without chunks.
         of: The slice.
+        sql: A query whose first column is the ids of the forms to read, sorted; unused for a job without chunks.
         **divided: `forms_per_chunk` and `max_tasks`, as `divide` takes them.
     """
     staged.clear()
@@ -59,8 +59,16 @@ def plan(meg: Meg, staged: StagedSlice, sql: str, of: Slice, **divided: int) -> 
     return divide(form_ids, **divided)
 
 
-def stage(meg: Meg, staged: StagedSlice, sql: str, of: Slice, chunk: Chunk, timezone: str) -> StagedChunk:
+def stage(meg: Meg, staged: StagedSlice, of: Slice, chunk: Chunk, *, sql: str, timezone: str) -> StagedChunk:
     """Read one chunk from MEG into the staging database, in place of what an earlier try staged of it.
+
+    Args:
+        meg: The region's MEG.
+        staged: Where the run stages the slice.
+        of: The slice.
+        chunk: The forms to read.
+        sql: The job's query; it may bind the slice's `parameters`, `form_ids` and `timezone`.
+        timezone: The settings' time zone.
 
     Raises:
         SourceUnavailableError: MEG cannot be reached, or gave up on the way.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
 
@@ -35,7 +35,7 @@ class _BiOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         try:
-            return self.run_step(context)
+            return self._run_step(context)
         except NewerSliceLiveError as error:
             raise AirflowSkipException(str(error)) from None
         except BiError as error:
@@ -43,7 +43,7 @@ class _BiOperator(BaseOperator):
                 raise
             raise AirflowFailException(str(error)) from error
 
-    def run_step(self, context: Context) -> Any:
+    def _run_step(self, context: Context) -> Any:
         raise NotImplementedError
 
 
@@ -66,7 +66,7 @@ class PlanOperator(_BiOperator):
 
     template_fields: Sequence[str] = ("sql",)
     template_ext: Sequence[str] = (".sql",)
-    template_fields_renderers = {"sql": "sql"}
+    template_fields_renderers: ClassVar[dict[str, str]] = {"sql": "sql"}
     ui_color = "#e8f0fe"
 
     def __init__(self, *, job: Job, region: str, sql: str, **kwargs: Any) -> None:
@@ -76,7 +76,7 @@ class PlanOperator(_BiOperator):
         self.sql = sql
         self._meg: Meg | None = None
 
-    def run_step(self, context: Context) -> list[list[Chunk]]:
+    def _run_step(self, context: Context) -> list[list[Chunk]]:
         from bi_ops.connections import open_meg, open_store
         from bi_ops.load import plan
 
@@ -90,8 +90,8 @@ class PlanOperator(_BiOperator):
             tasks = plan(
                 self._meg,
                 store.staged(of, _run(context)),
-                self.sql,
                 of,
+                sql=self.sql,
                 forms_per_chunk=settings.forms_per_chunk,
                 max_tasks=settings.max_mapped_tasks,
             )
@@ -102,6 +102,7 @@ class PlanOperator(_BiOperator):
         return tasks
 
     def on_kill(self) -> None:
+        """Stop the query that MEG is running for this task."""
         if self._meg:
             self._meg.cancel()
 
@@ -136,7 +137,7 @@ class StageOperator(_BiOperator):
 
     template_fields: Sequence[str] = ("sql", "load", "chunks")
     template_ext: Sequence[str] = (".sql",)
-    template_fields_renderers = {"sql": "sql", "load": "json", "chunks": "json"}
+    template_fields_renderers: ClassVar[dict[str, str]] = {"sql": "sql", "load": "json", "chunks": "json"}
     ui_color = "#e6f4ea"
 
     def __init__(self, *, sql: str, load: Any, chunks: Any, **kwargs: Any) -> None:
@@ -147,7 +148,7 @@ class StageOperator(_BiOperator):
         self._forms: list[str] = []
         self._meg: Meg | None = None
 
-    def run_step(self, context: Context) -> int:
+    def _run_step(self, context: Context) -> int:
         from bi_ops.connections import open_meg, open_store
         from bi_ops.load import stage
 
@@ -157,7 +158,7 @@ class StageOperator(_BiOperator):
         with open_store() as store, open_meg(of.region, reader=f"{of} stage") as self._meg:
             staged = store.staged(of, _run(context))
             for number, chunk in enumerate(self.chunks, start=1):
-                done = stage(self._meg, staged, self.sql, of, chunk, timezone_name)
+                done = stage(self._meg, staged, of, chunk, sql=self.sql, timezone=timezone_name)
                 count += done.documents
                 self._note(of, number, done)
         return count
@@ -167,6 +168,7 @@ class StageOperator(_BiOperator):
         self.log.info("%s: chunk %d of %d, %d documents", of, number, len(self.chunks), done.documents)
 
     def on_kill(self) -> None:
+        """Stop the query that MEG is running for this task."""
         if self._meg:
             self._meg.cancel()
 
@@ -193,7 +195,7 @@ class PublishOperator(_BiOperator):
     """
 
     template_fields: Sequence[str] = ("load", "staged")
-    template_fields_renderers = {"load": "json", "staged": "json"}
+    template_fields_renderers: ClassVar[dict[str, str]] = {"load": "json", "staged": "json"}
     ui_color = "#fef7e0"
 
     def __init__(self, *, load: Any, staged: Any, **kwargs: Any) -> None:
@@ -201,7 +203,7 @@ class PublishOperator(_BiOperator):
         self.load = load
         self.staged = staged
 
-    def run_step(self, context: Context) -> dict[str, int]:
+    def _run_step(self, context: Context) -> dict[str, int]:
         from bi_ops.connections import open_store
         from bi_ops.publish import Load, publish
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
-from pathlib import Path
 
 import pendulum
 from airflow.providers.standard.operators.python import ShortCircuitOperator
-from airflow.sdk import DAG, CronDataIntervalTimetable, Param, TaskGroup
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param, TaskGroup, XComArg
 
 from bi_ops.jobs import Job, jobs_of
 from bi_ops.operators import LOAD, PlanOperator, PublishOperator, StageOperator
 from bi_ops.periods import Cadence
 from bi_ops.settings import Settings
+from bi_ops.templates import include_folder
 
 _CRON = {Cadence.MONTHLY: "0 0 1 * *"}
 _PERIOD = {Cadence.MONTHLY: (r"^\d{4}-(0[1-9]|1[0-2])$", "2026-10", "month")}
@@ -29,13 +29,7 @@ _RETRIES = {
 log = logging.getLogger(__name__)
 
 
-def include_folder() -> Path:
-    """The folder with the SQL: inside the package where plugins travel alone, else beside plugins/."""
-    packed = Path(__file__).parent / "include"
-    return packed if packed.is_dir() else Path(__file__).parents[2] / "include"
-
-
-def gate() -> bool:
+def may_run() -> bool:
     """Whether the jobs may run; where they may not, the log says why and how to make up for it."""
     if Settings.from_environment().aggregate:
         return True
@@ -68,13 +62,13 @@ def build_dag(cadence: Cadence, doc_md: str | None) -> DAG:
         template_searchpath=[str(include_folder() / "sql")],
         tags=["meg-bi", cadence.value],
     ) as dag:
-        start = ShortCircuitOperator(
+        gate = ShortCircuitOperator(
             task_id="gate",
-            python_callable=gate,
+            python_callable=may_run,
             doc_md="Skips the whole run while `BI_AGGREGATE` is off; its log says how to make up for it.",
         )
         for job in jobs:
-            start >> _job_group(job, settings)
+            gate >> _job_group(job, settings)
     return dag
 
 
@@ -130,8 +124,8 @@ def _region_group(job: Job, region: str, settings: Settings) -> None:
         stage = StageOperator.partial(
             task_id="stage",
             sql=f"{job.name}.sql",
-            load=plan.output[LOAD],
+            load=XComArg(plan, LOAD),
             max_active_tis_per_dagrun=settings.max_parallel_chunks,
             map_index_template="{{ task.label }}",
         ).expand(chunks=plan.output)
-        PublishOperator(task_id="publish", load=plan.output[LOAD], staged=stage.output)
+        PublishOperator(task_id="publish", load=XComArg(plan, LOAD), staged=stage.output)

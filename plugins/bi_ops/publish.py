@@ -29,6 +29,9 @@ TRANSACTION_DOCUMENTS = 100_000
 """The largest slice that is replaced in one transaction; it stays far inside MongoDB's 60 seconds for one."""
 
 
+_END = ("\U0010ffff", b"")
+"""Stands behind every `_id` in the order of strings."""
+
 Write = InsertOne[RawBSONDocument] | ReplaceOne[RawBSONDocument] | DeleteOne
 
 
@@ -209,21 +212,21 @@ def _differences(
     live: Collection[RawBSONDocument], staged: StagedSlice, ids: IdRange, stamps: bytes, session: ClientSession
 ) -> Iterator[Write]:
     """What to write to turn the live range into the staged one: two sorted streams, merged."""
+    cursor = live.find(ids.filter, sort=[("_id", 1)], batch_size=BATCH, session=session)
     news = ((id_of(raw), raw) for raw in staged.documents(ids))
-    olds = ((id_of(old.raw), old.raw) for old in live.find(ids.filter, sort=[("_id", 1)], batch_size=BATCH, session=session))
-    new, old = next(news, None), next(olds, None)
-    while new or old:
-        if old is None or (new is not None and new[0] < old[0]):
-            assert new is not None
+    olds = ((id_of(raw), raw) for raw in (bytes(document.raw) for document in cursor))
+    new, old = next(news, _END), next(olds, _END)
+    while new is not _END or old is not _END:
+        if new[0] < old[0]:
             yield InsertOne(RawBSONDocument(stamped(new[1], stamps)))
-            new = next(news, None)
-        elif new is None or old[0] < new[0]:
+            new = next(news, _END)
+        elif old[0] < new[0]:
             yield DeleteOne({"_id": old[0]})
-            old = next(olds, None)
+            old = next(olds, _END)
         else:
             if not says_the_same(old[1], new[1]):
                 yield ReplaceOne({"_id": new[0]}, RawBSONDocument(stamped(new[1], stamps)))
-            new, old = next(news, None), next(olds, None)
+            new, old = next(news, _END), next(olds, _END)
 
 
 def _ledger_row(load: Load, previous: int, *, forced: bool, published_at: datetime) -> dict[str, Any]:

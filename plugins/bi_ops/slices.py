@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from bi_ops.jobs import Job, Mode, job_named
@@ -31,7 +32,7 @@ class IdRange:
     def split(self, at: list[str]) -> Iterator[IdRange]:
         """The consecutive ranges that this one falls into when cut before each `_id` of `at`, sorted."""
         bounds = [self.first, *at, self.end]
-        return (IdRange(first, end) for first, end in zip(bounds, bounds[1:], strict=False))
+        return (IdRange(first, end) for first, end in pairwise(bounds))
 
 
 @dataclass(frozen=True)

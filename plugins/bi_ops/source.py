@@ -139,4 +139,3 @@ def list_forms(meg: Meg, sql: str, parameters: Mapping[str, Any]) -> list[int]:
     """The ids that the planning query `sql` gives in its first column, in its order."""
     with meg.query(sql, parameters) as result:
         return [row[0] for batch in result.batches for row in batch]
-

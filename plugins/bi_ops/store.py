@@ -13,7 +13,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient, ReadPreference
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import BulkWriteError, CollectionInvalid, OperationFailure, PyMongoError
+from pymongo.errors import BulkWriteError, CollectionInvalid, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -28,7 +28,6 @@ BATCH = 2_000
 """Documents read or written at once: enough to hide the round trip, few enough that memory stays flat."""
 
 _DUPLICATE_KEY = 11000
-_INDEX_OPTIONS_CONFLICT = 85
 _RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument, tz_aware=True)
 
 Document = dict[str, Any]
@@ -85,15 +84,9 @@ class Store:
                 self.live.create_collection(name)
             except CollectionInvalid:
                 continue  # another region's load made it first
-        seconds = int(STAGED_FOR.total_seconds())
-        try:
-            self._staging[job_name].create_index("staged_at", name="staged_at_ttl", expireAfterSeconds=seconds)
-        except OperationFailure as error:
-            if error.code != _INDEX_OPTIONS_CONFLICT:
-                raise
-            self._staging.command(
-                "collMod", job_name, index={"name": "staged_at_ttl", "expireAfterSeconds": seconds}
-            )
+        self._staging[job_name].create_index(
+            "staged_at", name="staged_at_ttl", expireAfterSeconds=int(STAGED_FOR.total_seconds())
+        )
 
     def staged(self, of: Slice, run: Run) -> StagedSlice:
         """What `run` has staged of a slice."""
@@ -161,7 +154,7 @@ class StagedSlice:
         """The encoded documents whose live `_id` lies in `ids`, in the order of the `_id`s."""
         staged = self._collection.with_options(codec_options=_RAW)
         for envelope in staged.find(self._range(ids).filter, {"document": 1}, sort=[("_id", 1)], batch_size=BATCH):
-            yield envelope["document"].raw
+            yield bytes(envelope["document"].raw)
 
 
 def ids_every(collection: Collection[Any], ids: IdRange, step: int) -> list[str]:

@@ -1,0 +1,20 @@
+"""Where the SQL templates are, and how they are rendered without Airflow: as Airflow renders them for a task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+
+
+def include_folder() -> Path:
+    """The folder of the SQL: inside the package where plugins travel alone (Amazon MWAA), else beside plugins/."""
+    packed = Path(__file__).parent / "include"
+    return packed if packed.is_dir() else Path(__file__).parents[2] / "include"
+
+
+def render(template: str) -> str:
+    """The SQL of a template, with what it includes."""
+    loader = jinja2.FileSystemLoader(include_folder() / "sql")
+    environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined)  # noqa: S701 - SQL, not HTML
+    return environment.get_template(template).render()

@@ -1,0 +1,1 @@
+"""Tests on real databases, a real scheduler and real processes."""

@@ -1,0 +1,70 @@
+"""The databases that tests share: real servers, emptied before each test that asks for them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+STACK = ROOT / ".local" / "test"
+
+# Before anything imports Airflow, which reads them once.
+os.environ["AIRFLOW_HOME"] = str(STACK / "airflow")
+os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(ROOT / "dags")
+os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(ROOT / "plugins")
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+
+from bi_ops.source import Meg
+from bi_ops.store import Store
+from dev import meg as reference
+from dev.stack import DATABASE, Databases, databases, held
+from tests.megs import MegRows, connect_as_reader
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Databases]:
+    """PostgreSQL and MongoDB, with transactions that a dead client holds for two seconds, not sixty."""
+    with held(STACK), databases(STACK, {"transactionLifetimeLimitSeconds": "2"}) as up:
+        for region in ("eu", "uk"):
+            reference.seed(up.postgres, f"meg_{region}", None)
+        yield up
+
+
+@pytest.fixture
+def store(servers: Databases) -> Iterator[Store]:
+    """Both MongoDB databases, empty, through the pipeline's own account."""
+    with servers.mongo_admin.client() as admin:
+        for name in (DATABASE, f"{DATABASE}_staging"):
+            admin.drop_database(name)
+    with servers.mongo.client() as client:
+        yield Store(client, DATABASE)
+
+
+@pytest.fixture
+def rows(servers: Databases) -> Iterator[MegRows]:
+    """The tables of the region eu's MEG, empty, to be filled."""
+    with servers.postgres.connect("meg_eu") as connection:
+        yield MegRows(connection)
+
+
+@pytest.fixture
+def rows_uk(servers: Databases) -> Iterator[MegRows]:
+    """The tables of the region uk's MEG, empty, to be filled."""
+    with servers.postgres.connect("meg_uk") as connection:
+        yield MegRows(connection)
+
+
+@pytest.fixture
+def meg(servers: Databases) -> Iterator[Meg]:
+    """The region eu's MEG, through the pipeline's own role."""
+    with Meg("eu", connect_as_reader(servers, "meg_eu"), reader="test") as opened:
+        yield opened
+
+
+@pytest.fixture
+def open_region(servers: Databases) -> Callable[[str], Meg]:
+    """Opens the MEG of any region."""
+    return lambda region: Meg(region, connect_as_reader(servers, f"meg_{region}"), reader="test")

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+
+from bi_ops.slices import Slice
+from bi_ops.source import Meg
+from bi_ops.store import Store
+from dev import meg as reference
+from dev.stack import Databases
+from tests.loads import live, load_slice, month
+from tests.megs import MegRows, connect_as_reader, raw_tables, utc
+from tests.oracle import Oracle
+
+STAMPS = ("_id", "loaded_at", "run_id")
+
+
+def documents(store: Store, of: Slice) -> dict[str, dict[str, Any]]:
+    return {
+        document["_id"]: {name: value for name, value in document.items() if name not in STAMPS}
+        for document in live(store, of)
+    }
+
+
+def check(store: Store, meg: Meg, rows: MegRows, of: Slice, timezone: str = "UTC") -> dict[str, dict[str, Any]]:
+    assert of.period
+    load_slice(store, meg, of, timezone=timezone)
+    found = documents(store, of)
+    assert found == Oracle(raw_tables(rows.connection)).monthly_submissions(of.region, of.period)
+    return found
+
+
+@pytest.mark.parametrize("period", ["2026-10", "2026-09", "2026-08", "2025-12", "2024-11"])
+def test_demo_data_gives_the_figures_of_the_definition(servers: Databases, store: Store, period: str) -> None:
+    demo = reference.Demo(seed=11, forms=60, until=date(2026, 11, 22))
+    reference.seed(servers.postgres, "meg_demo", demo)
+    of = month(period)
+    with (
+        Meg("eu", connect_as_reader(servers, "meg_demo"), reader="test") as meg,
+        servers.postgres.connect("meg_demo") as connection,
+    ):
+        load_slice(store, meg, of)
+        assert of.period
+        expected = Oracle(raw_tables(connection)).monthly_submissions("eu", of.period)
+    assert documents(store, of) == expected
+    assert sum(document["submissions"] for document in expected.values()) > 0
+
+
+def test_fields_stand_in_their_declared_order_with_the_stamps_last(store: Store, meg: Meg, rows: MegRows) -> None:
+    rows.session(rows.form(rows.institution()), utc(2026, 10, 5))
+    load_slice(store, meg, month())
+    assert list(live(store, month())[0]) == [
+        *("_id", "region", "period", "period_start", "institution_id", "institution_name", "form_id", "form_name"),
+        *("form_type", "submissions", "submitters", "wards", "submissions_by_platform", "first_submitted_at"),
+        *("last_submitted_at", "previous_submissions", "change_pct", "schema_version", "loaded_at", "run_id"),
+    ]
+
+
+def test_exclusions_reach_through_everything_they_touch(store: Store, meg: Meg, rows: MegRows) -> None:
+    client, demo = rows.institution(), rows.institution(is_demo=True)
+    form, at = rows.form(client), utc(2026, 10, 5)
+    rows.session(form, at, auditor_id=rows.auditor(client), ward_id=rows.ward(client))
+    rows.session(form, at, auditor_id=None, platform="public")
+    for excluded in (
+        rows.auditor(client, user=rows.user(is_staff=True)),
+        rows.auditor(client, level="global"),
+        rows.auditor(demo),
+    ):
+        rows.session(form, at, auditor_id=excluded)
+    rows.session(form, at, ward_id=rows.ward(demo))
+    rows.session(form, at, deleted_at=utc(2026, 12, 1))
+    rows.session(form, None)
+    rows.session(rows.form(demo), at)
+    struck = rows.session(form, at, observations=0)
+    rows.observation(struck, form, deleted_at=at)
+    inactive = rows.auditor(client, user=rows.user(is_active=False))
+    rows.session(form, at, auditor_id=inactive)
+
+    [document] = check(store, meg, rows, month()).values()
+    assert (document["submissions"], document["submitters"], document["wards"]) == (3, 2, 1)
+
+
+def test_a_month_is_half_open_in_the_settings_time_zone(store: Store, meg: Meg, rows: MegRows) -> None:
+    form = rows.form(rows.institution())
+    of = month(timezone="Europe/Dublin")  # starts in summer time, ends in winter time
+    assert of.period
+    assert (of.period.start, of.period.end) == (utc(2026, 9, 30, 23), utc(2026, 11, 1))
+    for instant in (of.period.start, of.period.end):
+        rows.session(form, instant)
+        rows.session(form, instant - timedelta(microseconds=1), observations=2)
+
+    [document] = check(store, meg, rows, of, "Europe/Dublin").values()
+    assert (document["submissions"], document["previous_submissions"]) == (3, 2)
+    assert document["change_pct"] == 50.0
+
+
+def test_forms_are_listed_while_they_live_and_when_they_were_used(store: Store, meg: Meg, rows: MegRows) -> None:
+    institution = rows.institution(is_active=False)
+    listed = {
+        "unused": rows.form(institution),
+        "made in the last moment": rows.form(institution, created_at=utc(2026, 11, 1) - timedelta(microseconds=1)),
+        "archived at its start": rows.form(institution, archived_at=utc(2026, 10, 1)),
+        "used after it was archived": rows.form(institution, archived_at=utc(2026, 1, 1)),
+        "used before it was made": rows.form(institution, created_at=utc(2026, 12, 1)),
+    }
+    rows.form(institution, created_at=utc(2026, 11, 1))
+    rows.form(institution, archived_at=utc(2026, 10, 1) - timedelta(microseconds=1))
+    only_a_session = rows.form(institution, archived_at=utc(2026, 1, 1))
+    rows.session(only_a_session, utc(2026, 10, 5), observations=0)
+    for name in ("used after it was archived", "used before it was made"):
+        rows.session(listed[name], utc(2026, 10, 5))
+
+    found = check(store, meg, rows, month())
+    assert {document["form_id"] for document in found.values()} == set(listed.values())
+
+
+def test_growth_is_rounded_to_two_decimals_and_unknown_from_nothing(store: Store, meg: Meg, rows: MegRows) -> None:
+    institution = rows.institution()
+    counts = {rows.form(institution): pair for pair in [(1, 3), (0, 4), (5, 0), (0, 0), (7, 6), (2, 16), (1, 8)]}
+    for form, (now, before) in counts.items():
+        rows.session(form, utc(2026, 10, 5), observations=now)
+        rows.session(form, utc(2026, 9, 5), observations=before)
+
+    found = check(store, meg, rows, month())
+    growth = {document["form_id"]: document["change_pct"] for document in found.values()}
+    assert [growth[form] for form in counts] == [-66.67, -100.0, None, None, 16.67, -87.5, -87.5]
+
+
+def test_ids_and_names_of_any_kind_arrive_as_they_are(store: Store, meg: Meg, rows: MegRows) -> None:
+    institution = rows.institution(id=2**63 - 1, name='Hôpital "St. Ciarán" $where.x 🏥')
+    form = rows.form(institution, id=2**63 - 2, name="$set.a..b\u0001 O'Brien", form_type="")
+    rows.session(form, utc(2026, 10, 31, 23, 59), platform="android")
+
+    [document] = check(store, meg, rows, month()).values()
+    assert (document["form_id"], document["institution_id"]) == (2**63 - 2, 2**63 - 1)
+    assert document["form_name"] == "$set.a..b\u0001 O'Brien"
+
+
+def test_a_leap_february_is_a_whole_month(store: Store, meg: Meg, rows: MegRows) -> None:
+    form = rows.form(rows.institution())
+    rows.session(form, utc(2028, 2, 29, 23))
+    rows.session(form, utc(2028, 3, 1))
+    [document] = check(store, meg, rows, month("2028-02")).values()
+    assert document["submissions"] == 1

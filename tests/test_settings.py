@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from bi_ops.errors import SettingsError
+from bi_ops.settings import Settings
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    settings = Settings.from_environment({})
+    assert settings.model_dump() == {
+        "aggregate": False,
+        "regions": ("local",),
+        "timezone": "UTC",
+        "start_date": date(2026, 1, 1),
+        "forms_per_chunk": 10,
+        "max_mapped_tasks": 256,
+        "max_parallel_chunks": 8,
+        "max_shrink": 0.5,
+    }
+
+
+def test_an_empty_value_counts_as_unset() -> None:
+    assert Settings.from_environment({"MEG_REGIONS": "", "BI_MAX_SHRINK": ""}) == Settings.from_environment({})
+
+
+@pytest.mark.parametrize("value", ["1", "true", "TRUE", "yes", "On", " on "])
+def test_the_gate_opens_on_these_words(value: str) -> None:
+    assert Settings.from_environment({"BI_AGGREGATE": value}).aggregate
+
+
+@pytest.mark.parametrize("value", ["0", "off", "false", "no", "2", "enabled"])
+def test_the_gate_stays_shut_on_any_other(value: str) -> None:
+    assert not Settings.from_environment({"BI_AGGREGATE": value}).aggregate
+
+
+def test_regions_are_split_at_commas() -> None:
+    assert Settings.from_environment({"MEG_REGIONS": "eu, uk,au_2"}).regions == ("eu", "uk", "au_2")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("MEG_REGIONS", "EU", "[a-z][a-z0-9_]*"),
+        ("MEG_REGIONS", "eu,,uk", "[a-z][a-z0-9_]*"),
+        ("MEG_REGIONS", "eu:west", "[a-z][a-z0-9_]*"),
+        ("MEG_REGIONS", "eu,eu", "once"),
+        ("BI_TIMEZONE", "Europe/Nowhere", "IANA"),
+        ("BI_START_DATE", "01/02/2026", "date"),
+        ("BI_FORMS_PER_CHUNK", "0", "greater than or equal to 1"),
+        ("BI_FORMS_PER_CHUNK", "ten", "integer"),
+        ("BI_MAX_MAPPED_TASKS", "1025", "less than or equal to 1024"),
+        ("BI_MAX_PARALLEL_CHUNKS", "-1", "greater than or equal to 1"),
+        ("BI_MAX_SHRINK", "50%", "number"),
+        ("BI_MAX_SHRINK", "1.5", "less than or equal to 1"),
+        ("BI_MAX_SHRINK", "nan", "less than or equal to 1"),
+    ],
+)
+def test_a_bad_value_is_named_with_what_is_allowed(variable: str, value: str, allowed: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment({variable: value})
+    message = str(caught.value)
+    assert variable in message
+    assert repr(value) in message
+    assert allowed in message
