@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from dev.postgres import Postgres
-from dev.processes import Service, StackError, child_environment, free_port
+from dev.processes import Service, StackError, child_environment, free_port, stop
 
 ROOT = Path(__file__).parents[1]
 DATABASE = "airflow"
@@ -134,12 +134,14 @@ def running(stack: Path, environment: Mapping[str, str], secret: Mapping[str, st
         StackError: One of them cannot be started.
     """
     url = environment["AIRFLOW__API__BASE_URL"]
-    with ExitStack() as services:
+    started: list[Service] = []
+    with ExitStack() as at_end:
+        at_end.callback(lambda: stop(*started))
 
         def start(name: str) -> Service:
             log = stack / "logs" / f"airflow-{name}.log"
             service = Service(f"Airflow's {name}", _command(name), log=log, environment=environment)
-            services.callback(service.stop)
+            started.append(service)
             return service
 
         api_server = start("api-server")

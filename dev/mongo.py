@@ -15,7 +15,7 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
-from dev.processes import Service, StackError, child_environment, free_port
+from dev.processes import Service, StackError, child_environment, free_port, stop
 
 EXTERNAL = "BI_DEV_MONGO"
 _REPLICA_SET = "meg-bi"
@@ -94,7 +94,7 @@ def running(stack: Path, password: str, *, port: int = 0, parameters: dict[str, 
         _make_administrator(server)
         yield server
     finally:
-        service.stop()
+        stop(service)
 
 
 def ensure_writer(server: Mongo, login: str, password: str, databases: list[str]) -> Mongo:

@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 from psycopg import conninfo, sql
 
-from dev.processes import Service, StackError, as_account, child_environment, free_port
+from dev.processes import Service, StackError, as_account, child_environment, free_port, stop
 
 EXTERNAL = "BI_DEV_POSTGRES"
 
@@ -120,7 +120,7 @@ def running(stack: Path, password: str, *, port: int = 0) -> Iterator[Postgres]:
             service.wait_until(lambda: _answers(server), seconds=60)
             yield server
         finally:
-            service.stop()
+            stop(service)
     finally:
         shutil.rmtree(sockets, ignore_errors=True)
 

@@ -78,19 +78,30 @@ class Service:
                 raise StackError(f"{self.name} was not ready within {seconds:g} s.{self._tail()}")
             time.sleep(0.1)
 
-    def stop(self, seconds: float = 20) -> None:
-        """End the server cleanly, or hard after `seconds`."""
+    def ask_to_stop(self) -> None:
+        """Tell the server to end cleanly, without waiting for it."""
         if self.process.poll() is None:
             self.process.send_signal(self._stop_with)
-            try:
-                self.process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+
+    def wait_for_end(self, seconds: float = 20) -> None:
+        """Wait for the server to end, and end it hard after `seconds`."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
     def _tail(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()[-12:]
         return "\n".join([f" The end of {self.log}:", *(f"    {line}" for line in lines)])
+
+
+def stop(*services: Service) -> None:
+    """End servers that do not need each other, all at once."""
+    for service in services:
+        service.ask_to_stop()
+    for service in services:
+        service.wait_for_end()
 
 
 def as_account(user: str | None) -> dict[str, Any]:

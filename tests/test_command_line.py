@@ -1,0 +1,94 @@
+"""`airflow dags test`, on a metadata database of its own, given nothing but connections and settings."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from urllib.parse import quote
+
+import pytest
+
+from bi_ops.store import Store
+from dev import meg as reference
+from dev.processes import child_environment
+from dev.stack import WRITER, Databases
+from tests.conftest import ROOT, STACK
+from tests.loads import live, month
+from tests.megs import MegRows
+
+AirflowCommand = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def uris(servers: Databases) -> dict[str, str]:
+    """The connections as URIs; MongoDB's without a schema, and without the name of its replica set."""
+    pg, mongo = servers.postgres, servers.mongo
+    reader, writer = (quote(servers.secret[name], safe="") for name in ("reader", "writer"))
+    return {
+        "AIRFLOW_CONN_MEG_EU": f"postgresql://{reference.READER}:{reader}@{pg.host}:{pg.port}/meg_eu",
+        "AIRFLOW_CONN_MEG_UK": f"postgresql://{reference.READER}:{reader}@{pg.host}:1/meg_uk",
+        "AIRFLOW_CONN_BI_MONGO": f"mongo://{WRITER}:{writer}@{mongo.host}:{mongo.port}/?authSource=admin",
+    }
+
+
+@pytest.fixture(scope="module")
+def airflow(servers: Databases, tmp_path_factory: pytest.TempPathFactory) -> AirflowCommand:
+    home = tmp_path_factory.mktemp("airflow")
+    fixed = child_environment(
+        STACK,
+        {
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "PYTHONPATH": str(ROOT / "tests" / "policy"),
+            **uris(servers),
+        },
+    )
+
+    def run(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["airflow", *words],
+            cwd=home,
+            env={**fixed, **settings},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    assert run("db", "migrate").returncode == 0
+    return run
+
+
+def test_a_month_is_loaded_and_a_region_that_is_down_is_named(
+    airflow: AirflowCommand, servers: Databases, store: Store, rows: MegRows
+) -> None:
+    rows.many_forms(11)
+    conf = json.dumps({"period": "2026-10"})
+    done = airflow("dags", "test", "bi_monthly", "-c", conf, BI_AGGREGATE="1", MEG_REGIONS="eu,uk")
+    assert "MEG uk (connection meg_uk): MEG cannot be read" in done.stdout
+    assert done.returncode != 0
+    assert [document["submissions"] for document in live(store, month())] == [1] * 11
+    assert store.ledger.distinct("_id") == ["monthly_submissions:eu:2026-10"]
+    secrets = servers.secret.values()
+    assert not [secret for secret in secrets if secret in done.stdout]
+
+
+def test_while_the_gate_is_shut_everything_is_skipped_and_the_log_says_why(
+    airflow: AirflowCommand, store: Store, rows: MegRows
+) -> None:
+    rows.many_forms(11)
+    done = airflow("dags", "test", "bi_monthly", "2026-11-01", BI_AGGREGATE="off", MEG_REGIONS="eu")
+    assert done.returncode == 0, done.stdout
+    assert "BI_AGGREGATE is off" in done.stdout
+    assert "clear this run" in done.stdout
+    assert store.live.list_collection_names() == []
+
+
+def test_a_missing_connection_is_named_with_the_cure(airflow: AirflowCommand, store: Store) -> None:
+    assert store.live.list_collection_names() == []
+    done = airflow("dags", "test", "bi_monthly", "2026-11-01", BI_AGGREGATE="1", MEG_REGIONS="mars")
+    assert done.returncode != 0
+    assert "connection meg_mars" in done.stdout
+    assert "AIRFLOW_CONN_MEG_MARS" in done.stdout

@@ -1,0 +1,165 @@
+"""What Airflow makes of the dags folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk.exceptions import ParamValidationError
+
+from bi_ops.errors import SettingsError
+from bi_ops.jobs import JOBS, Cadence, Mode
+from bi_ops.operators import StageOperator
+from bi_ops.pipeline import build_dag
+from bi_ops.templates import include_folder, render
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def dags() -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEG_REGIONS", "eu,uk")
+        patch.setenv("BI_TIMEZONE", "Europe/Dublin")
+        patch.setenv("BI_START_DATE", "2026-03-01")
+        bag = DagBag(str(ROOT / "dags"))
+    assert bag.import_errors == {}
+    return bag.dags
+
+
+def test_there_is_one_dag_for_each_cadence_with_jobs(dags: dict[str, Any]) -> None:
+    assert set(dags) == {job.cadence.dag_id for job in JOBS}
+
+
+def test_each_job_and_region_has_plan_stage_and_publish(dags: dict[str, Any]) -> None:
+    for dag_id, dag in dags.items():
+        expected = {
+            f"{job.name}.{region}.{step}"
+            for job in JOBS
+            if job.cadence.dag_id == dag_id
+            for region in ("eu", "uk")
+            for step in ("plan", "stage", "publish")
+        }
+        assert set(dag.task_ids) == {"gate", *expected}
+
+
+def test_regions_do_not_wait_for_each_other(dags: dict[str, Any]) -> None:
+    for task in dags["bi_monthly"].tasks:
+        region = task.task_id.split(".")[1] if "." in task.task_id else None
+        for upstream in task.upstream_task_ids - {"gate"}:
+            assert upstream.split(".")[1] == region
+
+
+def test_the_monthly_dag_is_scheduled_as_documented(dags: dict[str, Any]) -> None:
+    dag = dags["bi_monthly"]
+    assert type(dag.timetable).__name__ == "CronDataIntervalTimetable"
+    assert dag.timetable.expression == "0 0 1 * *"
+    assert dag.start_date.isoformat() == "2026-03-01T00:00:00+00:00"
+    assert str(dag.timezone) == "Europe/Dublin"
+    assert (dag.catchup, dag.max_active_runs) == (True, 1)
+    assert all(task.retries > 0 and task.retry_exponential_backoff for task in dag.tasks)
+
+
+def test_dags_and_tasks_are_documented_where_people_look(dags: dict[str, Any]) -> None:
+    for dag in dags.values():
+        assert "MEG" in dag.doc_md
+        assert dag.description
+        groups = dag.task_group.get_task_group_dict()
+        assert all(group.tooltip for name, group in groups.items() if name)
+        for job in JOBS:
+            assert job.meg_task in groups[job.name].tooltip
+            assert job.name in dag.doc_md
+
+
+def test_the_trigger_form_offers_what_there_is(dags: dict[str, Any]) -> None:
+    params = dags["bi_monthly"].params.dump()
+    assert params == {
+        "jobs": ["monthly_submissions"],
+        "regions": ["eu", "uk"],
+        "period": None,
+        "force": False,
+        "dry_run": False,
+    }
+
+
+@pytest.mark.parametrize(
+    "given", [{"period": "2026-13"}, {"period": "last"}, {"regions": ["mars"]}, {"jobs": ["all"]}, {"force": "yes"}]
+)
+def test_the_trigger_form_refuses_what_makes_no_sense(dags: dict[str, Any], given: dict[str, Any]) -> None:
+    [(name, value)] = given.items()
+    with pytest.raises(ParamValidationError):
+        dags["bi_monthly"].params.get_param(name).resolve(value)
+
+
+def test_a_bad_setting_is_an_import_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BI_MAX_PARALLEL_CHUNKS", "many")
+    with pytest.raises(SettingsError, match="BI_MAX_PARALLEL_CHUNKS"):
+        build_dag(Cadence.MONTHLY, None)
+
+
+def test_parsing_connects_to_nothing_and_imports_no_driver() -> None:
+    program = (
+        "import runpy, socket, sys\n"
+        "import airflow.sdk\n"
+        "def refuse(*_): raise AssertionError('a connection while parsing')\n"
+        "socket.socket.connect = refuse\n"
+        "before = set(sys.modules)\n"
+        f"runpy.run_path({str(ROOT / 'dags' / 'bi_monthly.py')!r})\n"
+        "heavy = {'psycopg', 'pymongo', 'bson', 'pandas', 'sqlalchemy'} & (set(sys.modules) - before)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={"PYTHONPATH": "plugins", "PATH": "/usr/bin:/bin", "AIRFLOW_HOME": str(ROOT / ".local/test/airflow")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
+def test_each_job_has_readable_sql_that_never_names_a_table_of_megs(job: Any) -> None:
+    text = (include_folder() / "sql" / f"{job.name}.sql").read_text()
+    assert text.startswith("-- ")
+    assert all(word in text for word in ("-- grain", "-- window", "-- units"))
+    assert "megforms_" not in text
+    assert "megforms_" in render(f"{job.name}.sql")
+
+
+def test_jobs_are_declared_consistently() -> None:
+    assert len({job.name for job in JOBS}) == len(JOBS)
+    for job in JOBS:
+        names = [field.name for field in job.fields]
+        assert len(set(names)) == len(names)
+        assert set(job.key) <= set(names)
+        assert not job.in_chunks or job.key == ("form_id",)
+        assert job.mode in Mode
+
+
+@pytest.mark.parametrize(
+    ("chunks", "forms", "label"),
+    [
+        ([[7]], [], "forms 7"),
+        ([[11, 12], [20]], [], "forms 11 to 20"),
+        ([[11, 12]], ["Falls", "V.T.E."], "11 to 12: Falls, V.T.E."),
+        ([[1, 2, 3, 4, 5]], ["a", "b", "c", "d", "e"], "1 to 5: a, b, c and 2 more"),
+        ([[1]], ["x" * 300], f"1: {'x' * 40}"),
+        ([], [], "no forms"),
+        ([None], [], "everything"),
+    ],
+)
+def test_a_mapped_task_is_called_by_its_forms(chunks: list[Any], forms: list[str], label: str) -> None:
+    operator = StageOperator(task_id="stage", sql="", load={}, chunks=chunks)
+    operator._forms = forms
+    assert operator.label == label
+
+
+def test_only_the_package_is_found_under_plugins() -> None:
+    ignored = (ROOT / "plugins" / ".airflowignore").read_text()
+    assert "*" in ignored.splitlines()
+    assert {path.name for path in Path(ROOT / "plugins").iterdir() if path.suffix == ".py"} == set()

@@ -1,0 +1,229 @@
+"""Everything under Airflow's real scheduler: catchup, a region down, clearing, triggering, and what the UI shows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pendulum
+import pytest
+from pymongo import MongoClient
+
+from bi_ops.store import Store
+from dev import airflow, catchup
+from dev.stack import DATABASE, Databases
+from tests.conftest import ROOT, STACK
+from tests.loads import live_bytes, month
+from tests.megs import MegRows
+
+DAG = "bi_monthly"
+FORMS = {"eu": 25, "uk": 11}
+MONTHS = 2
+FIRST_MONTH = pendulum.now("UTC").start_of("month").subtract(months=MONTHS)
+MONTH_NAMES = [FIRST_MONTH.add(months=number).format("YYYY-MM") for number in range(MONTHS)]
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A running Airflow over both regions, one of which was down when it caught up.
+
+    Attributes:
+        api: Airflow's REST API.
+        store: The MongoDB databases.
+        caught_up: The state of each run after catchup with the region uk down, by run id.
+        published: The ledger's ids after that.
+    """
+
+    api: httpx.Client
+    store: Store
+    caught_up: dict[str, str]
+    published: set[str]
+
+    def get(self, path: str, **query: Any) -> dict[str, Any]:
+        answer = self.api.get(path, params=query)
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = self.api.post(path, json=body)
+        assert answer.is_success, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def state_of(self, run_id: str) -> str:
+        """The run's state once it has ended."""
+        deadline = time.monotonic() + 240
+        while (state := self.get(f"/dags/{DAG}/dagRuns/{run_id}")["state"]) not in ("success", "failed"):
+            assert time.monotonic() < deadline, f"{run_id} is {state}"
+            time.sleep(0.5)
+        return str(state)
+
+    def clear(self, run_id: str, **which: Any) -> str:
+        """Clear tasks of a run with all that follows them, as the UI does, and wait for the run to end."""
+        body = {"dry_run": False, "dag_run_id": run_id, "only_failed": False, "include_downstream": True, **which}
+        assert self.post(f"/dags/{DAG}/clearTaskInstances", body)["total_entries"] > 0
+        return self.state_of(run_id)
+
+    def slices(self) -> dict[str, dict[str, bytes]]:
+        """Every live slice to the byte, but for the load stamps."""
+        return {
+            f"{region} {name}": live_bytes(self.store, month(name, region=region))
+            for region in FORMS
+            for name in MONTH_NAMES
+        }
+
+
+@pytest.fixture(scope="module")
+def installation(servers: Databases) -> Iterator[Installation]:
+    with servers.mongo_admin.client() as admin:
+        for name in (DATABASE, f"{DATABASE}_staging"):
+            admin.drop_database(name)
+    for region, forms in FORMS.items():
+        with servers.postgres.connect(f"meg_{region}") as connection:
+            MegRows(connection).many_forms(forms)
+            at = FIRST_MONTH.add(days=40)
+            connection.execute("UPDATE megforms_auditsession SET submitted_at = %s, started_at = %s", (at, at))
+    settings = {
+        "BI_AGGREGATE": "1",
+        "MEG_REGIONS": ",".join(FORMS),
+        "BI_MAX_MAPPED_TASKS": "2",
+        "BI_START_DATE": FIRST_MONTH.to_date_string(),
+        "PYTHONPATH": str(ROOT / "tests" / "policy"),
+        **servers.connections({region: f"meg_{region}" for region in FORMS}),
+    }
+    if servers.postgres.has(airflow.DATABASE):
+        with servers.postgres.connect() as admin_connection:
+            admin_connection.execute(f"DROP DATABASE {airflow.DATABASE} WITH (FORCE)")
+    environment = airflow.environment(STACK, servers.postgres, servers.secret, settings)
+    airflow.migrate(STACK, servers.postgres, servers.secret, environment)
+    with (
+        airflow.running(STACK, environment, servers.secret) as up,
+        up.api() as api,
+        servers.mongo.client() as client,
+    ):
+        store = Store(client, DATABASE)
+        with region_down(servers, "uk"):
+            caught_up = catchup.catch_up(api, DAG, FIRST_MONTH, MONTHS, seconds=300)
+        yield Installation(api, store, caught_up, set(store.ledger.distinct("_id")))
+
+
+class region_down:  # noqa: N801 - reads as a word in a with statement
+    """A region's role cannot log in while the block runs."""
+
+    def __init__(self, servers: Databases, region: str) -> None:
+        self._servers = servers
+        self._database = f"meg_{region}"
+
+    def _allow(self, word: str) -> None:
+        with self._servers.postgres.connect() as admin:
+            admin.execute(f"ALTER DATABASE {self._database} ALLOW_CONNECTIONS {word}")
+
+    def __enter__(self) -> None:
+        self._allow("false")
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._allow("true")
+
+
+def test_a_region_that_is_down_holds_up_no_other_and_is_healed_by_clearing(installation: Installation) -> None:
+    assert set(installation.caught_up.values()) == {"failed"}
+    assert installation.published == {f"monthly_submissions:eu:{name}" for name in MONTH_NAMES}
+    for run_id in installation.caught_up:
+        assert installation.clear(run_id, only_failed=True) == "success"
+    assert {name: len(documents) for name, documents in installation.slices().items()} == {
+        f"{region} {name}": forms for region, forms in FORMS.items() for name in MONTH_NAMES
+    }
+
+
+def test_catchup_gave_each_month_its_own_figures(installation: Installation) -> None:
+    for name, count in zip(MONTH_NAMES, (0, 1), strict=True):
+        documents = installation.store.live["monthly_submissions"].find({"region": "eu", "period": name})
+        assert {document["submissions"] for document in documents} == {count}
+
+
+@pytest.mark.parametrize(
+    "cleared",
+    [
+        {"task_ids": [["monthly_submissions.eu.stage", 1]]},
+        {"task_ids": ["monthly_submissions.eu.plan"]},
+        {"task_ids": ["monthly_submissions.uk.publish"]},
+        {"task_ids": ["gate"]},
+    ],
+    ids=["one mapped task", "a region's group", "publish alone", "everything"],
+)
+def test_clearing_gives_the_same_documents(installation: Installation, cleared: dict[str, Any]) -> None:
+    before = installation.slices()
+    run_id = next(iter(installation.caught_up))
+    assert installation.clear(run_id, **cleared) == "success"
+    assert installation.slices() == before
+
+
+def test_a_triggered_month_is_loaded_for_the_regions_picked(installation: Installation) -> None:
+    before = installation.slices()
+    body = {"logical_date": None, "conf": {"period": "2025-02", "regions": ["uk"]}}
+    run_id = installation.post(f"/dags/{DAG}/dagRuns", body)["dag_run_id"]
+    assert installation.state_of(run_id) == "success"
+    assert len(live_bytes(installation.store, month("2025-02", region="uk"))) == FORMS["uk"]
+    assert live_bytes(installation.store, month("2025-02", region="eu")) == {}
+    assert installation.slices() == before
+
+
+def test_a_run_without_interval_and_period_fails_saying_what_to_give(installation: Installation) -> None:
+    run_id = installation.post(f"/dags/{DAG}/dagRuns", {"logical_date": None})["dag_run_id"]
+    assert installation.state_of(run_id) == "failed"
+    assert "Trigger it with a period" in log_of(installation, run_id, "monthly_submissions.eu.plan")
+
+
+def log_of(installation: Installation, run_id: str, task_id: str) -> str:
+    path = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances/{task_id}/logs/1"
+    return str(installation.get(path, full_content=True))
+
+
+def test_the_ui_names_the_forms_and_shows_the_sql_without_secrets(
+    installation: Installation, servers: Databases
+) -> None:
+    run_id = next(iter(installation.caught_up))
+    tasks = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances"
+    mapped = installation.get(f"{tasks}/monthly_submissions.eu.stage/listMapped")["task_instances"]
+    assert [task["rendered_map_index"] for task in mapped] == [
+        "1 to 10: Form 1, Form 2, Form 3 and 7 more",
+        "11 to 25: Form 11, Form 12, Form 13 and 12 more",
+    ]
+    rendered = mapped[1]["rendered_fields"]
+    assert rendered["chunks"] == [[*range(11, 21)], [*range(21, 26)]]
+    assert "FROM megforms_auditsession" in rendered["sql"]
+    assert "%(period_start)s" in rendered["sql"]
+    everything = str(installation.get(tasks, limit=100)) + log_of(installation, run_id, "monthly_submissions.eu.plan")
+    assert not [secret for secret in servers.secret.values() if secret in everything]
+
+
+def test_only_ids_and_counts_travel_through_xcom(installation: Installation) -> None:
+    run_id = next(iter(installation.caught_up))
+    entries = installation.get(f"/dags/{DAG}/dagRuns/{run_id}/taskInstances/~/xcomEntries", limit=200)["xcom_entries"]
+    found = {}
+    for entry in entries:
+        path = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances/{entry['task_id']}/xcomEntries/{entry['key']}"
+        value = installation.get(path, map_index=entry["map_index"], deserialize=True)["value"]
+        found[entry["task_id"], entry["key"], entry["map_index"]] = value
+    assert found["monthly_submissions.eu.plan", "return_value", -1] == [
+        [[*range(1, 11)]],
+        [[*range(11, 21)], [*range(21, 26)]],
+    ]
+    assert found["monthly_submissions.eu.stage", "return_value", 1] == 15
+    assert set(found["monthly_submissions.eu.plan", "load", -1]) == {"slice", "chunks", "started_at"}
+    assert set(found["monthly_submissions.eu.publish", "return_value", -1]) == {
+        "documents",
+        "previous_documents",
+        "written",
+    }
+    assert "Form 1" not in str(found)
+
+
+def test_what_is_staged_lives_in_a_database_of_its_own(installation: Installation) -> None:
+    client: MongoClient[dict[str, Any]] = installation.store.client
+    assert set(client[DATABASE].list_collection_names()) == {"monthly_submissions", "bi_loads"}
+    assert set(client[f"{DATABASE}_staging"].list_collection_names()) == {"monthly_submissions", "publishing"}

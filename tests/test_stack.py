@@ -1,0 +1,125 @@
+"""The embedded stack ends with whoever started it, however that ends, and starts again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from dev import mongo, postgres
+from dev.processes import MARK, StackError, free_port
+from dev.stack import databases, held
+from tests.conftest import ROOT
+from tests.loads import until
+
+PROGRAM = """
+import signal, sys
+from pathlib import Path
+from dev.__main__ import _interrupt
+from dev.stack import databases, held
+signal.signal(signal.SIGTERM, _interrupt)
+with held(Path(sys.argv[1])), databases(Path(sys.argv[1])) as up:
+    print(up.postgres.pid, up.mongo.pid, flush=True)
+    signal.pause()
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A stack's folder; under the project's, which PostgreSQL's account may enter where root runs the tests."""
+    place = ROOT / ".local" / "test-stack"
+    subprocess.run(["rm", "-rf", str(place)], check=True)
+    yield place
+    subprocess.run(["rm", "-rf", str(place)], check=True)
+
+
+def start(folder: Path) -> tuple[subprocess.Popen[str], list[int]]:
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, folder], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    return process, [int(pid) for pid in process.stdout.readline().split()]
+
+
+def still_running(folder: Path) -> list[str]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.name())
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
+def test_no_process_stays_behind_and_the_next_start_works(folder: Path, how: signal.Signals) -> None:
+    for _ in range(2):
+        process, pids = start(folder)
+        assert len(pids) == 2
+        assert all(psutil.pid_exists(pid) for pid in pids)
+        process.send_signal(how)
+        process.wait(60)
+        until(lambda: still_running(folder) == [])
+    with held(folder), databases(folder) as up, up.postgres.connect() as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_what_a_killed_parent_left_is_swept_up_by_the_next_start(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    stray = subprocess.Popen(["sleep", "600"], env={**os.environ, MARK: str(folder)})
+    with held(folder):
+        assert not psutil.pid_exists(stray.pid)
+
+
+def test_a_second_start_is_told_who_runs_the_first(folder: Path) -> None:
+    with held(folder), pytest.raises(StackError, match=rf"already running \(process {os.getpid()}\)"), held(folder):
+        pass
+
+
+def test_a_busy_port_is_passed_over() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        taken = listener.getsockname()[1]
+        assert free_port(taken) not in (0, taken)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        (postgres.EXTERNAL, "postgresql://nobody@127.0.0.1:1/", "does not answer"),
+        (postgres.EXTERNAL, "not a url at all", "such as postgresql://"),
+        (mongo.EXTERNAL, "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200", "does not answer"),
+        (mongo.EXTERNAL, "not a url at all", "such as mongodb://"),
+    ],
+)
+def test_a_server_of_ones_own_that_cannot_be_used_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    running = postgres.running if variable == postgres.EXTERNAL else mongo.running
+    with pytest.raises(StackError, match=said) as caught, running(folder, "password"):
+        pass
+    assert variable in str(caught.value)
+
+
+def test_servers_of_ones_own_are_used_where_they_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with held(folder), databases(folder) as ours:
+        pg, admin = ours.postgres, ours.mongo_admin
+        monkeypatch.setenv(postgres.EXTERNAL, f"postgresql://{pg.admin}:{pg.password}@{pg.host}:{pg.port}/postgres")
+        monkeypatch.setenv(
+            mongo.EXTERNAL, f"mongodb://{admin.login}:{admin.password}@{admin.host}:{admin.port}/?authSource=admin"
+        )
+        (folder / "theirs").mkdir()
+        with databases(folder / "theirs") as theirs:
+            assert (theirs.postgres.port, theirs.mongo.port) == (pg.port, admin.port)
+            assert theirs.postgres.pid is theirs.mongo.pid is None
+            with theirs.mongo.client() as client:
+                client["bi"]["anything"].insert_one({})
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(host=pg.host, port=pg.port, user="postgres", password="wrong", dbname="postgres")
