@@ -22,7 +22,7 @@ up: .venv/.ready  ## the same, then keep Airflow's UI up until Ctrl-C
 test: .venv/.ready  ## run every test on real databases and a real scheduler
 	@$(BIN)/python -m pytest
 
-check: .venv/.ready  ## format, lint, types, generated documents
+check: .venv/.ready  ## format, lint, types
 	@dev/check.sh
 
 format: .venv/.ready  ## reformat the code and apply the safe lint fixes

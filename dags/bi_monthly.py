@@ -2,12 +2,14 @@
 # BI, monthly
 
 Loads the month just ended from every region's MEG into MongoDB, on the 1st at midnight (`BI_TIMEZONE`), in Airflow's
-catchup for months missed, and whenever you trigger it. Each run replaces its own month only, and may be run or
-cleared again at any time with the same result.
+catchup for months missed, and whenever you trigger it. Sessions and top users wait until 01:00. Each run replaces its own
+month only, and may be run or cleared again at any time with the same result; of the top users only the newest stay.
 
 | job | a document is | MEG's task |
 | --- | --- | --- |
-| `monthly_submissions` | a form in a month | `aggregate_monthly_submissions` |
+| `monthly_submissions` | what was submitted on a form in a month | `aggregate_monthly_submissions` |
+| `monthly_sessions` | the audit sessions submitted on a form in a month | `aggregate_monthly_sessions` |
+| `top_users` | one of the ten users who did an action most in a year | `sync_top_users` |
 
 **Trigger** takes `period` (a month that has ended; empty for the last), `jobs`, `regions`, `force` and `dry_run`.
 
@@ -18,6 +20,7 @@ cleared again at any time with the same result.
 | MEG cannot be read | Nothing if a retry heals it; else see to that region's server. The other regions are published. |
 | what is staged is not what the stage tasks reported | Clear the region's task group. |
 | the slice would shrink so much | Look at MEG; if the fall is real, trigger the month again with `force`. |
+| a newer snapshot is already live (skipped) | Nothing: the top users of a later run stay. |
 | another run began to publish this slice | Nothing, or clear `publish` to make this run the last. |
 | all tasks are skipped | `BI_AGGREGATE` is off: set it, then clear the run. |
 """

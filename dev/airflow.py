@@ -17,10 +17,10 @@ from typing import Any
 import httpx
 
 from dev.postgres import Postgres
-from dev.processes import Service, StackError, child_environment, free_port, stop
+from dev.processes import Service, StackError, child_environment, free_port, keep, stop
 
 ROOT = Path(__file__).parents[1]
-DATABASE = "airflow"
+DATABASE = "meg_bi_airflow"
 LOGIN = "admin"
 _UI_PORT = 8080
 
@@ -42,7 +42,7 @@ class Airflow:
     @contextmanager
     def api(self) -> Iterator[httpx.Client]:
         """A client of the REST API, logged in."""
-        with httpx.Client(base_url=self.url, timeout=60) as client:
+        with httpx.Client(base_url=self.url, timeout=60, trust_env=False) as client:
             token = client.post("/auth/token", json={"username": LOGIN, "password": self.password})
             token.raise_for_status()
             client.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
@@ -55,7 +55,7 @@ def environment(stack: Path, postgres: Postgres, secret: Mapping[str, str], more
 
     Args:
         stack: The stack's folder.
-        postgres: Where Airflow's metadata is; the role and the database are called `airflow`.
+        postgres: Where Airflow's metadata is; the role and the database are called `meg_bi_airflow`.
         secret: The stack's secrets.
         more: Connections, settings and whatever else the processes need.
     """
@@ -64,8 +64,7 @@ def environment(stack: Path, postgres: Postgres, secret: Mapping[str, str], more
     home = stack / "airflow"
     home.mkdir(parents=True, exist_ok=True)
     passwords = home / "passwords.json"
-    passwords.touch(mode=0o600)
-    passwords.write_text(json.dumps({LOGIN: secret["ui"]}))
+    keep(passwords, json.dumps({LOGIN: secret["ui"]}))
     metadata = f"{DATABASE}:{secret['airflow']}@{postgres.host}:{postgres.port}/{DATABASE}"
     cores = os.cpu_count() or 2
     settings = {
@@ -159,7 +158,7 @@ def _command(*words: str) -> list[str]:
 
 def _is_healthy(url: str, *parts: str) -> bool:
     try:
-        health: dict[str, Any] = httpx.get(f"{url}/api/v2/monitor/health", timeout=5).json()
+        health: dict[str, Any] = httpx.get(f"{url}/api/v2/monitor/health", timeout=5, trust_env=False).json()
     except (httpx.HTTPError, ValueError):
         return False
     return all(health[part]["status"] == "healthy" for part in parts)

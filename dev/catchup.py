@@ -1,9 +1,9 @@
-"""Let the real scheduler run a DAG's last months: those it missed by catchup, those it has done once more."""
+"""Let the real scheduler run the DAGs: what it missed by catchup, and what it has done once more."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -16,34 +16,59 @@ from dev.show import console
 _ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
 
 
-def catch_up(api: httpx.Client, dag_id: str, since: datetime, count: int, *, seconds: float = 1800) -> dict[str, str]:
-    """Have the scheduler run what is scheduled since an instant, showing how far it is.
+@dataclass(frozen=True)
+class Wanted:
+    """The runs of one DAG that are to be done.
+
+    Attributes:
+        dag_id: The DAG, paused or not.
+        scheduled_after: Those that the scheduler makes to be run after this instant; None for a run by hand.
+        count: How many there will be.
+        triggered: The run by hand, as its id and its parameters.
+    """
+
+    dag_id: str
+    scheduled_after: datetime | None = None
+    count: int = 1
+    triggered: tuple[str, dict[str, Any]] | None = None
+
+
+def catch_up(api: httpx.Client, *wanted: Wanted, seconds: float = 1800) -> dict[str, dict[str, str]]:
+    """Have the scheduler do these runs, showing how far it is.
 
     Args:
         api: Airflow's REST API, logged in.
-        dag_id: The DAG, paused or not.
-        since: Where the first run's data interval starts.
-        count: How many scheduled runs there will be.
+        *wanted: The runs.
         seconds: How long they may take.
 
     Returns:
-        The final state, `success` or `failed`, of each run by its run id.
+        The final state, `success` or `failed`, of each run, by DAG and run id.
 
     Raises:
-        StackError: The DAG does not appear, or its runs have not ended in time.
+        StackError: A DAG does not appear, or its runs have not ended in time.
     """
-    _wait_for_dag(api, dag_id)
-    for run in _scheduled_runs(api, dag_id, since):
+    for each in wanted:
+        _wait_for_dag(api, each.dag_id)
+        _start(api, each)
+    return _follow(api, wanted, seconds)
+
+
+def _start(api: httpx.Client, wanted: Wanted) -> None:
+    done = _runs(api, wanted)
+    for run in done:
         if run["state"] in _ENDED:
-            _call(api, "POST", f"/dags/{dag_id}/dagRuns/{run['dag_run_id']}/clear", json={"dry_run": False})
-    _call(api, "PATCH", f"/dags/{dag_id}", json={"is_paused": False})
-    return _follow(api, dag_id, since, count, seconds)
+            call(api, "POST", f"/dags/{wanted.dag_id}/dagRuns/{run['dag_run_id']}/clear", json={"dry_run": False})
+    if wanted.triggered and not done:
+        run_id, conf = wanted.triggered
+        body = {"dag_run_id": run_id, "logical_date": None, "conf": conf}
+        call(api, "POST", f"/dags/{wanted.dag_id}/dagRuns", json=body)
+    call(api, "PATCH", f"/dags/{wanted.dag_id}", json={"is_paused": False})
 
 
 def _wait_for_dag(api: httpx.Client, dag_id: str, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while api.get(f"/dags/{dag_id}").status_code == httpx.codes.NOT_FOUND:
-        problems = _call(api, "GET", "/importErrors")["import_errors"]
+        problems = call(api, "GET", "/importErrors")["import_errors"]
         if problems:
             raise StackError(f"{problems[0]['filename']} cannot be imported:\n{problems[0]['stack_trace']}")
         if time.monotonic() > deadline:
@@ -51,46 +76,56 @@ def _wait_for_dag(api: httpx.Client, dag_id: str, seconds: float = 120) -> None:
         time.sleep(0.5)
 
 
-def _follow(api: httpx.Client, dag_id: str, since: datetime, count: int, seconds: float) -> dict[str, str]:
+def _follow(api: httpx.Client, wanted: tuple[Wanted, ...], seconds: float) -> dict[str, dict[str, str]]:
     deadline = time.monotonic() + seconds
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(dag_id, total=None)
+        bars = {each.dag_id: progress.add_task(each.dag_id, total=None) for each in wanted}
         while True:
-            runs = {run["dag_run_id"]: run["state"] for run in _scheduled_runs(api, dag_id, since)}
-            tasks = [state for run_id in runs for state in _task_states(api, dag_id, run_id)]
-            ended = sum(state in _ENDED for state in runs.values())
-            progress.update(
-                bar,
-                description=f"{dag_id}: {ended} of {count} months, tasks",
-                total=len(tasks) or None,
-                completed=sum(state in _ENDED for state in tasks),
-            )
-            if ended >= count:
-                return runs
+            states: dict[str, dict[str, str]] = {}
+            for each in wanted:
+                runs = {run["dag_run_id"]: run["state"] for run in _runs(api, each)}
+                tasks = [state for run_id in runs for state in _task_states(api, each.dag_id, run_id)]
+                ended = sum(state in _ENDED for state in tasks)
+                progress.update(bars[each.dag_id], total=len(tasks) or None, completed=ended)
+                states[each.dag_id] = runs
+            if all(_are_done(states[each.dag_id], each.count) for each in wanted):
+                return states
             if time.monotonic() > deadline:
-                raise StackError(f"{dag_id} did not end within {seconds:g} s: {runs}, tasks {dict(Counter(tasks))}.")
+                raise StackError(f"The DAGs did not end within {seconds:g} s: {states}")
             time.sleep(1)
 
 
-def _scheduled_runs(api: httpx.Client, dag_id: str, since: datetime) -> list[dict[str, Any]]:
-    query = {"run_type": "scheduled", "run_after_gt": since.isoformat(), "order_by": "run_after", "limit": 100}
-    runs: list[dict[str, Any]] = _call(api, "GET", f"/dags/{dag_id}/dagRuns", params=query)["dag_runs"]
-    return runs
+def _are_done(states: dict[str, str], count: int) -> bool:
+    return len(states) >= count and all(state in _ENDED for state in states.values())
+
+
+def _runs(api: httpx.Client, wanted: Wanted) -> list[dict[str, Any]]:
+    query: dict[str, Any] = {"order_by": "run_after", "limit": 100}
+    if wanted.scheduled_after:
+        query |= {"run_type": "scheduled", "run_after_gt": wanted.scheduled_after.isoformat()}
+    runs: list[dict[str, Any]] = call(api, "GET", f"/dags/{wanted.dag_id}/dagRuns", params=query)["dag_runs"]
+    return [run for run in runs if not wanted.triggered or run["dag_run_id"] == wanted.triggered[0]]
 
 
 def _task_states(api: httpx.Client, dag_id: str, run_id: str) -> list[str | None]:
     states: list[str | None] = []
     while True:
         query = {"limit": 100, "offset": len(states)}
-        page = _call(api, "GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", params=query)
+        page = call(api, "GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", params=query)
         states += [instance["state"] for instance in page["task_instances"]]
         if not page["task_instances"] or len(states) >= page["total_entries"]:
             return states
 
 
-def _call(api: httpx.Client, method: str, path: str, **how: Any) -> dict[str, Any]:
+def call(api: httpx.Client, method: str, path: str, **how: Any) -> dict[str, Any]:
+    """One call of the REST API, and what it answers.
+
+    Raises:
+        StackError: Airflow refused it.
+    """
     answer = api.request(method, path, **how)
-    answer.raise_for_status()
+    if answer.is_error:
+        raise StackError(f"Airflow refused {method} {path}: {answer.status_code} {answer.text[:500]}")
     found: dict[str, Any] = answer.json()
     return found

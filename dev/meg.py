@@ -9,10 +9,13 @@ from pathlib import Path
 
 from psycopg import sql
 
-from dev.postgres import Postgres
+from dev.postgres import EXTERNAL, Postgres
+from dev.processes import StackError
 
 _SQL = Path(__file__).parents[1] / "include" / "meg"
 READER = "bi_reader"
+_OURS = "MEG BI demo:"
+"""How the comment on each database begins that is made here, and so may be made anew."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +30,25 @@ class Demo:
 
 
 def seed(server: Postgres, database: str, demo: Demo | None) -> bool:
-    """Make a reference MEG, without rows where `demo` is None; returns whether anything had to be done."""
-    label = repr(demo) + "".join(str(_fingerprint(name)) for name in ("schema", "demo", "indexes", "reader"))
+    """Make a reference MEG, without rows where `demo` is None; returns whether anything had to be done.
+
+    Raises:
+        StackError: A database of this name exists that was not made here.
+    """
+    label = " ".join([_OURS, repr(demo), *map(_fingerprint, ("schema", "demo", "indexes", "reader"))])
     if server.has(database):
         with server.connect() as connection:
             row = connection.execute(
                 "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", (database,)
             ).fetchone()
-        if row and row[0] == label:
+        made_by_us = row[0] if row else None
+        if made_by_us == label:
             return False
+        if not str(made_by_us).startswith(_OURS):
+            raise StackError(
+                f"The database {database} on {server.host}:{server.port} was not made by MEG BI's demo, so it is left "
+                f"alone. Name another server in {EXTERNAL}, or remove that database yourself."
+            )
     server.create(database, anew=True)
     with server.connect(database) as connection:
         for name in ("schema", "demo"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +16,12 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
-from dev.processes import Service, StackError, child_environment, free_port, stop
+from dev.processes import Service, StackError, child_environment, free_port, keep, stop
 
 EXTERNAL = "BI_DEV_MONGO"
 _REPLICA_SET = "meg-bi"
 _ADMIN = "admin"
-_NOT_FOUND = 11
+_ALREADY_INITIALISED, _UNAUTHORISED = 23, 13
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,13 @@ def running(stack: Path, password: str, *, port: int = 0, parameters: dict[str, 
     if url := os.environ.get(EXTERNAL):
         yield _external(url)
         return
-    data = stack / "mongo"
+    data, complete = stack / "mongo", stack / "mongo.complete"
+    if not complete.exists():
+        shutil.rmtree(data, ignore_errors=True)  # what an interrupted first start left
     data.mkdir(parents=True, exist_ok=True)
     key = stack / "mongo.key"
     if not key.exists():
-        key.touch(mode=0o600)
-        key.write_text(secrets.token_hex(64))
+        keep(key, secrets.token_hex(64))
     port = free_port(port)
     settings = {"diagnosticDataCollectionEnabled": "false", **(parameters or {})}
     service = Service(
@@ -91,7 +93,9 @@ def running(stack: Path, password: str, *, port: int = 0, parameters: dict[str, 
         service.wait_until(lambda: _answers(port), seconds=60)
         _make_primary(server)
         service.wait_until(lambda: _is_primary(port), seconds=60)
-        _make_administrator(server)
+        if not complete.exists():
+            _make_administrator(server)
+            complete.touch()
         yield server
     finally:
         stop(service)
@@ -111,10 +115,9 @@ def ensure_writer(server: Mongo, login: str, password: str, databases: list[str]
 def _external(url: str) -> Mongo:
     try:
         parsed = parse_uri(url)
-    except PyMongoError as error:
+    except PyMongoError:
         raise StackError(
-            f"{EXTERNAL} is not a MongoDB URL such as "
-            f"mongodb://admin:password@localhost:27017/?authSource=admin: {error}"
+            f"{EXTERNAL} is not a MongoDB URL such as mongodb://admin:password@localhost:27017/?authSource=admin"
         ) from None
     host, port = parsed["nodelist"][0]
     options = {"authSource": "admin", **dict(parsed["options"])}
@@ -172,7 +175,7 @@ def _make_primary(server: Mongo) -> None:
             client.admin.command("replSetInitiate", {"_id": _REPLICA_SET, "members": members})
             return
         except OperationFailure as error:
-            if error.code == _NOT_FOUND:
+            if error.code not in (_ALREADY_INITIALISED, _UNAUTHORISED):
                 raise
     with _direct(server.port, username=server.login, password=server.password, authSource="admin") as client:
         config = client.admin.command("replSetGetConfig")["config"]
@@ -184,7 +187,4 @@ def _make_primary(server: Mongo) -> None:
 
 def _make_administrator(server: Mongo) -> None:
     with _direct(server.port) as client:
-        try:
-            client.admin.command("createUser", server.login, pwd=server.password, roles=["root"])
-        except OperationFailure:
-            return  # made at an earlier start: nobody may do this twice without logging in
+        client.admin.command("createUser", server.login, pwd=server.password, roles=["root"])

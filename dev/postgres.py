@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from typing import Any
 import psycopg
 from psycopg import conninfo, sql
 
-from dev.processes import Service, StackError, as_account, child_environment, free_port, stop
+from dev.processes import Service, StackError, child_environment, free_port, stop
 
 EXTERNAL = "BI_DEV_POSTGRES"
 
@@ -98,7 +97,7 @@ def running(stack: Path, password: str, *, port: int = 0) -> Iterator[Postgres]:
     sockets = Path(tempfile.mkdtemp(prefix="meg-bi-"))  # a socket's path may have some hundred characters only
     try:
         data = stack / "postgres"
-        if not (data / "PG_VERSION").exists():
+        if not data.exists():
             _initialise(binaries, data, password, user)
         if user:
             shutil.chown(sockets, user)
@@ -128,9 +127,9 @@ def running(stack: Path, password: str, *, port: int = 0) -> Iterator[Postgres]:
 def _external(url: str) -> Postgres:
     try:
         parts = conninfo.conninfo_to_dict(url)
-    except psycopg.ProgrammingError as error:
+    except psycopg.ProgrammingError:
         raise StackError(
-            f"{EXTERNAL} is not a PostgreSQL URL such as postgresql://admin:password@localhost:5432: {error}"
+            f"{EXTERNAL} is not a PostgreSQL URL such as postgresql://admin:password@localhost:5432"
         ) from None
     server = Postgres(
         str(parts.get("host", "localhost")),
@@ -180,22 +179,32 @@ def _exists(user: str) -> bool:
 
 
 def _initialise(binaries: Path, data: Path, password: str, user: str | None) -> None:
-    shutil.rmtree(data, ignore_errors=True)  # what an interrupted start left
-    data.mkdir(parents=True, mode=0o700)
+    """Make the data folder, whole or not at all."""
+    unfinished = data.with_name(f"{data.name}.new")
+    shutil.rmtree(unfinished, ignore_errors=True)  # what an interrupted start left
+    unfinished.mkdir(parents=True, mode=0o700)
+    log = data.parent / "logs" / "initdb.log"
     with tempfile.NamedTemporaryFile("w") as secret:
         secret.write(password)
         secret.flush()
         if user:
-            shutil.chown(data, user)
+            shutil.chown(unfinished, user)
             shutil.chown(secret.name, user)
         command = [
-            *(str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "scram-sha-256"),
+            *(str(binaries / "initdb"), "-D", str(unfinished), "-U", "postgres", "-A", "scram-sha-256"),
             *("--pwfile", secret.name, "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"),
         ]
-        done = subprocess.run(command, capture_output=True, text=True, **as_account(user), check=False)
-    if done.returncode:
-        shutil.rmtree(data, ignore_errors=True)
-        raise StackError(f"PostgreSQL could not be set up:\n{done.stdout}{done.stderr}")
+        environment = child_environment(data.parent, {})
+        initdb = Service("initdb", command, log=log, environment=environment, user=user).process
+        try:
+            status = initdb.wait()
+        except BaseException:
+            initdb.kill()
+            initdb.wait()
+            raise
+    if status:
+        raise StackError(f"PostgreSQL could not be set up:\n{log.read_text(errors='replace')}")
+    unfinished.rename(data)
 
 
 def _answers(server: Postgres) -> bool:

@@ -159,7 +159,18 @@ def free_port(preferred: int = 0) -> int:
     raise StackError("No TCP port is free on 127.0.0.1.")
 
 
+def keep(file: Path, text: str) -> str:
+    """Write a secret to a file that only its owner may read, whole or not at all, and return it."""
+    unfinished = file.with_name(f"{file.name}.new")
+    unfinished.unlink(missing_ok=True)
+    unfinished.touch(mode=0o600)
+    unfinished.write_text(text)
+    unfinished.rename(file)
+    return text
+
+
 def child_environment(stack: Path, more: Mapping[str, str]) -> dict[str, str]:
     """This process's environment for a child of the stack: marked, and with .venv's commands first on the PATH."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return {**os.environ, **more, "PATH": path, MARK: str(stack)}
+    loopback = {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
+    return {**os.environ, **loopback, **more, "PATH": path, MARK: str(stack)}

@@ -14,7 +14,7 @@ from pathlib import Path
 from dev import airflow, meg, mongo, postgres
 from dev.mongo import Mongo
 from dev.postgres import Postgres
-from dev.processes import StackError, sweep
+from dev.processes import StackError, keep, sweep
 
 DATABASE = "bi"
 WRITER = "bi_writer"
@@ -68,6 +68,7 @@ def held(stack: Path) -> Iterator[None]:
     Raises:
         StackError: Another process holds it.
     """
+    stack = stack.resolve()
     stack.mkdir(parents=True, exist_ok=True)
     with (stack / "lock").open("a+") as lock:
         try:
@@ -90,9 +91,8 @@ def held(stack: Path) -> Iterator[None]:
 def _secrets(stack: Path) -> dict[str, str]:
     file = stack / "secrets.json"
     if not file.exists():
-        file.touch(mode=0o600)
         made = {name: secrets.token_urlsafe(24) for name in ("postgres", "mongo", "reader", "writer")}
-        file.write_text(json.dumps({**made, **airflow.new_secrets()}))
+        keep(file, json.dumps({**made, **airflow.new_secrets()}))
     found: dict[str, str] = json.loads(file.read_text())
     return found
 

@@ -27,8 +27,25 @@ def month(name: str = "2026-10", *, region: str = "eu", job: Job = SUBMISSIONS, 
     return Slice(job, region, period.end, period)
 
 
+def slice_of(name: str, at: datetime, *, region: str = "eu", timezone: str = "UTC") -> Slice:
+    """The slice of any job that describes the instant `at`, or the period that ended last before it."""
+    job = job_named(name)
+    if job.is_snapshot:
+        return Slice(job, region, at)
+    period = Period.containing(at, job.cadence, timezone).before()
+    return Slice(job, region, period.end, period)
+
+
+def documents_of(store: Store, of: Slice) -> dict[str, dict[str, Any]]:
+    """The live documents of a slice by `_id`, without the load stamps."""
+    return {
+        document.pop("_id"): {name: value for name, value in document.items() if name not in ("loaded_at", "run_id")}
+        for document in live(store, of)
+    }
+
+
 def plan_slice(store: Store, meg: Meg, of: Slice, run: Run = RUN, **divided: int) -> list[list[Chunk]]:
-    store.prepare(of.job.name)
+    store.prepare_staging(of.job.name)
     divided = {"forms_per_chunk": 10, "max_tasks": 256, **divided}
     return plan(meg, store.staged(of, run), of, sql=render("plan_forms.sql"), **divided)
 
@@ -69,13 +86,19 @@ def live_bytes(store: Store, of: Slice) -> dict[str, bytes]:
 
 def stage_documents(store: Store, of: Slice, numbers: dict[int, int], run: Run = RUN, **more: Any) -> Load:
     """Stage made-up documents, `submissions` by form id, past MEG: for tests of publish alone."""
-    store.prepare(of.job.name)
+    store.prepare_staging(of.job.name)
     staged = store.staged(of, run)
     staged.clear()
     forms = list(numbers.items())
     for first in range(0, len(forms), 5000):
         staged.add(
-            {"_id": of.document_id(form), "region": of.region, "form_id": form, "submissions": submissions, **more}
+            {
+                "_id": of.document_id(form_id=form),
+                "region": of.region,
+                "form_id": form,
+                "submissions": submissions,
+                **more,
+            }
             for form, submissions in forms[first : first + 5000]
         )
     return load_of(of, len(numbers), run)

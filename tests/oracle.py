@@ -2,103 +2,477 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta, timezone
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from bi_ops.periods import Period
 
 Row = dict[str, Any]
 Tables = Mapping[str, list[Row]]
+Documents = dict[str, Row]
+
+SETTINGS = (
+    "sso_enforced",
+    "mfa_required",
+    "password_min_length",
+    "breached_password_check",
+    "session_idle_minutes",
+    "ip_allowlist",
+    "data_retention_days",
+)
 
 
 class Oracle:
-    """One MEG's raw rows, with the exclusions applied by walking from row to row."""
+    """One region's MEG as raw rows, with the exclusions applied by walking from row to row.
 
-    def __init__(self, tables: Tables) -> None:
+    Each job's method gives its documents by `_id`, without the load stamps.
+    """
+
+    def __init__(self, tables: Tables, region: str = "eu", zone: str = "UTC") -> None:
         self._tables = tables
-        self._by_id = {name: {row.get("id"): row for row in rows} for name, rows in tables.items()}
+        self._region = region
+        self._zone = zone
+        self._rows = {name: {row.get("id"): row for row in rows} for name, rows in tables.items()}
+        self._auditor_of_user = {row["user_id"]: row for row in tables["megforms_auditor"]}
+        self._sessions = [row for row in tables["megforms_auditsession"] if self._session_counts(row)]
+        self._observations = Counter(
+            row["session_id"] for row in tables["megforms_observation"] if self._observation_counts(row)
+        )
 
-    def monthly_submissions(self, region: str, period: Period) -> dict[str, Row]:
-        """The documents of a month by `_id`, without the load stamps."""
-        submissions = list(self._submissions(period.start, period.end))
-        before = list(self._submissions(period.before().start, period.start))
-        documents = {}
+    # --- exclusions
+
+    def _is_client(self, institution_id: int) -> bool:
+        return not self._rows["megforms_institution"][institution_id]["is_demo"]
+
+    def _is_clients_user(self, user_id: int | None) -> bool:
+        auditor = self._auditor_of_user.get(user_id)
+        return bool(
+            auditor
+            and auditor["level"] != "global"
+            and not self._rows["auth_user"][user_id]["is_staff"]
+            and self._is_client(auditor["institution_id"])
+        )
+
+    def _is_clients_form(self, form_id: int) -> bool:
+        return self._is_client(self._rows["megforms_auditform"][form_id]["institution_id"])
+
+    def _institution_of_ward(self, ward: Row) -> int:
+        institution_id: int = self._rows["megforms_department"][ward["department_id"]]["institution_id"]
+        return institution_id
+
+    def _session_counts(self, session: Row) -> bool:
+        auditor_id, ward_id = session["auditor_id"], session["ward_id"]
+        return (
+            session["submitted_at"] is not None
+            and session["deleted_at"] is None
+            and self._is_clients_form(session["form_id"])
+            and (auditor_id is None or self._is_clients_user(self._rows["megforms_auditor"][auditor_id]["user_id"]))
+            and (ward_id is None or self._is_client(self._institution_of_ward(self._rows["megforms_ward"][ward_id])))
+        )
+
+    def _observation_counts(self, observation: Row) -> bool:
+        return observation["deleted_at"] is None and self._is_clients_form(observation["form_id"])
+
+    def _issue_counts(self, issue: Row) -> bool:
+        return (
+            issue["deleted_at"] is None
+            and self._is_client(issue["institution_id"])
+            and (issue["form_id"] is None or self._is_clients_form(issue["form_id"]))
+            and self._is_clients_user(issue["created_by_id"])
+        )
+
+    # --- shared figures
+
+    def _submitted(self, start: datetime | None, end: datetime) -> list[Row]:
+        before = [row for row in self._sessions if row["submitted_at"] < end]
+        return before if start is None else _since(before, start)
+
+    def _submissions(self, start: datetime | None, end: datetime) -> list[Row]:
+        """The session of each observation that counts, as often as it has observations."""
+        return [row for row in self._submitted(start, end) for _ in range(self._observations[row["id"]])]
+
+    def _forms_of(self, period: Period, used: set[int]) -> Iterator[Row]:
         for form in self._tables["megforms_auditform"]:
-            mine = [session for session in submissions if session["form_id"] == form["id"]]
-            previous = sum(session["form_id"] == form["id"] for session in before)
-            alive = form["created_at"] < period.end and not (form["archived_at"] and form["archived_at"] < period.start)
-            if self._is_client(form["institution_id"]) and (alive or mine):
-                document = self._submission_document(form, mine, previous)
-                documents[f"{region}:{period.name}:{form['id']}"] = {
-                    "region": region,
-                    "period": period.name,
-                    "period_start": period.start.astimezone(timezone.utc),
-                    "schema_version": 1,
-                    **document,
-                }
-        return documents
+            archived_before = form["archived_at"] is not None and form["archived_at"] < period.start
+            alive = form["created_at"] < period.end and not archived_before
+            if self._is_client(form["institution_id"]) and (alive or form["id"] in used):
+                yield form
 
-    def _submission_document(self, form: Row, mine: list[Row], previous: int) -> Row:
-        platforms = Counter(session["platform"] for session in mine)
-        times = [_bson_time(session["submitted_at"]) for session in mine]
-        growth = Decimal(100 * (len(mine) - previous)) / previous if previous else None
+    def _form_fields(self, form: Row) -> Row:
         return {
             "institution_id": form["institution_id"],
-            "institution_name": self._by_id["megforms_institution"][form["institution_id"]]["name"],
+            "institution_name": self._rows["megforms_institution"][form["institution_id"]]["name"],
             "form_id": form["id"],
             "form_name": form["name"],
             "form_type": form["form_type"],
-            "submissions": len(mine),
-            "submitters": len(_distinct(session["auditor_id"] for session in mine)),
-            "wards": len(_distinct(session["ward_id"] for session in mine)),
-            "submissions_by_platform": {name: platforms[name] for name in ("web", "ios", "android", "public")},
-            "first_submitted_at": min(times, default=None),
-            "last_submitted_at": max(times, default=None),
-            "previous_submissions": previous,
-            "change_pct": None if growth is None else float(growth.quantize(Decimal("0.01"), ROUND_HALF_UP)),
         }
 
-    def _submissions(self, start: datetime, end: datetime) -> Iterable[Row]:
-        """The session of each observation that counts, as often as it has observations."""
-        for observation in self._tables["megforms_observation"]:
-            session = self._by_id["megforms_auditsession"][observation["session_id"]]
-            submitted_at = session["submitted_at"]
-            if observation["deleted_at"] or not submitted_at or not start <= submitted_at < end:
+    def _document(self, fields: Row, **head: Any) -> Row:
+        return {"region": self._region, "schema_version": 1, **head, **fields}
+
+    # --- the jobs
+
+    def monthly_submissions(self, period: Period) -> Documents:
+        now = _by_form(self._submissions(period.start, period.end))
+        before = _by_form(self._submissions(period.before().start, period.start))
+        documents = {}
+        for form in self._forms_of(period, set(now)):
+            mine, previous = now[form["id"]], len(before[form["id"]])
+            platforms = Counter(session["platform"] for session in mine)
+            fields = {
+                **self._form_fields(form),
+                "submissions": len(mine),
+                "submitters": len(_distinct(mine, "auditor_id")),
+                "wards": len(_distinct(mine, "ward_id")),
+                "submissions_by_platform": {name: platforms[name] for name in ("web", "ios", "android", "public")},
+                "first_submitted_at": _bson_time(min(_times(mine), default=None)),
+                "last_submitted_at": _bson_time(max(_times(mine), default=None)),
+                "previous_submissions": previous,
+                "change_pct": _ratio(100 * (len(mine) - previous), previous, 2),
+            }
+            key = f"{self._region}:{period.name}:{form['id']}"
+            documents[key] = self._document(fields, period=period.name, period_start=_bson_time(period.start))
+        return documents
+
+    def monthly_sessions(self, period: Period) -> Documents:
+        sessions = _by_form(self._submitted(period.start, period.end))
+        used = set(_by_form(self._submissions(period.start, period.end)))
+        documents = {}
+        for form in self._forms_of(period, used):
+            mine = sessions[form["id"]]
+            seconds = sorted(filter(_is_valid, map(_duration, mine)))
+            observations = sum(self._observations[session["id"]] for session in mine)
+            zone = ZoneInfo(self._zone)
+            fields = {
+                **self._form_fields(form),
+                "sessions": len(mine),
+                "observations": observations,
+                "observations_per_session": _ratio(observations, len(mine), 2),
+                "auditors": len(_distinct(mine, "auditor_id")),
+                "wards": len(_distinct(mine, "ward_id")),
+                "active_days": len({session["submitted_at"].astimezone(zone).date() for session in mine}),
+                "duration_seconds": {
+                    "total": _rounded(sum(map(_exact, seconds), Decimal(0)), 1),
+                    "median": _percentile(seconds, 0.5),
+                    "p90": _percentile(seconds, 0.9),
+                },
+                "invalid_durations": len(mine) - len(seconds),
+            }
+            key = f"{self._region}:{period.name}:{form['id']}"
+            documents[key] = self._document(fields, period=period.name, period_start=_bson_time(period.start))
+        return documents
+
+    def quarterly_form_churn(self, last_quarter: Period) -> Documents:
+        documents = {}
+        for quarter in last_quarter.last(8):
+            ever = _by_form(self._submissions(None, quarter.end))
+            now = _by_form(self._submissions(quarter.start, quarter.end))
+            before = _by_form(self._submissions(quarter.before().start, quarter.start))
+            for form in self._forms_of(quarter, set(now)):
+                mine = ever[form["id"]]
+                current, previous = len(now[form["id"]]), len(before[form["id"]])
+                archived_at = form["archived_at"]
+                fields = {
+                    **self._form_fields(form),
+                    "submissions": current,
+                    "previous_submissions": previous,
+                    "first_submitted_at": _bson_time(min(_times(mine), default=None)),
+                    "last_submitted_at": _bson_time(max(_times(mine), default=None)),
+                    "is_archived": archived_at is not None and archived_at < quarter.end,
+                    "status": _status(current, previous, len(mine) - current - previous),
+                }
+                key = f"{self._region}:{quarter.name}:{form['id']}"
+                head = {"period": quarter.name, "period_start": _bson_time(quarter.start)}
+                documents[key] = self._document(fields, **head)
+        return documents
+
+    def institutions(self, as_of: datetime) -> Documents:
+        documents = {}
+        for institution in self._tables["megforms_institution"]:
+            if institution["is_demo"] or institution["created_at"] >= as_of:
                 continue
-            if self._counts(session):
-                yield session
+            forms = [row for row in self._tables["megforms_auditform"] if row["institution_id"] == institution["id"]]
+            ids = {form["id"] for form in forms}
+            ever = [row for row in self._submissions(None, as_of) if row["form_id"] in ids]
+            used = [row for row in self._submitted(_ago(as_of, 90), as_of) if row["form_id"] in ids]
+            group = self._rows["megforms_institutiongroup"].get(institution["group_id"])
+            names = ("name", "slug", "country", "is_active", "handles_patient_data")
+            fields = {
+                "institution_id": institution["id"],
+                **{name: institution[name] for name in names},
+                "group": group["name"] if group else None,
+                "created_at": _bson_time(institution["created_at"]),
+                "departments": sum(
+                    row["institution_id"] == institution["id"] for row in self._tables["megforms_department"]
+                ),
+                "wards": sum(
+                    row["is_active"]
+                    and row["created_at"] < as_of
+                    and self._institution_of_ward(row) == institution["id"]
+                    for row in self._tables["megforms_ward"]
+                ),
+                "users": len(self._active_users(institution["id"], as_of)),
+                "users_active_30d": len(_distinct(_since(used, _ago(as_of, 30)), "auditor_id")),
+                "users_active_90d": len(_distinct(used, "auditor_id")),
+                "forms_published": sum(row["is_published"] and _lives(row, as_of) for row in forms),
+                "forms_used_90d": len(_distinct(_since(ever, _ago(as_of, 90)), "form_id")),
+                **{f"submissions_{days}d": len(_since(ever, _ago(as_of, days))) for days in (30, 90, 365)},
+                "last_submitted_at": _bson_time(max(_times(ever), default=None)),
+            }
+            documents[f"{self._region}:{institution['id']}"] = self._document(fields, as_of=as_of)
+        return documents
 
-    def _counts(self, session: Row) -> bool:
-        form = self._by_id["megforms_auditform"][session["form_id"]]
-        return (
-            session["deleted_at"] is None
-            and self._is_client(form["institution_id"])
-            and (session["auditor_id"] is None or self._is_clients_auditor(session["auditor_id"]))
-            and (session["ward_id"] is None or self._is_client(self._institution_of_ward(session["ward_id"])))
+    def forms(self, as_of: datetime) -> Documents:
+        ever, used = _by_form(self._submissions(None, as_of)), _by_form(self._submitted(_ago(as_of, 90), as_of))
+        schedules = Counter(
+            row["form_id"]
+            for row in self._tables["audits_auditschedule"]
+            if row["deleted_at"] is None and row["created_at"] < as_of and self._is_clients_user(row["created_by_id"])
         )
+        documents = {}
+        for form in self._tables["megforms_auditform"]:
+            if not self._is_client(form["institution_id"]) or form["created_at"] >= as_of:
+                continue
+            mine, archived_at = ever[form["id"]], form["archived_at"]
+            as_they_are = ("name", "form_type", "institution_id", "is_published", "collects_patient_data")
+            fields = {
+                "form_id": form["id"],
+                **{name: form[name] for name in as_they_are},
+                "institution_name": self._rows["megforms_institution"][form["institution_id"]]["name"],
+                "is_archived": archived_at is not None and archived_at < as_of,
+                "review_cycle_days": form["review_cycle_days"],
+                "created_at": _bson_time(form["created_at"]),
+                "archived_at": _bson_time(archived_at),
+                "schedules": schedules[form["id"]],
+                "submissions_90d": len(_since(mine, _ago(as_of, 90))),
+                "submissions_365d": len(_since(mine, _ago(as_of, 365))),
+                "users_90d": len(_distinct(used[form["id"]], "auditor_id")),
+                "last_submitted_at": _bson_time(max(_times(mine), default=None)),
+            }
+            documents[f"{self._region}:{form['id']}"] = self._document(fields, as_of=as_of)
+        return documents
 
-    def _is_client(self, institution_id: int) -> bool:
-        return not self._by_id["megforms_institution"][institution_id]["is_demo"]
+    def security_risk_clients(self, as_of: datetime) -> Documents:
+        chosen = {row["institution_id"]: row for row in self._tables["client_management_securitysettings"]}
+        documents = {}
+        for institution in self._tables["megforms_institution"]:
+            is_client = not institution["is_demo"] and institution["created_at"] < as_of
+            if not (is_client and institution["is_active"] and institution["handles_patient_data"]):
+                continue
+            settings = {name: chosen.get(institution["id"], {}).get(name) for name in SETTINGS}
+            users = self._active_users(institution["id"], as_of)
+            admins = [user for user in users if self._auditor_of_user[user["id"]]["is_admin"]]
+            figures = {
+                "forms_with_patient_data": sum(
+                    row["is_published"] and row["collects_patient_data"] and _lives(row, as_of)
+                    for row in self._tables["megforms_auditform"]
+                    if row["institution_id"] == institution["id"]
+                ),
+                "users": len(users),
+                "admins": len(admins),
+                "admins_inactive_90d": sum(_inactive(user, _ago(as_of, 90)) for user in admins),
+                "users_inactive_180d": sum(_inactive(user, _ago(as_of, 180)) for user in users),
+                "users_without_mfa": sum(not self._auditor_of_user[user["id"]]["mfa_enabled"] for user in users),
+            }
+            risks = _risks(settings, figures)
+            score = sum(risks.values())
+            fields = {
+                "institution_id": institution["id"],
+                "name": institution["name"],
+                "country": institution["country"],
+                **settings,
+                **figures,
+                "risks": sorted(risks),
+                "unknown": sorted(name for name, value in settings.items() if value is None),
+                "risk_score": score,
+                "risk_level": "low" if score <= 2 else "medium" if score <= 5 else "high",
+            }
+            documents[f"{self._region}:{institution['id']}"] = self._document(fields, as_of=as_of)
+        return documents
 
-    def _is_clients_auditor(self, auditor_id: int) -> bool:
-        auditor = self._by_id["megforms_auditor"][auditor_id]
-        is_staff = self._by_id["auth_user"][auditor["user_id"]]["is_staff"] or auditor["level"] == "global"
-        return not is_staff and self._is_client(auditor["institution_id"])
+    def top_users(self, as_of: datetime) -> Documents:
+        documents = {}
+        for action, acts in self._acts().items():
+            times = defaultdict(list)
+            for user_id, at in acts:
+                if self._is_clients_user(user_id) and _ago(as_of, 365) <= at < as_of:
+                    times[user_id].append(at)
+            total = sum(map(len, times.values()))
+            order = sorted(times.items(), key=lambda item: (-len(item[1]), -_microseconds(max(item[1])), item[0]))
+            for rank, (user_id, mine) in enumerate(order[:10], start=1):
+                user, auditor = self._rows["auth_user"][user_id], self._auditor_of_user[user_id]
+                name = f"{user['first_name']} {user['last_name']}".strip(" ")
+                fields = {
+                    "action": action,
+                    "rank": rank,
+                    "user_id": user_id,
+                    "user_name": name or user["username"],
+                    "institution_id": auditor["institution_id"],
+                    "institution_name": self._rows["megforms_institution"][auditor["institution_id"]]["name"],
+                    "is_active": user["is_active"],
+                    "count": len(mine),
+                    "share_pct": _ratio(100 * len(mine), total, 2),
+                    "last_at": _bson_time(max(mine)),
+                }
+                documents[f"{self._region}:{action}:{rank:02}"] = self._document(fields, as_of=as_of)
+        return documents
 
-    def _institution_of_ward(self, ward_id: int) -> int:
-        department = self._by_id["megforms_department"][self._by_id["megforms_ward"][ward_id]["department_id"]]
-        institution_id: int = department["institution_id"]
-        return institution_id
+    def _acts(self) -> dict[str, list[tuple[int, datetime]]]:
+        """Who did what when, whenever it was, on whatever is not excluded."""
+        tables, rows = self._tables, self._rows
+        schedules = [
+            row
+            for row in tables["audits_auditschedule"]
+            if row["deleted_at"] is None and self._is_clients_form(row["form_id"])
+        ]
+        documents = [
+            row
+            for row in tables["documents_document"]
+            if row["deleted_at"] is None and self._is_client(row["institution_id"])
+        ]
+        issues = {row["id"]: row for row in tables["issues_issue"] if self._issue_counts(row)}
+        sessions = {row["id"] for row in self._sessions}
+        observations = {
+            row["id"]
+            for row in tables["megforms_observation"]
+            if self._observation_counts(row) and row["session_id"] in sessions
+        }
+        users = [row for row in tables["auth_user"] if self._is_clients_user(row["id"])]
+        wards = [row for row in tables["megforms_ward"] if self._is_client(self._institution_of_ward(row))]
+        submitted = [
+            (rows["megforms_auditor"][row["auditor_id"]]["user_id"], row["submitted_at"])
+            for row in self._sessions
+            if row["auditor_id"] is not None
+        ]
+        edits = [row for row in tables["issues_issuechange"] if row["issue_id"] in issues]
+        reviews = [row for row in tables["reviews_reviewedit"] if row["observation_id"] in observations]
+        return {
+            "document_creators": [(row["created_by_id"], row["created_at"]) for row in documents],
+            "audit_schedule_creators": [(row["created_by_id"], row["created_at"]) for row in schedules],
+            "issue_creators": [(row["created_by_id"], row["created_at"]) for row in issues.values()],
+            "issue_editors": [(row["edited_by_id"], row["edited_at"]) for row in edits],
+            "review_screen_editors": [(row["edited_by_id"], row["edited_at"]) for row in reviews],
+            "audit_submitters": submitted,
+            "user_creators": [(row["created_by_id"], row["date_joined_at"]) for row in users],
+            "ward_creators": [(row["created_by_id"], row["created_at"]) for row in wards],
+        }
+
+    def _active_users(self, institution_id: int, as_of: datetime) -> list[Row]:
+        return [
+            user
+            for user in self._tables["auth_user"]
+            if user["is_active"]
+            and user["date_joined_at"] < as_of
+            and self._is_clients_user(user["id"])
+            and self._auditor_of_user[user["id"]]["institution_id"] == institution_id
+        ]
+
+    def of(self, job: str, period: Period | None, as_of: datetime) -> Documents:
+        """The documents of any job."""
+        about = as_of if period is None else period
+        documents: Documents = getattr(self, job)(about)
+        return documents
 
 
-def _distinct(values: Iterable[Any]) -> set[Any]:
-    return set(values) - {None}
+def _by_form(sessions: Iterable[Row]) -> defaultdict[int, list[Row]]:
+    found = defaultdict(list)
+    for session in sessions:
+        found[session["form_id"]].append(session)
+    return found
 
 
-def _bson_time(instant: datetime) -> datetime:
+def _distinct(rows: Iterable[Row], name: str) -> set[Any]:
+    return {row[name] for row in rows} - {None}
+
+
+def _times(sessions: Iterable[Row]) -> list[datetime]:
+    return [session["submitted_at"] for session in sessions]
+
+
+def _since(sessions: Iterable[Row], start: datetime) -> list[Row]:
+    return [session for session in sessions if session["submitted_at"] >= start]
+
+
+def _ago(as_of: datetime, days: int) -> datetime:
+    return as_of.astimezone(timezone.utc) - timedelta(days=days)
+
+
+def _lives(form: Row, as_of: datetime) -> bool:
+    return bool(form["created_at"] < as_of and (form["archived_at"] is None or form["archived_at"] >= as_of))
+
+
+def _inactive(user: Row, since: datetime) -> bool:
+    return user["last_login_at"] is None or user["last_login_at"] < since
+
+
+def _risks(settings: Row, figures: Row) -> dict[str, int]:
+    """The weight of each risk that applies."""
+    sso = settings["sso_enforced"] is True
+    length, idle = settings["password_min_length"], settings["session_idle_minutes"]
+    rules = {
+        "mfa_not_required": (3, settings["mfa_required"] is False and not sso),
+        "short_passwords": (2, length is not None and length < 8 and not sso),
+        "no_breached_password_check": (1, settings["breached_password_check"] is False),
+        "long_idle_timeout": (2, idle is not None and (idle == 0 or idle > 60)),
+        "no_ip_allowlist": (1, settings["ip_allowlist"] == []),
+        "inactive_admins": (2, figures["admins_inactive_90d"] > 0),
+        "dormant_users": (1, figures["users_inactive_180d"] * 5 > figures["users"]),
+    }
+    return {code: weight for code, (weight, applies) in rules.items() if applies}
+
+
+def _status(current: int, previous: int, earlier: int) -> str:
+    if current:
+        return "retained" if previous else "reactivated" if earlier else "new"
+    return "churned" if previous else "dormant" if earlier else "never_used"
+
+
+def _duration(session: Row) -> timedelta | None:
+    return session["ended_at"] - session["started_at"] if session["ended_at"] else None
+
+
+def _is_valid(duration: timedelta | None) -> bool:
+    return duration is not None and timedelta() <= duration <= timedelta(hours=24)
+
+
+def _exact(duration: timedelta) -> Decimal:
+    return Decimal(_microseconds_of(duration)) / 1_000_000
+
+
+def _microseconds_of(duration: timedelta) -> int:
+    return duration // timedelta(microseconds=1)
+
+
+def _microseconds(instant: datetime) -> int:
+    return _microseconds_of(instant - datetime(1970, 1, 1, tzinfo=timezone.utc))
+
+
+def _percentile(sorted_durations: list[timedelta], share: float) -> float | None:
+    """By linear interpolation, as PostgreSQL's percentile_cont and numpy's default have it."""
+    if not sorted_durations:
+        return None
+    seconds = [duration.total_seconds() for duration in sorted_durations]
+    place = share * (len(seconds) - 1)
+    low, high = int(place), min(int(place) + 1, len(seconds) - 1)
+    between = seconds[low] + (place - low) * (seconds[high] - seconds[low])
+    return _rounded(Decimal(f"{between:.15g}"), 1)
+
+
+def _ratio(dividend: int, divisor: int, places: int) -> float | None:
+    return _rounded(Decimal(dividend) / divisor, places) if divisor else None
+
+
+def _rounded(number: Decimal, places: int) -> float:
+    return float(number.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP))
+
+
+def _bson_time(instant: datetime | None) -> datetime | None:
     """In UTC and whole milliseconds, as BSON keeps a date."""
+    if instant is None:
+        return None
     utc = instant.astimezone(timezone.utc)
     return utc.replace(microsecond=utc.microsecond // 1000 * 1000)

@@ -43,23 +43,26 @@ def test_each_job_and_region_has_plan_stage_and_publish(dags: dict[str, Any]) ->
             for region in ("eu", "uk")
             for step in ("plan", "stage", "publish")
         }
-        assert set(dag.task_ids) == {"gate", *expected}
+        assert set(dag.task_ids) - {"wait_until_01_00"} == {"gate", *expected}
 
 
 def test_regions_do_not_wait_for_each_other(dags: dict[str, Any]) -> None:
-    for task in dags["bi_monthly"].tasks:
-        region = task.task_id.split(".")[1] if "." in task.task_id else None
-        for upstream in task.upstream_task_ids - {"gate"}:
-            assert upstream.split(".")[1] == region
+    for task in (task for dag in dags.values() for task in dag.tasks if "." in task.task_id):
+        for upstream in task.upstream_task_ids - {"gate", "wait_until_01_00"}:
+            assert upstream.split(".")[:2] == task.task_id.split(".")[:2]
 
 
-def test_the_monthly_dag_is_scheduled_as_documented(dags: dict[str, Any]) -> None:
-    dag = dags["bi_monthly"]
+@pytest.mark.parametrize(
+    ("dag_id", "cron", "catchup"),
+    [("bi_monthly", "0 0 1 * *", True), ("bi_quarterly", "0 0 1 1,4,7,10 *", True), ("bi_weekly", "0 0 * * 6", False)],
+)
+def test_dags_are_scheduled_as_documented(dags: dict[str, Any], dag_id: str, cron: str, *, catchup: bool) -> None:
+    dag = dags[dag_id]
     assert type(dag.timetable).__name__ == "CronDataIntervalTimetable"
-    assert dag.timetable.expression == "0 0 1 * *"
+    assert dag.timetable.expression == cron
     assert dag.start_date.isoformat() == "2026-03-01T00:00:00+00:00"
     assert str(dag.timezone) == "Europe/Dublin"
-    assert (dag.catchup, dag.max_active_runs) == (True, 1)
+    assert (dag.catchup, dag.max_active_runs) == (catchup, 1)
     assert all(task.retries > 0 and task.retry_exponential_backoff for task in dag.tasks)
 
 
@@ -69,15 +72,26 @@ def test_dags_and_tasks_are_documented_where_people_look(dags: dict[str, Any]) -
         assert dag.description
         groups = dag.task_group.get_task_group_dict()
         assert all(group.tooltip for name, group in groups.items() if name)
-        for job in JOBS:
+        for job in (job for job in JOBS if job.cadence.dag_id == dag.dag_id):
             assert job.meg_task in groups[job.name].tooltip
-            assert job.name in dag.doc_md
+            assert f"`{job.name}`" in dag.doc_md
+            assert f"`{job.meg_task}`" in dag.doc_md
+
+
+def test_sessions_and_top_users_wait_for_one_o_clock(dags: dict[str, Any]) -> None:
+    dag = dags["bi_monthly"]
+    after = {name.split(".")[0] for name in dag.get_task("wait_until_01_00").downstream_task_ids}
+    assert after == {"monthly_sessions", "top_users"}
+    assert {name.split(".")[0] for name in dag.get_task("gate").downstream_task_ids} == {
+        "monthly_submissions",
+        "wait_until_01_00",
+    }
 
 
 def test_the_trigger_form_offers_what_there_is(dags: dict[str, Any]) -> None:
     params = dags["bi_monthly"].params.dump()
     assert params == {
-        "jobs": ["monthly_submissions"],
+        "jobs": ["monthly_submissions", "monthly_sessions", "top_users"],
         "regions": ["eu", "uk"],
         "period": None,
         "force": False,
@@ -136,8 +150,8 @@ def test_jobs_are_declared_consistently() -> None:
     for job in JOBS:
         names = [field.name for field in job.fields]
         assert len(set(names)) == len(names)
-        assert set(job.key) <= set(names)
-        assert not job.in_chunks or job.key == ("form_id",)
+        assert set(job.key_fields) <= set(names)
+        assert not job.in_chunks or job.key == "{form_id}"
         assert job.mode in Mode
 
 

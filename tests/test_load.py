@@ -53,13 +53,18 @@ def test_a_plan_made_again_forgets_what_was_staged(store: Store, meg: Meg, rows:
     rows.many_forms(11)
     stage_slice(store, meg, month())
     plan_slice(store, meg, month())
-    assert store.staged(month(), RUN).count() == 0
+    assert store.staged(month(), RUN).count(month().ids) == 0
 
 
 def test_staging_again_replaces_what_an_earlier_try_left(store: Store, meg: Meg, rows: MegRows) -> None:
     rows.many_forms(11)
     staged = store.staged(month(), RUN)
-    staged.add([{"_id": month().document_id(3), "submissions": 99}, {"_id": month().document_id(5), "submissions": 99}])
+    staged.add(
+        [
+            {"_id": month().document_id(form_id=3), "submissions": 99},
+            {"_id": month().document_id(form_id=5), "submissions": 99},
+        ]
+    )
     assert load_slice(store, meg, month()).documents == 11
     assert {document["submissions"] for document in live(store, month())} == {1}
 
@@ -70,11 +75,11 @@ def test_runs_stage_apart_from_each_other(store: Store, meg: Meg, rows: MegRows)
     first, second = stage_slice(store, meg, month()), stage_slice(store, meg, month(), other)
     store.staged(month(), other).clear()
     assert (first.documents, second.documents) == (11, 11)
-    assert store.staged(month(), RUN).count() == 11
+    assert store.staged(month(), RUN).count(month().ids) == 11
 
 
 def test_what_is_staged_expires_by_a_ttl_index(store: Store, servers: Databases) -> None:
-    store.prepare(SUBMISSIONS.name)
+    store.prepare_staging(SUBMISSIONS.name)
     with servers.mongo_admin.client() as admin:
         indexes = admin[f"{DATABASE}_staging"][SUBMISSIONS.name].index_information()
     assert indexes["staged_at_ttl"]["key"] == [("staged_at", 1)]

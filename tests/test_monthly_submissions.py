@@ -1,51 +1,22 @@
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any
-
-import pytest
 
 from bi_ops.slices import Slice
 from bi_ops.source import Meg
 from bi_ops.store import Store
-from dev import meg as reference
-from dev.stack import Databases
-from tests.loads import live, load_slice, month
-from tests.megs import MegRows, connect_as_reader, raw_tables, utc
+from tests.loads import documents_of, live, load_slice, month
+from tests.megs import MegRows, raw_tables, utc
 from tests.oracle import Oracle
-
-STAMPS = ("_id", "loaded_at", "run_id")
-
-
-def documents(store: Store, of: Slice) -> dict[str, dict[str, Any]]:
-    return {
-        document["_id"]: {name: value for name, value in document.items() if name not in STAMPS}
-        for document in live(store, of)
-    }
 
 
 def check(store: Store, meg: Meg, rows: MegRows, of: Slice, timezone: str = "UTC") -> dict[str, dict[str, Any]]:
     assert of.period
     load_slice(store, meg, of, timezone=timezone)
-    found = documents(store, of)
-    assert found == Oracle(raw_tables(rows.connection)).monthly_submissions(of.region, of.period)
+    found = documents_of(store, of)
+    assert found == Oracle(raw_tables(rows.connection)).monthly_submissions(of.period)
     return found
-
-
-@pytest.mark.parametrize("period", ["2026-10", "2026-09", "2026-08", "2025-12", "2024-11"])
-def test_demo_data_gives_the_figures_of_the_definition(servers: Databases, store: Store, period: str) -> None:
-    demo = reference.Demo(seed=11, forms=60, until=date(2026, 11, 22))
-    reference.seed(servers.postgres, "meg_demo", demo)
-    of = month(period)
-    with (
-        Meg("eu", connect_as_reader(servers, "meg_demo"), reader="test") as meg,
-        servers.postgres.connect("meg_demo") as connection,
-    ):
-        load_slice(store, meg, of)
-        assert of.period
-        expected = Oracle(raw_tables(connection)).monthly_submissions("eu", of.period)
-    assert documents(store, of) == expected
-    assert sum(document["submissions"] for document in expected.values()) > 0
 
 
 def test_fields_stand_in_their_declared_order_with_the_stamps_last(store: Store, meg: Meg, rows: MegRows) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from datetime import datetime
 
 import pytest
@@ -49,6 +50,13 @@ def test_a_period_is_cut_in_its_time_zone(
     assert (period.name, period.start, period.end) == (name, start, end)
     assert Period.parse(name, cadence, timezone) == period
     assert period.before().end == period.start
+
+
+@pytest.mark.parametrize("zone", ["America/Asuncion", "Europe/Dublin", "Pacific/Apia", "America/Sao_Paulo"])
+def test_periods_leave_neither_gap_nor_overlap(zone: str) -> None:
+    months = Period.parse("2026-12", Cadence.MONTHLY, zone).last(400)
+    assert all(earlier.end == later.start for earlier, later in itertools.pairwise(months))
+    assert [months[0].name, months[-1].name] == ["1993-09", "2026-12"]
 
 
 def test_a_scheduled_run_covers_its_data_interval() -> None:

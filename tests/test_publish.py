@@ -132,6 +132,7 @@ def test_what_has_expired_from_staging_names_the_group_to_clear(store: Store) ->
         (10, 0, 1.0, False),
         (10, 1, 1.0, True),
         (10, 9, 0.0, False),
+        (10, 3, 0.7, True),
         (10, 10, 0.0, True),
         (3, 1, 0.5, False),
         (3, 2, 0.5, True),
@@ -171,6 +172,35 @@ def test_an_older_snapshot_never_replaces_a_newer_one(store: Store) -> None:
     assert numbers_of(store, snapshot(14)) == {1: 14}
     publish_numbers(store, snapshot(14), {1: 15}, RERUN)
     assert numbers_of(store, snapshot(14)) == {1: 15}
+
+
+def test_a_month_is_loaded_anew_after_the_time_zone_moved(store: Store) -> None:
+    publish_numbers(store, month(timezone="UTC"), {1: 1})
+    publish_numbers(store, month(timezone="Europe/Berlin"), {1: 2}, RERUN)
+    assert numbers_of(store, month()) == {1: 2}
+
+
+@pytest.mark.parametrize("lost", [range(5), range(25)], ids=["a part", "everything"])
+def test_what_vanishes_from_staging_during_a_publish_vanishes_from_nowhere_else(
+    store: Store, monkeypatch: pytest.MonkeyPatch, lost: range
+) -> None:
+    publish_numbers(store, month(), dict.fromkeys(range(25), 1))
+    load = stage_documents(store, month(), dict.fromkeys(range(25), 2), RERUN)
+    original = module._check_newest
+
+    def then_lose(where: Store, what: Load) -> None:
+        original(where, what)
+        where.staged(month(), RERUN).clear(lost)
+
+    monkeypatch.setattr(module, "_check_newest", then_lose)
+    with pytest.raises(StagingError, match="expected 25 documents"):
+        publish(store, load, max_shrink=0.5)
+    assert numbers_of(store, month()) == dict.fromkeys(range(25), 1)
+
+
+def test_a_dry_run_makes_no_collection(store: Store) -> None:
+    publish_numbers(store, month(), {1: 5}, dry_run=True)
+    assert store.live.list_collection_names() == []
 
 
 def test_a_dry_run_checks_and_publishes_nothing(store: Store) -> None:

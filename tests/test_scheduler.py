@@ -107,7 +107,9 @@ def installation(servers: Databases) -> Iterator[Installation]:
     ):
         store = Store(client, DATABASE)
         with region_down(servers, "uk"):
-            caught_up = catchup.catch_up(api, DAG, FIRST_MONTH, MONTHS, seconds=300)
+            caught_up = catchup.catch_up(
+                api, catchup.Wanted(DAG, scheduled_after=FIRST_MONTH, count=MONTHS), seconds=300
+            )[DAG]
         yield Installation(api, store, caught_up, set(store.ledger.distinct("_id")))
 
 

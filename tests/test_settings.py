@@ -49,6 +49,7 @@ def test_regions_are_split_at_commas() -> None:
         ("MEG_REGIONS", "eu,eu", "once"),
         ("BI_TIMEZONE", "Europe/Nowhere", "IANA"),
         ("BI_START_DATE", "01/02/2026", "date"),
+        ("BI_START_DATE", "0", "a date such as 2026-01-01"),
         ("BI_FORMS_PER_CHUNK", "0", "greater than or equal to 1"),
         ("BI_FORMS_PER_CHUNK", "ten", "integer"),
         ("BI_MAX_MAPPED_TASKS", "1025", "less than or equal to 1024"),

@@ -14,19 +14,19 @@ def contains(ids: IdRange, text: str) -> bool:
 
 def test_ids_are_region_period_key() -> None:
     of = month("2026-10")
-    assert of.document_id(42) == "eu:2026-10:42"
+    assert of.document_id(form_id=42) == "eu:2026-10:42"
     assert of.ledger_id == "monthly_submissions:eu:2026-10"
-    assert contains(of.ids, of.document_id(2**63 - 1))
+    assert contains(of.ids, of.document_id(form_id=2**63 - 1))
 
 
 @pytest.mark.parametrize("other", ["eu2", "eu_west", "e", "uk"])
 def test_no_region_lies_in_the_range_of_another(other: str) -> None:
-    assert not contains(month().ids, month(region=other).document_id(42))
-    assert not contains(month(region=other).ids, month().document_id(42))
+    assert not contains(month().ids, month(region=other).document_id(form_id=42))
+    assert not contains(month(region=other).ids, month().document_id(form_id=42))
 
 
 def test_no_period_lies_in_the_range_of_another() -> None:
-    assert not contains(month("2026-10").ids, month("2026-11").document_id(1))
+    assert not contains(month("2026-10").ids, month("2026-11").document_id(form_id=1))
 
 
 def test_a_range_splits_into_all_of_itself() -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import psycopg
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from airflow.providers.common.compat.sdk import AirflowConfigException, AirflowNotFoundException
 from airflow.providers.mongo.hooks.mongo import MongoHook
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
@@ -28,7 +28,7 @@ def open_meg(region: str, *, reader: str) -> Meg:
     """
 
     def connect() -> psycopg.Connection[Any]:
-        with _missing_connection_told(f"meg_{region}", "postgres"):
+        with _bad_connection_told(f"meg_{region}", "postgres"):
             return cast("psycopg.Connection[Any]", PostgresHook(f"meg_{region}").get_conn())
 
     return Meg(region, connect, reader=reader)
@@ -39,19 +39,35 @@ def open_store() -> Iterator[Store]:
     """The databases of the connection `bi_mongo`, whose schema names the live one.
 
     Raises:
-        ConnectionSettingsError: There is no such connection.
+        ConnectionSettingsError: There is no such connection, or it asks for what is refused.
         MongoUnavailableError: MongoDB failed while they were open.
     """
-    with _missing_connection_told(MONGO, "mongo"):
+    with _bad_connection_told(MONGO, "mongo"):
         hook = MongoHook(MONGO)
+    if hook.allow_insecure:
+        raise ConnectionSettingsError(
+            "allow_insecure is refused: with it, the login and the data may travel in plain text",
+            where=f"connection {MONGO}",
+            expected='"tls": true, and "tlsCAFile" where the authority is one of your own',
+            found='"allow_insecure": true',
+            cure="Take allow_insecure out of the connection's extra.",
+        )
     with hook, mongo_errors_told(MONGO):
         yield Store(hook.get_conn(), hook.connection.schema or _DEFAULT_DATABASE)
 
 
 @contextmanager
-def _missing_connection_told(name: str, kind: str) -> Iterator[None]:
+def _bad_connection_told(name: str, kind: str) -> Iterator[None]:
     try:
         yield
+    except AirflowConfigException as error:
+        raise ConnectionSettingsError(
+            "Airflow cannot use this connection",
+            where=f"connection {name}",
+            expected=f"a connection of type {kind}, with host, login and password in fields of their own",
+            found=str(error),
+            cure="Mend it under Admin, Connections, or wherever it is kept.",
+        ) from None
     except AirflowNotFoundException:
         raise ConnectionSettingsError(
             "Airflow has no such connection",

@@ -55,8 +55,8 @@ def _instance_of(kind: type) -> Callable[[Any], Any]:
     return check
 
 
-def _texts(value: Any) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+def _texts(value: Any) -> list[str | None]:
+    if not isinstance(value, list) or not all(text is None or isinstance(text, str) for text in value):
         raise TypeError
     return value
 
@@ -80,7 +80,7 @@ _ALLOWED: Mapping[Kind, str] = {
     Kind.INTEGER: "an integer of 64 bits (cast a numeric to bigint)",
     Kind.NUMBER: "a finite number",
     Kind.TEXT: "text",
-    Kind.TEXTS: "an array of text without nulls",
+    Kind.TEXTS: "an array of text",
     Kind.BOOLEAN: "a boolean",
     Kind.TIME: "a timestamp with time zone",
 }
@@ -112,12 +112,12 @@ class DocumentMaker:
                 cure=f"Mend include/sql/{of.job.name}.sql or the job's declaration in bi_ops/jobs.py.",
             )
         self._place = {name: place for place, name in enumerate(columns)}
-        self._key = [self._place[name] for name in of.job.key]
+        self._key_fields = of.job.key_fields
         self._head: dict[str, Any] = {"region": of.region}
-        if of.period is not None:
-            self._head |= {"period": of.period.name, "period_start": of.period.start}
-        if of.job.mode is Mode.WIPE:
+        if of.job.is_snapshot:
             self._head["as_of"] = of.as_of
+        elif of.job.mode is Mode.APPEND and of.period:
+            self._head |= {"period": of.period.name, "period_start": of.period.start}
 
     def __call__(self, row: Sequence[Any]) -> dict[str, Any]:
         """The document of one row, as the live collection has it but for the load stamps.
@@ -125,10 +125,10 @@ class DocumentMaker:
         Raises:
             SourceRowError: The key is null, or a value is not of its field's kind.
         """
-        key = [row[place] for place in self._key]
-        if None in key:
-            raise self._refusal("a row has no key", row, ", ".join(self._slice.job.key) + " to be set", repr(key))
-        document: dict[str, Any] = {"_id": self._slice.document_id(*key), **self._head}
+        key = self._key(row)
+        if None in key.values():
+            raise self._refusal("a row has no key", row, f"{', '.join(key)} to be set", f"{[*key.values()]}")
+        document: dict[str, Any] = {"_id": self._slice.document_id(**key), **self._head}
         for field in self._slice.job.fields:
             outer, _, inner = field.name.partition(".")
             value = self._value(field, row)
@@ -138,6 +138,9 @@ class DocumentMaker:
                 document[outer] = value
         document["schema_version"] = SCHEMA_VERSION
         return document
+
+    def _key(self, row: Sequence[Any]) -> dict[str, Any]:
+        return {name: row[self._place[name]] for name in self._key_fields}
 
     def _value(self, field: Field, row: Sequence[Any]) -> Any:
         value = row[self._place[field.name]]
@@ -154,7 +157,7 @@ class DocumentMaker:
             ) from None
 
     def _refusal(self, what: str, row: Sequence[Any], expected: str, found: str) -> SourceRowError:
-        key = ", ".join(f"{name} {row[self._place[name]]}" for name in self._slice.job.key)
+        key = ", ".join(f"{name} {value}" for name, value in self._key(row).items())
         return SourceRowError(
             f"{what}, in the row of {key}",
             where=str(self._slice),

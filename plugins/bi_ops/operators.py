@@ -5,15 +5,16 @@ What reads and writes is imported when a task runs, so that parsing a DAG stays 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import pendulum
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
 
 from bi_ops.errors import BiError, NewerSliceLiveError
-from bi_ops.jobs import Job, Mode
-from bi_ops.periods import period_of_run
+from bi_ops.jobs import Job
 from bi_ops.settings import Settings
 from bi_ops.slices import Slice
 
@@ -53,6 +54,40 @@ def _run(context: Context) -> Run:
     return Run(context["dag"].dag_id, context["run_id"])
 
 
+class WaitOperator(BaseOperator):
+    """Wait, without holding a worker, until an hour of the day on which the run's data interval ends.
+
+    Where that hour is past, as in a catchup or a run by hand, it is passed at once.
+
+    Args:
+        hour: The hour, in the settings' time zone.
+    """
+
+    def __init__(self, *, hour: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.hour = hour
+
+    def execute(self, context: Context) -> None:
+        """Defer to the triggerer, or return."""
+        until = self._until(context["dag_run"].data_interval_end)
+        if until is None or until <= datetime.now(timezone.utc):
+            self.log.info("It is past %02d:00, so there is nothing to wait for", self.hour)
+            return
+        from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+
+        self.log.info("Waiting until %s", until.isoformat())
+        self.defer(trigger=DateTimeTrigger(moment=until), method_name="has_waited")
+
+    def has_waited(self, context: Context, event: Any = None) -> None:
+        """Return: the hour has come."""
+
+    def _until(self, interval_end: datetime | None) -> datetime | None:
+        if interval_end is None:
+            return None
+        midnight = pendulum.instance(interval_end).in_timezone(Settings.from_environment().timezone).start_of("day")
+        return midnight.set(hour=self.hour)
+
+
 class PlanOperator(_BiOperator):
     """List what one job loads from one region: the period or as-of, and each stage task's chunks.
 
@@ -61,7 +96,7 @@ class PlanOperator(_BiOperator):
     Args:
         job: The job.
         region: The region.
-        sql: The query for the forms to read.
+        sql: The query for the forms to read; empty for a job that reads everything in one query.
     """
 
     template_fields: Sequence[str] = ("sql",)
@@ -86,7 +121,7 @@ class PlanOperator(_BiOperator):
         of = self._slice(context, settings)
         self.log.info("Planning %s", of)
         with open_store() as store, open_meg(self.region, reader=f"{of} plan") as self._meg:
-            store.prepare(of.job.name)
+            store.prepare_staging(of.job.name)
             tasks = plan(
                 self._meg,
                 store.staged(of, _run(context)),
@@ -97,7 +132,12 @@ class PlanOperator(_BiOperator):
             )
         chunks = sum(map(len, tasks))
         self.log.info("%s: %d chunks in %d stage tasks", of, chunks, len(tasks))
-        load = {"slice": of.to_json(), "chunks": chunks, "started_at": started_at.isoformat()}
+        load = {
+            "slice": of.to_json(),
+            "tasks": len(tasks),
+            "chunks": chunks,
+            "started_at": started_at.isoformat(),
+        }
         context["ti"].xcom_push(LOAD, load)
         return tasks
 
@@ -115,15 +155,16 @@ class PlanOperator(_BiOperator):
                 )
 
     def _slice(self, context: Context, settings: Settings) -> Slice:
-        period = period_of_run(
-            self.job.cadence,
+        run = context["dag_run"]
+        return Slice.of_run(
+            self.job,
+            self.region,
             settings.timezone,
             parameter=context["params"]["period"],
-            interval_start=context["dag_run"].data_interval_start,
+            interval_start=run.data_interval_start,
+            run_after=run.run_after,
             now=datetime.now(timezone.utc),
         )
-        as_of = period.end if self.job.mode is Mode.APPEND else context["dag_run"].run_after
-        return Slice(self.job, self.region, as_of, period)
 
 
 class StageOperator(_BiOperator):
@@ -191,7 +232,8 @@ class PublishOperator(_BiOperator):
 
     Args:
         load: What `plan` pushed under `load`.
-        staged: What each stage task returned.
+        staged: What each stage task returned, in their order. Airflow keeps what a task returned that a later plan of
+            the same run no longer has; those stand last and count for nothing.
     """
 
     template_fields: Sequence[str] = ("load", "staged")
@@ -212,7 +254,7 @@ class PublishOperator(_BiOperator):
         load = Load(
             Slice.from_json(self.load["slice"], settings.timezone),
             _run(context),
-            documents=_total(self.staged),
+            documents=sum(islice(self.staged, self.load["tasks"])),
             chunks=self.load["chunks"],
             started_at=self._started_at(context),
             stage_group=self.task_id.rpartition(".")[0],
@@ -235,7 +277,3 @@ class PublishOperator(_BiOperator):
         """When the load began: the plan, or the run's latest start where only a part of it was cleared."""
         planned_at = datetime.fromisoformat(self.load["started_at"])
         return max(filter(None, (planned_at, context["dag_run"].start_date)))
-
-
-def _total(staged: int | Iterable[int]) -> int:
-    return staged if isinstance(staged, int) else sum(staged)

@@ -26,9 +26,15 @@ class Cadence(str, Enum):
 
 
 _MONTHS = {Cadence.MONTHLY: 1, Cadence.QUARTERLY: 3}
-_FORM = {
-    Cadence.MONTHLY: (re.compile(r"(\d{4})-(0[1-9]|1[0-2])"), "a month such as 2026-10"),
-    Cadence.QUARTERLY: (re.compile(r"(\d{4})-Q([1-4])"), "a quarter such as 2026-Q3"),
+_MONTH, _QUARTER = "[0-9]{4}-(0[1-9]|1[0-2])", "[0-9]{4}-Q[1-4]"
+
+PERIOD_PATTERN = {Cadence.MONTHLY: _MONTH, Cadence.QUARTERLY: _QUARTER, Cadence.WEEKLY: f"{_MONTH}|{_QUARTER}"}
+"""The names of the periods that a run of each cadence may be triggered for; a snapshot describes a period's end."""
+
+PERIOD_EXAMPLE = {
+    Cadence.MONTHLY: "a month such as 2026-10",
+    Cadence.QUARTERLY: "a quarter such as 2026-Q3",
+    Cadence.WEEKLY: "a month or a quarter such as 2026-Q3",
 }
 
 
@@ -53,34 +59,45 @@ class Period:
         months = _MONTHS[cadence]
         first_month = (local.month - 1) // months * months + 1
         start = pendulum.datetime(local.year, first_month, 1, tz=timezone)
+        after = start.add(months=months)
         name = f"{local.year:04}-{first_month:02}" if months == 1 else f"{local.year:04}-Q{local.quarter}"
-        return cls(name, start, start.add(months=months))
+        # Built like the next period's start, where a clock change at midnight would part them by an hour.
+        return cls(name, start, pendulum.datetime(after.year, after.month, 1, tz=timezone))
 
     @classmethod
     def parse(cls, name: str, cadence: Cadence, timezone: str) -> Period:
         """The period called `name`.
 
         Raises:
-            PeriodError: `name` is not one of this cadence's.
+            PeriodError: `name` is not one that a run of this cadence may be about.
         """
-        pattern, example = _FORM[cadence]
-        match = pattern.fullmatch(name)
-        if match is None or int(match[1]) == 0:
+        if re.fullmatch(PERIOD_PATTERN[cadence], name) is None or name.startswith("0000"):
             raise PeriodError(
                 "this is not a period",
                 where="parameter period",
-                expected=example,
+                expected=PERIOD_EXAMPLE[cadence],
                 found=repr(name),
                 cure="Trigger the run again with such a period, or with none for the period just ended.",
             )
-        month = (int(match[2]) - 1) * _MONTHS[cadence] + 1
-        return cls.containing(pendulum.datetime(int(match[1]), month, 1, tz=timezone), cadence, timezone)
+        year, _, part = name.partition("-")
+        month = int(part[1:]) * 3 if part.startswith("Q") else int(part)
+        return cls.containing(pendulum.datetime(int(year), month, 15, tz=timezone), _cadence_of(name), timezone)
 
     def before(self) -> Period:
         """The period that ends where this one starts."""
-        start = pendulum.instance(self.start)
-        cadence = Cadence.QUARTERLY if "Q" in self.name else Cadence.MONTHLY
-        return Period.containing(start.subtract(months=_MONTHS[cadence]), cadence, start.timezone_name or "UTC")
+        start, cadence = pendulum.instance(self.start), _cadence_of(self.name)
+        return Period.containing(start.subtract(days=15), cadence, start.timezone_name or "UTC")
+
+    def last(self, count: int) -> list[Period]:
+        """The `count` periods that end with this one, the earliest first."""
+        periods = [self]
+        while len(periods) < count:
+            periods.append(periods[-1].before())
+        return periods[::-1]
+
+
+def _cadence_of(name: str) -> Cadence:
+    return Cadence.QUARTERLY if "Q" in name else Cadence.MONTHLY
 
 
 def period_of_run(
@@ -91,7 +108,7 @@ def period_of_run(
     interval_start: datetime | None,
     now: datetime,
 ) -> Period:
-    """The period that a run covers: the one asked for, else the one of its data interval.
+    """The period that a run covers: the one asked for, else the month or quarter of its data interval.
 
     Args:
         cadence: The cadence of the DAG.
@@ -103,7 +120,7 @@ def period_of_run(
     Raises:
         PeriodError: The period is malformed or has not ended, or the run has neither parameter nor interval.
     """
-    example = _FORM[cadence][1]
+    example = PERIOD_EXAMPLE[cadence]
     if parameter:
         period = Period.parse(parameter.strip(), cadence, timezone)
     elif interval_start is not None:
@@ -123,7 +140,7 @@ def period_of_run(
             f"{period.name} is {'still running' if running else 'in the future'}, its figures are not final",
             where="parameter period",
             expected=f"a period that has ended, the latest being "
-            f"{Period.containing(now, cadence, timezone).before().name}",
+            f"{Period.containing(now, _cadence_of(period.name), timezone).before().name}",
             found=f"{period.name}, which ends {period.end:%Y-%m-%d %H:%M %Z}",
             cure="Trigger the run again with an earlier period.",
         )

@@ -10,14 +10,18 @@ from airflow.providers.standard.operators.python import ShortCircuitOperator
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, TaskGroup, XComArg
 
 from bi_ops.jobs import Job, jobs_of
-from bi_ops.operators import LOAD, PlanOperator, PublishOperator, StageOperator
-from bi_ops.periods import Cadence
+from bi_ops.operators import LOAD, PlanOperator, PublishOperator, StageOperator, WaitOperator
+from bi_ops.periods import PERIOD_EXAMPLE, PERIOD_PATTERN, Cadence
 from bi_ops.settings import Settings
 from bi_ops.templates import include_folder
 
-_CRON = {Cadence.MONTHLY: "0 0 1 * *"}
-_PERIOD = {Cadence.MONTHLY: (r"^\d{4}-(0[1-9]|1[0-2])$", "2026-10", "month")}
+_CRON = {Cadence.MONTHLY: "0 0 1 * *", Cadence.QUARTERLY: "0 0 1 1,4,7,10 *", Cadence.WEEKLY: "0 0 * * 6"}
 
+_PERIOD_HELP = {
+    Cadence.MONTHLY: f"{PERIOD_EXAMPLE[Cadence.MONTHLY].capitalize()}; empty for the one that ended last.",
+    Cadence.QUARTERLY: f"{PERIOD_EXAMPLE[Cadence.QUARTERLY].capitalize()}; empty for the one that ended last.",
+    Cadence.WEEKLY: f"Describe the end of {PERIOD_EXAMPLE[Cadence.WEEKLY]}; empty for now.",
+}
 _RETRIES = {
     "retries": 4,
     "retry_delay": timedelta(seconds=30),
@@ -55,7 +59,7 @@ def build_dag(cadence: Cadence, doc_md: str | None) -> DAG:
         doc_md=doc_md,
         schedule=CronDataIntervalTimetable(_CRON[cadence], timezone=settings.timezone),
         start_date=pendulum.datetime(*settings.start_date.timetuple()[:3], tz=settings.timezone),
-        catchup=True,
+        catchup=cadence is not Cadence.WEEKLY,  # of the weekly snapshots only the newest matters
         max_active_runs=1,
         default_args=_RETRIES,
         params=_params(cadence, jobs, settings),
@@ -67,14 +71,22 @@ def build_dag(cadence: Cadence, doc_md: str | None) -> DAG:
             python_callable=may_run,
             doc_md="Skips the whole run while `BI_AGGREGATE` is off; its log says how to make up for it.",
         )
+        starts = {0: gate, **{hour: gate >> _wait(hour) for hour in sorted({job.hour for job in jobs} - {0})}}
         for job in jobs:
-            gate >> _job_group(job, settings)
+            starts[job.hour] >> _job_group(job, settings)
     return dag
+
+
+def _wait(hour: int) -> WaitOperator:
+    return WaitOperator(
+        task_id=f"wait_until_{hour:02}_00",
+        hour=hour,
+        doc_md=f"Waits until {hour:02}:00 (`BI_TIMEZONE`) on the day of the schedule; passed at once where it is past.",
+    )
 
 
 def _params(cadence: Cadence, jobs: tuple[Job, ...], settings: Settings) -> dict[str, Param]:
     names = [job.name for job in jobs]
-    pattern, example, period = _PERIOD[cadence]
     return {
         "jobs": Param(
             names,
@@ -95,9 +107,9 @@ def _params(cadence: Cadence, jobs: tuple[Job, ...], settings: Settings) -> dict
         "period": Param(
             None,
             type=["null", "string"],
-            pattern=pattern,
+            pattern=f"^({PERIOD_PATTERN[cadence]})$",
             title="Period",
-            description=f"The {period} to load, such as {example}; empty for the one that ended last.",
+            description=_PERIOD_HELP[cadence],
         ),
         "force": Param(
             False,
@@ -112,7 +124,7 @@ def _params(cadence: Cadence, jobs: tuple[Job, ...], settings: Settings) -> dict
 
 
 def _job_group(job: Job, settings: Settings) -> TaskGroup:
-    with TaskGroup(job.name, tooltip=f"{job.summary} MEG's task was {job.meg_task}.") as group:
+    with TaskGroup(job.name, tooltip=f"{job.meg_task} in MEG. {job.summary}") as group:
         for region in settings.regions:
             _region_group(job, region, settings)
     return group
@@ -120,12 +132,19 @@ def _job_group(job: Job, settings: Settings) -> TaskGroup:
 
 def _region_group(job: Job, region: str, settings: Settings) -> None:
     with TaskGroup(region, tooltip=f"{job.name} of region {region}, read through the connection meg_{region}."):
-        plan = PlanOperator(task_id="plan", job=job, region=region, sql="plan_forms.sql")
+        plan = PlanOperator(
+            task_id="plan", job=job, region=region, sql="plan_forms.sql" if job.in_chunks else "", doc_md=_doc(job)
+        )
         stage = StageOperator.partial(
             task_id="stage",
             sql=f"{job.name}.sql",
             load=XComArg(plan, LOAD),
-            max_active_tis_per_dagrun=settings.max_parallel_chunks,
+            max_active_tis_per_dag=settings.max_parallel_chunks,  # over all runs: a backfill may have many at once
             map_index_template="{{ task.label }}",
+            doc_md=_doc(job),
         ).expand(chunks=plan.output)
-        PublishOperator(task_id="publish", load=XComArg(plan, LOAD), staged=stage.output)
+        PublishOperator(task_id="publish", load=XComArg(plan, LOAD), staged=stage.output, doc_md=_doc(job))
+
+
+def _doc(job: Job) -> str:
+    return f"Part of `{job.name}`, which was `{job.meg_task}` in MEG. A document is: {job.summary}"

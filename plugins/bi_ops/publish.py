@@ -7,9 +7,12 @@ and the earlier one stops before it can mix in what is its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from bson import ObjectId
@@ -22,6 +25,7 @@ from pymongo.write_concern import WriteConcern
 
 from bi_ops.documents import SCHEMA_VERSION, id_of, load_stamps, says_the_same, stamped
 from bi_ops.errors import NewerSliceLiveError, ShrinkError, StagingError, SupersededError
+from bi_ops.jobs import Mode
 from bi_ops.slices import IdRange, Slice
 from bi_ops.store import BATCH, Run, StagedSlice, Store, ids_every
 
@@ -99,7 +103,7 @@ def publish(
     staged = store.staged(load.slice, load.run)
     live = store.live_raw(load.slice.job.name)
     token = None if dry_run else _take_over(store, load)
-    _check_staged(staged, load)
+    _check_staged(staged.count(load.slice.ids), load.documents, load)
     _check_newest(store, load)
     previous = live.count_documents(load.slice.ids.filter)
     if not force:
@@ -107,26 +111,29 @@ def publish(
     if dry_run:
         return Published(load.documents, previous, 0)
 
+    store.prepare_live(load.slice.job.name)
     loaded_at = datetime.now(timezone.utc)
     stamps = load_stamps(loaded_at, load.run.run_id)
     ledger_row = _ledger_row(load, previous, forced=force, published_at=loaded_at)
-    cuts = _cuts(staged, live, load.slice.ids, transaction_documents)
-    ranges = list(load.slice.ids.split(cuts))
-    written = 0
-    for ids in ranges:
+    parts = _parts(staged, live, load, transaction_documents)
 
-        def replace(session: ClientSession, ids: IdRange = ids) -> int:
-            _keep_hold(store, load, token, session)
-            count = _write_differences(live, staged, ids, stamps, session)
-            if ids is ranges[-1]:
-                store.ledger.replace_one({"_id": ledger_row["_id"]}, ledger_row, upsert=True, session=session)
-            return count
+    def replace(ids: IdRange, documents: int, session: ClientSession) -> int:
+        _keep_hold(store, load, token, session)
+        read, written = _write_differences(live, staged, ids, stamps, session)
+        _check_staged(read, documents, load)  # it may have expired, or been cleared, since it was counted
+        if ids is parts[-1][0]:
+            store.ledger.replace_one({"_id": ledger_row["_id"]}, ledger_row, upsert=True, session=session)
+        return written
 
-        with store.client.start_session() as session:
-            written += session.with_transaction(
-                replace, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority")
-            )
-    return Published(load.documents, previous, written)
+    return Published(load.documents, previous, sum(_in_transaction(store, partial(replace, *part)) for part in parts))
+
+
+def _in_transaction(store: Store, write: Callable[[ClientSession], int]) -> int:
+    with store.client.start_session() as session:
+        written: int = session.with_transaction(
+            write, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority")
+        )
+    return written
 
 
 def _take_over(store: Store, load: Load) -> ObjectId:
@@ -151,19 +158,20 @@ def _keep_hold(store: Store, load: Load, token: ObjectId | None, session: Client
         )
 
 
-def _check_staged(staged: StagedSlice, load: Load) -> None:
-    found = staged.count()
-    if found != load.documents:
+def _check_staged(found: int, expected: int, load: Load) -> None:
+    if found != expected:
         raise StagingError(
             "what is staged is not what the stage tasks reported, so the live slice was left as it was",
             where=str(load.slice),
-            expected=f"{load.documents} documents of run {load.run.run_id}",
+            expected=f"{expected} documents of run {load.run.run_id}",
             found=f"{found}; what is staged is kept for 30 days",
             cure=f"Clear the task group {load.stage_group} of this run to stage it again.",
         )
 
 
 def _check_newest(store: Store, load: Load) -> None:
+    if load.slice.job.mode is Mode.APPEND:
+        return  # a period has no older and newer: whoever loads it last knows best
     row = store.ledger.find_one({"_id": load.slice.ledger_id}, {"as_of": 1, "run_id": 1})
     if row is not None and row["as_of"] > load.slice.as_of:
         raise NewerSliceLiveError(
@@ -176,56 +184,64 @@ def _check_newest(store: Store, load: Load) -> None:
 
 
 def _check_shrink(load: Load, previous: int, max_shrink: float) -> None:
-    least = previous * (1 - max_shrink)
-    if previous and (load.documents == 0 or load.documents < least):
+    least = max(1, math.ceil(previous * (1 - Fraction(str(max_shrink)))))  # exact: 70 % of 10 are 7
+    if previous and load.documents < least:
         raise ShrinkError(
             "the slice would shrink so much that the source is more likely broken; the live slice was left as it was",
             where=str(load.slice),
-            expected=f"at least {max(1, -int(-least // 1))} of the {previous} documents that are live",
+            expected=f"at least {least} of the {previous} documents that are live",
             found=str(load.documents),
             cure="Look at MEG first. If the fall is real, trigger the run again with force, or raise BI_MAX_SHRINK.",
         )
 
 
-def _cuts(staged: StagedSlice, live: Collection[Any], ids: IdRange, size: int) -> list[str]:
-    """Where to cut a slice so that no part has more than `size` documents, staged or live."""
-    return sorted({*staged.ids_every(size), *ids_every(live, ids, size)})
+def _parts(staged: StagedSlice, live: Collection[Any], load: Load, size: int) -> list[tuple[IdRange, int]]:
+    """The slice cut so that no part has more than `size` documents, staged or live; each with how many are staged."""
+    cuts = sorted({*staged.ids_every(size), *ids_every(live, load.slice.ids, size)})
+    parts = [(ids, staged.count(ids)) for ids in load.slice.ids.split(cuts)]
+    _check_staged(sum(documents for _, documents in parts), load.documents, load)
+    return parts
 
 
 def _write_differences(
     live: Collection[RawBSONDocument], staged: StagedSlice, ids: IdRange, stamps: bytes, session: ClientSession
-) -> int:
-    written = 0
+) -> tuple[int, int]:
+    """Turn the live range into the staged one; returns how many documents were staged, and how many were written."""
+    read = written = 0
     batch: list[Write] = []
-    for write in _differences(live, staged, ids, stamps, session):
-        batch.append(write)
+    for new, old in _side_by_side(live, staged, ids, session):
+        read += new is not None
+        if new is None and old is not None:
+            batch.append(DeleteOne({"_id": id_of(old)}))
+        elif new is not None and old is None:
+            batch.append(InsertOne(RawBSONDocument(stamped(new, stamps))))
+        elif new is not None and old is not None and not says_the_same(old, new):
+            batch.append(ReplaceOne({"_id": id_of(new)}, RawBSONDocument(stamped(new, stamps))))
         if len(batch) == BATCH:
             live.bulk_write(batch, ordered=False, session=session)
-            written += len(batch)
-            batch = []
+            written, batch = written + len(batch), []
     if batch:
         live.bulk_write(batch, ordered=False, session=session)
-    return written + len(batch)
+    return read, written + len(batch)
 
 
-def _differences(
-    live: Collection[RawBSONDocument], staged: StagedSlice, ids: IdRange, stamps: bytes, session: ClientSession
-) -> Iterator[Write]:
-    """What to write to turn the live range into the staged one: two sorted streams, merged."""
+def _side_by_side(
+    live: Collection[RawBSONDocument], staged: StagedSlice, ids: IdRange, session: ClientSession
+) -> Iterator[tuple[bytes | None, bytes | None]]:
+    """Each `_id`'s staged and live document, encoded, None where there is none: two sorted streams, merged."""
     cursor = live.find(ids.filter, sort=[("_id", 1)], batch_size=BATCH, session=session)
     news = ((id_of(raw), raw) for raw in staged.documents(ids))
     olds = ((id_of(raw), raw) for raw in (bytes(document.raw) for document in cursor))
     new, old = next(news, _END), next(olds, _END)
     while new is not _END or old is not _END:
         if new[0] < old[0]:
-            yield InsertOne(RawBSONDocument(stamped(new[1], stamps)))
+            yield new[1], None
             new = next(news, _END)
         elif old[0] < new[0]:
-            yield DeleteOne({"_id": old[0]})
+            yield None, old[1]
             old = next(olds, _END)
         else:
-            if not says_the_same(old[1], new[1]):
-                yield ReplaceOne({"_id": new[0]}, RawBSONDocument(stamped(new[1], stamps)))
+            yield new[1], old[1]
             new, old = next(news, _END), next(olds, _END)
 
 

@@ -39,6 +39,13 @@ def _timezone(value: str) -> str:
     return value
 
 
+def _day(value: Any) -> date:
+    try:
+        return value if isinstance(value, date) else date.fromisoformat(value)
+    except ValueError as error:
+        raise PydanticCustomError("date", "a date such as 2026-01-01") from error
+
+
 class Settings(BaseModel):
     """What an operator may set, with the defaults that hold where nothing is set.
 
@@ -58,7 +65,7 @@ class Settings(BaseModel):
     aggregate: Annotated[bool, BeforeValidator(_is_on)] = Field(False, alias="BI_AGGREGATE")
     regions: Annotated[tuple[str, ...], BeforeValidator(_regions)] = Field(("local",), alias="MEG_REGIONS")
     timezone: Annotated[str, AfterValidator(_timezone)] = Field("UTC", alias="BI_TIMEZONE")
-    start_date: date = Field(date(2026, 1, 1), alias="BI_START_DATE")
+    start_date: Annotated[date, BeforeValidator(_day)] = Field(date(2026, 1, 1), alias="BI_START_DATE")
     forms_per_chunk: int = Field(10, alias="BI_FORMS_PER_CHUNK", ge=1, le=1000)
     max_mapped_tasks: int = Field(256, alias="BI_MAX_MAPPED_TASKS", ge=1, le=1024)
     max_parallel_chunks: int = Field(8, alias="BI_MAX_PARALLEL_CHUNKS", ge=1, le=128)

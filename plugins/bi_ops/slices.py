@@ -9,7 +9,9 @@ from itertools import pairwise
 from typing import Any
 
 from bi_ops.jobs import Job, Mode, job_named
-from bi_ops.periods import Period
+from bi_ops.periods import Cadence, Period, period_of_run
+
+_CHURN_QUARTERS = 8
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,9 @@ class Slice:
         """The `_id` range of its documents, which holds nothing else."""
         return IdRange.with_prefix(self.prefix)
 
-    def document_id(self, *key: object) -> str:
-        """The `_id` of the document with this key."""
-        return self.prefix + ":".join(map(str, key))
+    def document_id(self, **key: object) -> str:
+        """The `_id` of the document with these key fields."""
+        return self.prefix + self.job.key.format_map(key)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -83,7 +85,46 @@ class Slice:
             values["period_start"] = self.period.start
             values["period_end"] = self.period.end
             values["previous_start"] = self.period.before().start
+        if self.period and self.job.cadence is Cadence.QUARTERLY:
+            # One more than the churn tells of: the first is only the second's quarter before.
+            quarters = self.period.last(_CHURN_QUARTERS + 1)
+            values["quarter_names"] = [quarter.name for quarter in quarters]
+            values["quarter_starts"] = [quarter.start for quarter in quarters]
+            values["quarter_ends"] = [quarter.end for quarter in quarters]
         return values
+
+    @classmethod
+    def of_run(
+        cls,
+        job: Job,
+        region: str,
+        timezone: str,
+        *,
+        parameter: str | None,
+        interval_start: datetime | None,
+        run_after: datetime,
+        now: datetime,
+    ) -> Slice:
+        """The slice that a DAG run loads.
+
+        Args:
+            job: The job.
+            region: The region.
+            timezone: The settings' time zone.
+            parameter: The run's `period` parameter; empty and None mean that none was given.
+            interval_start: Where the run's data interval starts; None where it has none.
+            run_after: The instant that a snapshot describes where no period was given.
+            now: The present.
+
+        Raises:
+            PeriodError: The period is malformed or has not ended, or there is none where one is needed.
+        """
+        if job.cadence is Cadence.WEEKLY and not parameter:
+            return cls(job, region, _in_milliseconds(run_after))
+        period = period_of_run(job.cadence, timezone, parameter=parameter, interval_start=interval_start, now=now)
+        if job.is_snapshot:
+            return cls(job, region, period.end if parameter else _in_milliseconds(run_after))
+        return cls(job, region, period.end, period)
 
     def to_json(self) -> dict[str, Any]:
         """The slice as plain values, for XCom and for Airflow's page of rendered templates."""
@@ -100,3 +141,8 @@ class Slice:
         job = job_named(value["job"])
         period = Period.parse(value["period"], job.cadence, timezone) if value["period"] else None
         return cls(job, value["region"], datetime.fromisoformat(value["as_of"]), period)
+
+
+def _in_milliseconds(instant: datetime) -> datetime:
+    """As BSON keeps it, so that the figures are those of the very instant that the documents name."""
+    return instant.replace(microsecond=instant.microsecond // 1000 * 1000)

@@ -133,9 +133,3 @@ class Meg:
 
 def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-
-
-def list_forms(meg: Meg, sql: str, parameters: Mapping[str, Any]) -> list[int]:
-    """The ids that the planning query `sql` gives in its first column, in its order."""
-    with meg.query(sql, parameters) as result:
-        return [row[0] for batch in result.batches for row in batch]

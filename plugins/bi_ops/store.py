@@ -13,7 +13,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient, ReadPreference
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import BulkWriteError, CollectionInvalid, PyMongoError
+from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -28,6 +28,7 @@ BATCH = 2_000
 """Documents read or written at once: enough to hide the round trip, few enough that memory stays flat."""
 
 _DUPLICATE_KEY = 11000
+_NAMESPACE_EXISTS = 48
 _RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument, tz_aware=True)
 
 Document = dict[str, Any]
@@ -76,14 +77,18 @@ class Store:
         """A live collection whose documents stay encoded."""
         return self.live[name].with_options(codec_options=_RAW)
 
-    def prepare(self, job_name: str) -> None:
-        """Make what a load needs: the live collections, with no index but `_id`'s, and the staging one with its TTL."""
+    def prepare_live(self, job_name: str) -> None:
+        """Make the live collections where they are missing, with no index but `_id`'s."""
         existing = set(self.live.list_collection_names(filter={"name": {"$in": [job_name, LEDGER]}}))
         for name in {job_name, LEDGER} - existing:
             try:
-                self.live.create_collection(name)
-            except CollectionInvalid:
-                continue  # another region's load made it first
+                self.live.create_collection(name, check_exists=False)
+            except OperationFailure as error:
+                if error.code != _NAMESPACE_EXISTS:
+                    raise  # it does where another region's load made it first
+
+    def prepare_staging(self, job_name: str) -> None:
+        """Make the staging collection where it is missing, with the index by which it forgets."""
         self._staging[job_name].create_index(
             "staged_at", name="staged_at_ttl", expireAfterSeconds=int(STAGED_FOR.total_seconds())
         )
@@ -114,7 +119,7 @@ class StagedSlice:
         if form_ids is None:
             self._collection.delete_many(self._ids.filter)
         else:
-            ids = [self._prefix + self._slice.document_id(form_id) for form_id in form_ids]
+            ids = [self._prefix + self._slice.document_id(form_id=form_id) for form_id in form_ids]
             self._collection.delete_many({"_id": {"$in": ids}})
 
     def add(self, documents: Iterable[Document]) -> int:
@@ -136,15 +141,15 @@ class StagedSlice:
             raise DuplicateKeyError(
                 "two rows of MEG's would become the same document",
                 where=str(self._slice),
-                expected=f"rows that differ in {', '.join(self._slice.job.key)}",
+                expected=f"rows that differ in {', '.join(self._slice.job.key_fields)}",
                 found=f"{len(twice)} doubled, such as _id {twice[0]['op']['_id'].removeprefix(self._prefix)}",
                 cure=f"Mend include/sql/{self._slice.job.name}.sql, so that a key gives one row.",
             ) from None
         return len(staged)
 
-    def count(self) -> int:
-        """How many documents are staged."""
-        return self._collection.count_documents(self._ids.filter)
+    def count(self, ids: IdRange) -> int:
+        """How many documents are staged whose live `_id` lies in `ids`."""
+        return self._collection.count_documents(self._range(ids).filter)
 
     def ids_every(self, step: int) -> list[str]:
         """The live `_id` of every `step`-th document, without the first."""

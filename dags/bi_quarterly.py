@@ -1,0 +1,28 @@
+"""
+# BI, quarterly
+
+Tells, on the first day of each quarter at midnight (`BI_TIMEZONE`), how every form fared in each of the eight quarters
+that ended last, for every region. Each run replaces what its region had, and may be run or cleared again at any time; an
+older run never replaces what a newer one published, and is skipped.
+
+| job | a document is | MEG's task |
+| --- | --- | --- |
+| `quarterly_form_churn` | a form in a quarter: `retained`, `new`, `reactivated`, `churned`, `dormant` or `never_used` | `aggregate_quarterly_form_churn` |
+
+**Trigger** takes `period` (a quarter that has ended; empty for the last), `jobs`, `regions`, `force` and `dry_run`.
+
+**When a task fails**, the last line of its log says what was expected, what was found and what to do. In short:
+
+| the message says | what to do |
+| --- | --- |
+| MEG cannot be read | Nothing if a retry heals it; else see to that region's server. The other regions are published. |
+| what is staged is not what the stage tasks reported | Clear the region's task group. |
+| the slice would shrink so much | Look at MEG; if the fall is real, trigger the quarter again with `force`. |
+| a newer snapshot is already live (skipped) | Nothing. |
+| all tasks are skipped | `BI_AGGREGATE` is off: set it, then clear the run. |
+"""
+
+from bi_ops.periods import Cadence
+from bi_ops.pipeline import build_dag
+
+dag = build_dag(Cadence.QUARTERLY, __doc__)  # found by Airflow, which looks for DAG objects here

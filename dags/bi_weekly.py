@@ -1,0 +1,31 @@
+"""
+# BI, weekly
+
+Describes, on Saturday at midnight (`BI_TIMEZONE`), every region's institutions, forms and security risks as they are.
+Each run replaces what its region had, and may be run or cleared again at any time; an older run never replaces what a
+newer one published, and is skipped. Weeks missed are not caught up: only the newest description matters.
+
+| job | a document is | MEG's task |
+| --- | --- | --- |
+| `institutions` | an institution, with its size and how much it is used | `sync_institutions` |
+| `forms` | a form, with how it is set up and how much it is used | `sync_forms` |
+| `security_risk_clients` | an active client that handles patient data, and how well it protects its accounts | `sync_security_risk_clients` |
+
+**Trigger** takes `period` (a month or a quarter, to describe its end; empty for now), `jobs`, `regions`, `force` and
+`dry_run`.
+
+**When a task fails**, the last line of its log says what was expected, what was found and what to do. In short:
+
+| the message says | what to do |
+| --- | --- |
+| MEG cannot be read | Nothing if a retry heals it; else see to that region's server. The other regions are published. |
+| what is staged is not what the stage tasks reported | Clear the region's task group. |
+| the slice would shrink so much | Look at MEG; if the fall is real, trigger it again with `force`. |
+| a newer snapshot is already live (skipped) | Nothing. |
+| all tasks are skipped | `BI_AGGREGATE` is off: set it, then clear the run. |
+"""
+
+from bi_ops.periods import Cadence
+from bi_ops.pipeline import build_dag
+
+dag = build_dag(Cadence.WEEKLY, __doc__)  # found by Airflow, which looks for DAG objects here

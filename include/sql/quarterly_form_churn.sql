@@ -1,0 +1,83 @@
+-- How each form fared in each of eight quarters.
+--
+-- grain   a form in a quarter: created before the quarter's end and not archived before its start, or with
+--         submissions in it; the eight quarters up to the run's, each with its own documents
+-- window  all submissions before the end of each quarter; the quarters lie at quarter_starts, of which the first is
+--         there only to be the second's quarter before
+-- units   counts
+WITH
+form AS NOT MATERIALIZED (
+    {% include "source/form.sql" %}
+),
+session AS NOT MATERIALIZED (
+    {% include "source/session.sql" %}
+),
+observation AS NOT MATERIALIZED (
+    {% include "source/observation.sql" %}
+),
+quarter AS (
+    SELECT *
+    FROM unnest(
+        %(quarter_names)s::text[], %(quarter_starts)s::timestamptz[], %(quarter_ends)s::timestamptz[]
+    ) WITH ORDINALITY AS listed (period, period_start, period_end, number)
+),
+-- By quarter: number 0 is all that came before the first.
+activity AS (
+    SELECT
+        session.form_id,
+        width_bucket(session.submitted_at, %(quarter_starts)s::timestamptz[]) AS number,
+        count(*) AS submissions,
+        min(session.submitted_at) AS first_submitted_at,
+        max(session.submitted_at) AS last_submitted_at
+    FROM session
+    JOIN observation ON observation.session_id = session.session_id
+    WHERE session.submitted_at < %(period_end)s
+    GROUP BY session.form_id, number
+),
+fared AS (
+    SELECT
+        form.form_id,
+        quarter.number,
+        coalesce(sum(activity.submissions) FILTER (WHERE activity.number = quarter.number), 0)::bigint AS submissions,
+        coalesce(
+            sum(activity.submissions) FILTER (WHERE activity.number = quarter.number - 1), 0
+        )::bigint AS previous_submissions,
+        coalesce(bool_or(activity.number < quarter.number - 1), FALSE) AS earlier,
+        min(activity.first_submitted_at) AS first_submitted_at,
+        max(activity.last_submitted_at) AS last_submitted_at
+    FROM form
+    CROSS JOIN quarter
+    LEFT JOIN activity ON activity.form_id = form.form_id AND activity.number <= quarter.number
+    WHERE quarter.number > 1
+    GROUP BY form.form_id, quarter.number
+)
+SELECT
+    quarter.period,
+    quarter.period_start,
+    form.institution_id,
+    form.institution_name,
+    form.form_id,
+    form.form_name,
+    form.form_type,
+    fared.submissions,
+    fared.previous_submissions,
+    fared.first_submitted_at,
+    fared.last_submitted_at,
+    coalesce(form.archived_at < quarter.period_end, FALSE) AS is_archived,
+    CASE
+        WHEN fared.submissions > 0 AND fared.previous_submissions > 0 THEN 'retained'
+        WHEN fared.submissions > 0 AND fared.earlier THEN 'reactivated'
+        WHEN fared.submissions > 0 THEN 'new'
+        WHEN fared.previous_submissions > 0 THEN 'churned'
+        WHEN fared.earlier THEN 'dormant'
+        ELSE 'never_used'
+    END AS status
+FROM fared
+JOIN form ON form.form_id = fared.form_id
+JOIN quarter ON quarter.number = fared.number
+WHERE
+    (
+        form.created_at < quarter.period_end
+        AND (form.archived_at IS NULL OR form.archived_at >= quarter.period_start)
+    )
+    OR fared.submissions > 0

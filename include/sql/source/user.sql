@@ -1,0 +1,18 @@
+-- Clients' users: those with an auditor at a client's institution who are not MEG's own people (staff, and auditors
+-- of level "global"). Users without an auditor belong to no institution, and so to no client. No e-mail address is read.
+SELECT
+    u.id AS user_id,
+    a.id AS auditor_id,
+    coalesce(nullif(btrim(u.first_name || ' ' || u.last_name), ''), u.username) AS user_name,
+    u.is_active,
+    a.is_admin,
+    a.mfa_enabled,
+    u.last_login_at,
+    u.date_joined_at AS joined_at,
+    u.created_by_id AS created_by,
+    i.id AS institution_id,
+    i.name AS institution_name
+FROM auth_user AS u
+JOIN megforms_auditor AS a ON a.user_id = u.id AND a.level <> 'global'
+JOIN megforms_institution AS i ON i.id = a.institution_id AND NOT i.is_demo
+WHERE NOT u.is_staff

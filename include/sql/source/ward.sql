@@ -1,0 +1,10 @@
+-- Wards of clients' institutions, whoever made them.
+SELECT
+    w.id AS ward_id,
+    d.institution_id,
+    w.is_active,
+    w.created_by_id AS created_by,
+    w.created_at
+FROM megforms_ward AS w
+JOIN megforms_department AS d ON d.id = w.department_id
+JOIN megforms_institution AS i ON i.id = d.institution_id AND NOT i.is_demo
