@@ -1,6 +1,6 @@
 # Each command sets itself up first. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run up test check format pins clean
+.PHONY: help setup run up test check format docs pins clean
 PYTHON ?= python3
 export PYTHON
 BIN := .venv/bin
@@ -22,11 +22,14 @@ up: .venv/.ready  ## the same, then keep Airflow's UI up until Ctrl-C
 test: .venv/.ready  ## run every test on real databases and a real scheduler
 	@$(BIN)/python -m pytest
 
-check: .venv/.ready  ## format, lint, types
+check: .venv/.ready  ## format, lint, types, generated documents
 	@dev/check.sh
 
 format: .venv/.ready  ## reformat the code and apply the safe lint fixes
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+docs: .venv/.ready  ## write the README's table of jobs and the page of each collection
+	@PYTHONPATH=plugins $(BIN)/python -m dev.document
 
 pins: .venv/.ready  ## resolve dev/requirements.in into dev/requirements.txt
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-emit-index-url \

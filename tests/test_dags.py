@@ -12,8 +12,9 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import ParamValidationError
 
 from bi_ops.errors import SettingsError
-from bi_ops.jobs import JOBS, Cadence, Mode
+from bi_ops.jobs import JOBS, Mode
 from bi_ops.operators import StageOperator
+from bi_ops.periods import Cadence
 from bi_ops.pipeline import build_dag
 from bi_ops.templates import include_folder, render
 from tests.conftest import ROOT

@@ -1,0 +1,145 @@
+"""Write what documents can be told from declarations: the README's tables, and a page for each collection.
+
+`python -m dev.document` writes them; with `--check` it changes nothing, and fails where they have drifted.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from bi_ops.jobs import JOBS, Job, Kind, Mode
+from bi_ops.periods import Cadence
+from bi_ops.templates import include_folder
+
+ROOT = Path(__file__).parents[1]
+_WHEN = {
+    Cadence.MONTHLY: "the 1st of the month, {hour:02}:00",
+    Cadence.QUARTERLY: "the 1st of the quarter, {hour:02}:00",
+    Cadence.WEEKLY: "Saturday, {hour:02}:00",
+}
+_BSON = {
+    Kind.INTEGER: "int",
+    Kind.NUMBER: "double",
+    Kind.TEXT: "string",
+    Kind.TEXTS: "array of string",
+    Kind.BOOLEAN: "bool",
+    Kind.TIME: "date",
+}
+_REPLACES = {Mode.APPEND: "the period of the region", Mode.WIPE: "all that the region had"}
+
+
+def main() -> int:
+    """Write or check every generated text, and return the exit status."""
+    check = "--check" in sys.argv[1:]
+    texts = {ROOT / "docs" / "collections" / f"{job.name}.md": page(job) for job in JOBS}
+    readme = ROOT / "README.md"
+    texts[readme] = re.sub(
+        r"(<!-- jobs -->\n).*?(<!-- end of jobs -->)",
+        lambda found: found[1] + job_table() + found[2],
+        readme.read_text(),
+        flags=re.DOTALL,
+    )
+    drifted = [path for path, text in texts.items() if not path.exists() or path.read_text() != text]
+    for path in drifted:
+        if check:
+            print(f"{path.relative_to(ROOT)} is not what the declarations say. Run: make docs")
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(texts[path])
+    return 1 if check and drifted else 0
+
+
+def job_table() -> str:
+    """The README's table of jobs."""
+    lines = [
+        "| job (collection) | a document is | DAG, when | replaces | MEG's task |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for job in JOBS:
+        name = f"[`{job.name}`](docs/collections/{job.name}.md)"
+        lines.append(f"| {name} | {job.summary} | {_when(job)} | {_REPLACES[job.mode]} | `{job.meg_task}` |")
+    return "\n".join(lines) + "\n"
+
+
+def page(job: Job) -> str:
+    """The page of one collection."""
+    header = sql_header(job)
+    head = [("_id", "string", f"`region:{'period:' if job.mode is Mode.APPEND else ''}{_plain(job.key)}`.")]
+    head.append(("region", "string", "The region, as in `MEG_REGIONS`."))
+    if job.is_snapshot:
+        head.append(("as_of", "date", "The instant that the document describes."))
+    elif job.mode is Mode.APPEND:
+        head.append(("period", "string", "The month, such as 2026-10."))
+        head.append(("period_start", "date", "Its first midnight, in `BI_TIMEZONE`."))
+    tail = [
+        ("schema_version", "int", "1; raised when the meaning of a field changes."),
+        ("loaded_at", "date", "When the document came to be as it is."),
+        ("run_id", "string", "The DAG run that made it so."),
+    ]
+    rows = [*head, *((field.name, _BSON[field.kind], field.meaning) for field in job.fields), *tail]
+    table = "\n".join(f"| `{name}` | {kind} | {meaning} |" for name, kind, meaning in rows)
+    return f"""# {job.name}
+
+<!-- Written by `make docs` from plugins/bi_ops/jobs.py and include/sql/{job.name}.sql. -->
+
+{job.summary}
+
+| | |
+| --- | --- |
+| loaded by | {_when(job)} (`BI_TIMEZONE`) |
+| MEG's task was | `{job.meg_task}` |
+| a publish replaces | {_REPLACES[job.mode]} |
+| grain | {header["grain"]} |
+| window | {header["window"]} |
+| units | {header["units"]} |
+| definition | [`include/sql/{job.name}.sql`](../../include/sql/{job.name}.sql), over {_sources(job)} |
+
+Times are UTC; what is unknown is `null`, and no field is ever missing. Left out everywhere: demo institutions, what was
+deleted, drafts, MEG's own people, users without an auditor, and whatever belongs to, was done by or was done to one of
+these.
+
+| field | type | meaning |
+| --- | --- | --- |
+{table}
+"""
+
+
+def _when(job: Job) -> str:
+    return f"`{job.cadence.dag_id}`, {_WHEN[job.cadence].format(hour=job.hour)}"
+
+
+def sql_header(job: Job) -> dict[str, str]:
+    """What the comment at the top of a job's template says under `grain`, `window` and `units`."""
+    entries: dict[str, str] = {}
+    name = ""
+    for line in (include_folder() / "sql" / f"{job.name}.sql").read_text().splitlines():
+        if not line.startswith("--"):
+            break
+        text = line.removeprefix("--")
+        if match := re.match(r" (\w+) {2,}(.*)", text):
+            name = match[1]
+            entries[name] = match[2]
+        elif name:
+            entries[name] += f" {text.strip()}"
+    return {name: text.replace("_<n>d", "`_<n>d`") for name, text in entries.items()}
+
+
+def _sources(job: Job) -> str:
+    found: list[str] = []
+    waiting = [f"{job.name}.sql"]
+    while waiting:
+        for name in re.findall(r'include "(source/\w+\.sql)"', (include_folder() / "sql" / waiting.pop()).read_text()):
+            if name not in found:
+                found.append(name)
+                waiting.append(name)
+    return ", ".join(f"[`{Path(name).stem}`](../../include/sql/{name})" for name in sorted(found))
+
+
+def _plain(key: str) -> str:
+    return re.sub(r"\{(\w+)[^}]*\}", r"\1", key)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
