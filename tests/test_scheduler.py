@@ -209,6 +209,29 @@ def tasks_of(installation: Installation, run_id: str) -> list[dict[str, Any]]:
     return tasks
 
 
+def test_each_publish_updates_its_collections_asset(installation: Installation) -> None:
+    assets = {asset["name"]: asset for asset in installation.get("/assets", limit=100)["assets"]}
+    asset = assets["monthly_submissions"]
+    assert asset["uri"] == "x-meg-bi://collections/monthly_submissions"
+    events = installation.get("/assets/events", asset_id=asset["id"], limit=100)["asset_events"]
+    told = [event["extra"] for event in events if event["source_run_id"] == next(iter(installation.caught_up))]
+    assert {event["region"] for event in told} == set(FORMS)
+    assert {event["period"] for event in told} == {MONTH_NAMES[0]}
+    assert told[0].keys() >= {"documents", "previous_documents", "written"}
+
+
+def test_a_dry_run_publishes_nothing_and_says_so(installation: Installation) -> None:
+    conf = {"period": "2025-03", "jobs": ["monthly_submissions"], "regions": ["uk"], "dry_run": True}
+    run_id = installation.post(f"/dags/{DAG}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"]
+    assert installation.state_of(run_id) == "success"
+    states = {task["task_id"]: task["state"] for task in tasks_of(installation, run_id)}
+    assert states["monthly_submissions.uk.stage"] == "success"
+    assert states["monthly_submissions.uk.publish"] == "skipped"
+    assert states["monthly_sessions.uk.plan"] == states["monthly_submissions.eu.plan"] == "skipped"
+    assert "would replace 0" in log_of(installation, run_id, "monthly_submissions.uk.publish")
+    assert live_bytes(installation.store, month("2025-03", region="uk")) == {}
+
+
 def log_of(installation: Installation, run_id: str, task_id: str, attempt: int = 1) -> str:
     path = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
     return str(installation.get(path, full_content=True))

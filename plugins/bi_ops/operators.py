@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from bi_ops.load import Chunk, StagedChunk
+    from bi_ops.publish import Published
     from bi_ops.source import Meg
     from bi_ops.store import Run
 
@@ -263,15 +264,30 @@ class PublishOperator(_BiOperator):
             done = publish(
                 store, load, max_shrink=settings.max_shrink, force=params["force"], dry_run=params["dry_run"]
             )
+        if params["dry_run"]:
+            raise AirflowSkipException(
+                f"{load.slice}: checked, and nothing published (dry_run); {done.documents} documents would replace "
+                f"{done.previous_documents}"
+            )
         self.log.info(
-            "%s: %s; %d documents (%d before), %d of them written",
+            "%s: published; %d documents (%d before), %d of them written",
             load.slice,
-            "checked, and nothing published (dry_run)" if params["dry_run"] else "published",
             done.documents,
             done.previous_documents,
             done.written,
         )
-        return {"documents": done.documents, "previous_documents": done.previous_documents, "written": done.written}
+        return self._told(context, load.slice, done)
+
+    def _told(self, context: Context, of: Slice, done: Published) -> dict[str, int]:
+        """What was published, for XCom and for whoever is scheduled on the collection."""
+        counts = {
+            "documents": done.documents,
+            "previous_documents": done.previous_documents,
+            "written": done.written,
+        }
+        for asset in self.outlets:
+            context["outlet_events"][asset].extra = {**of.to_json(), **counts}
+        return counts
 
     def _started_at(self, context: Context) -> datetime:
         """When the load began: the plan, or the run's latest start where only a part of it was cleared."""

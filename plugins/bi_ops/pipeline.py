@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pendulum
 from airflow.providers.standard.operators.python import ShortCircuitOperator
-from airflow.sdk import DAG, CronDataIntervalTimetable, Param, TaskGroup, XComArg
+from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, Param, TaskGroup, XComArg
 
 from bi_ops.jobs import Job, jobs_of
 from bi_ops.operators import LOAD, PlanOperator, PublishOperator, StageOperator, WaitOperator
@@ -143,7 +143,18 @@ def _region_group(job: Job, region: str, settings: Settings) -> None:
             map_index_template="{{ task.label }}",
             doc_md=_doc(job),
         ).expand(chunks=plan.output)
-        PublishOperator(task_id="publish", load=XComArg(plan, LOAD), staged=stage.output, doc_md=_doc(job))
+        PublishOperator(
+            task_id="publish",
+            load=XComArg(plan, LOAD),
+            staged=stage.output,
+            outlets=[collection_asset(job)],
+            doc_md=_doc(job),
+        )
+
+
+def collection_asset(job: Job) -> Asset:
+    """The collection as an Airflow asset, updated by each publish: other DAGs may be scheduled on it."""
+    return Asset(name=job.name, uri=f"x-meg-bi://collections/{job.name}", group="meg-bi")
 
 
 def _doc(job: Job) -> str:
