@@ -30,20 +30,15 @@ LENGTHS = (
 
 def instants(at: datetime, zone: str) -> st.SearchStrategy[datetime]:
     """Instants on, just before and just after everything that a definition cuts time at."""
-    month = Period.containing(at, Cadence.MONTHLY, zone)
-    edges = [at, *(at - timedelta(days=days) for days in (30, 90, 180, 365))]
-    edges += [period.start for period in month.last(5)]
-    edges += [period.start for period in Period.containing(at, Cadence.QUARTERLY, zone).last(11)]
+    windows = [at, *(at - timedelta(days=days) for days in (30, 90, 180, 365))]
+    months = [period.start for period in Period.containing(at, Cadence.MONTHLY, zone).last(3)]
+    quarters = [period.start for period in Period.containing(at, Cadence.QUARTERLY, zone).last(11)]
     # Clocks change in Dublin and in Sydney; a leap day.
-    edges += [
-        utc(2026, 10, 25, 1),
-        utc(2026, 3, 29, 1),
-        utc(2026, 10, 3, 16),
-        utc(2026, 4, 4, 16),
-        utc(2024, 2, 29, 12),
-    ]
-    nudges = [timedelta(microseconds=n) for n in (-1000, -1, 0, 1)] + [timedelta(hours=n) for n in (-30, -1, 1, 40)]
-    return st.builds(lambda edge, nudge: edge + nudge, st.sampled_from(edges), st.sampled_from(nudges))
+    clocks = [utc(2026, 10, 25, 1), utc(2026, 3, 29, 1), utc(2026, 10, 3, 16), utc(2026, 4, 4, 16)]
+    leap_day = [utc(2024, 2, 29, 12)]
+    nudges = [timedelta(microseconds=n) for n in (-1000, -1, 0, 0, 0, 1)] + [timedelta(hours=n) for n in (-30, -1, 40)]
+    edges = st.one_of(*map(st.sampled_from, (windows, windows, months, months, quarters, clocks + leap_day)))
+    return st.builds(lambda edge, nudge: edge + nudge, edges, st.sampled_from(nudges))
 
 
 @st.composite

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -92,3 +93,29 @@ def test_a_missing_connection_is_named_with_the_cure(airflow: AirflowCommand, st
     assert done.returncode != 0
     assert "connection meg_mars" in done.stdout
     assert "AIRFLOW_CONN_MEG_MARS" in done.stdout
+
+
+def test_openlineage_is_told_what_a_collection_was_made_of(
+    airflow: AirflowCommand, store: Store, rows: MegRows, tmp_path: Path
+) -> None:
+    rows.many_forms(11)
+    assert store.live.list_collection_names() == []
+    events = tmp_path / "events.json"
+    done = airflow(
+        *("dags", "test", "bi_monthly", "-c", json.dumps({"period": "2026-10", "jobs": ["monthly_submissions"]})),
+        BI_AGGREGATE="1",
+        MEG_REGIONS="eu",
+        AIRFLOW__OPENLINEAGE__TRANSPORT=json.dumps({"type": "file", "log_file_path": str(events), "append": True}),
+    )
+    assert done.returncode == 0, done.stdout
+    told = [json.loads(line) for line in events.read_text().splitlines()]
+    complete = {event["job"]["name"]: event for event in told if event["eventType"] == "COMPLETE"}
+    staged = complete["bi_monthly.monthly_submissions.eu.stage"]
+    tables = {dataset["name"].rpartition(".")[2] for dataset in staged["inputs"]}
+    assert {"megforms_auditsession", "megforms_observation", "megforms_auditform"} <= tables
+    assert all(dataset["name"].startswith("meg_eu.public.") for dataset in staged["inputs"])
+    [published] = complete["bi_monthly.monthly_submissions.eu.publish"]["outputs"]
+    assert published["name"] == "bi.monthly_submissions"
+    assert published["outputFacets"]["outputStatistics"]["rowCount"] == 11
+    fields = {field["name"]: field["type"] for field in published["facets"]["schema"]["fields"]}
+    assert fields["submissions"] == "integer"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from airflow.sdk.exceptions import ParamValidationError
 
 from bi_ops.errors import SettingsError
 from bi_ops.jobs import JOBS, Mode
+from bi_ops.lineage import tables_of
 from bi_ops.operators import StageOperator
 from bi_ops.periods import Cadence
 from bi_ops.pipeline import build_dag
@@ -178,3 +180,11 @@ def test_only_the_package_is_found_under_plugins() -> None:
     ignored = (ROOT / "plugins" / ".airflowignore").read_text()
     assert "*" in ignored.splitlines()
     assert {path.name for path in Path(ROOT / "plugins").iterdir() if path.suffix == ".py"} == set()
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
+def test_lineage_names_megs_tables_and_nothing_else(job: Any) -> None:
+    schema = (include_folder() / "meg" / "schema.sql").read_text()
+    tables = tables_of(render(f"{job.name}.sql"))
+    assert "megforms_institution" in tables
+    assert set(tables) <= set(re.findall(r"CREATE TABLE (\w+)", schema))

@@ -39,7 +39,7 @@ def fill(connection: psycopg.Connection[Any], tables: dict[str, list[dict[str, A
             )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
 @given(data=st.data(), at=st.sampled_from(INSTANTS), zone=st.sampled_from(ZONES))
 def test_all_collections_equal_their_definitions(
     servers: Databases, store: Store, data: st.DataObject, at: datetime, zone: str

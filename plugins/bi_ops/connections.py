@@ -16,7 +16,7 @@ from bi_ops.source import Meg
 from bi_ops.store import Store, mongo_errors_told
 
 MONGO = "bi_mongo"
-_DEFAULT_DATABASE = "bi"
+DEFAULT_DATABASE = "bi"
 
 
 def open_meg(region: str, *, reader: str) -> Meg:
@@ -53,7 +53,7 @@ def open_store() -> Iterator[Store]:
             cure="Take allow_insecure out of the connection's extra.",
         )
     with hook, mongo_errors_told(MONGO):
-        yield Store(hook.get_conn(), hook.connection.schema or _DEFAULT_DATABASE)
+        yield Store(hook.get_conn(), hook.connection.schema or DEFAULT_DATABASE)
 
 
 @contextmanager

@@ -188,6 +188,7 @@ class StageOperator(_BiOperator):
         self.load = load
         self.chunks = chunks
         self._forms: list[str] = []
+        self._documents = 0
         self._meg: Meg | None = None
 
     def _run_step(self, context: Context) -> int:
@@ -203,7 +204,15 @@ class StageOperator(_BiOperator):
                 done = stage(self._meg, staged, of, chunk, sql=self.sql, timezone=timezone_name)
                 count += done.documents
                 self._note(of, number, done)
+        self._documents = count
         return count
+
+    def get_openlineage_facets_on_complete(self, _task_instance: Any) -> Any:
+        """What OpenLineage's provider, where it is installed, records of this task."""
+        from bi_ops import lineage
+
+        of = Slice.from_json(self.load["slice"], Settings.from_environment().timezone)
+        return lineage.of_stage(of, self.sql, self._documents)
 
     def _note(self, of: Slice, number: int, done: StagedChunk) -> None:
         self._forms += done.forms
@@ -277,6 +286,13 @@ class PublishOperator(_BiOperator):
             done.written,
         )
         return self._told(context, load.slice, done)
+
+    def get_openlineage_facets_on_complete(self, _task_instance: Any) -> Any:
+        """What OpenLineage's provider, where it is installed, records of this task."""
+        from bi_ops import lineage
+
+        of = Slice.from_json(self.load["slice"], Settings.from_environment().timezone)
+        return lineage.of_publish(of, sum(islice(self.staged, self.load["tasks"])))
 
     def _told(self, context: Context, of: Slice, done: Published) -> dict[str, int]:
         """What was published, for XCom and for whoever is scheduled on the collection."""
