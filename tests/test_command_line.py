@@ -66,7 +66,7 @@ def test_a_month_is_loaded_and_a_region_that_is_down_is_named(
     airflow: AirflowCommand, servers: Databases, store: Store, rows: MegRows
 ) -> None:
     rows.many_forms(11)
-    conf = json.dumps({"period": "2026-10"})
+    conf = json.dumps({"period": "2026-10", "jobs": ["monthly_submissions"]})
     done = airflow("dags", "test", "bi_monthly", "-c", conf, BI_AGGREGATE="1", MEG_REGIONS="eu,uk")
     assert "MEG uk (connection meg_uk): MEG cannot be read" in done.stdout
     assert done.returncode != 0
