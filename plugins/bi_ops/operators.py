@@ -254,6 +254,7 @@ class PublishOperator(_BiOperator):
         super().__init__(**kwargs)
         self.load = load
         self.staged = staged
+        self._documents = 0
 
     def _run_step(self, context: Context) -> dict[str, int]:
         from bi_ops.connections import open_store
@@ -292,7 +293,7 @@ class PublishOperator(_BiOperator):
         from bi_ops import lineage
 
         of = Slice.from_json(self.load["slice"], Settings.from_environment().timezone)
-        return lineage.of_publish(of, sum(islice(self.staged, self.load["tasks"])))
+        return lineage.of_publish(of, self._documents)
 
     def _told(self, context: Context, of: Slice, done: Published) -> dict[str, int]:
         """What was published, for XCom and for whoever is scheduled on the collection."""
@@ -301,6 +302,7 @@ class PublishOperator(_BiOperator):
             "previous_documents": done.previous_documents,
             "written": done.written,
         }
+        self._documents = done.documents
         for asset in self.outlets:
             context["outlet_events"][asset].extra = {**of.to_json(), **counts}
         return counts
