@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timedelta, timezone
-from decimal import ROUND_HALF_UP, Decimal
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from bi_ops.periods import Period
+from tests.figures import (
+    Row,
+    ago,
+    bson_time,
+    by_form,
+    distinct,
+    duration,
+    exact,
+    inactive,
+    is_valid,
+    lives,
+    microseconds,
+    percentile,
+    ratio,
+    risks,
+    rounded,
+    since,
+    status,
+    times,
+)
 
-Row = dict[str, Any]
 Tables = Mapping[str, list[Row]]
 Documents = dict[str, Row]
 
@@ -89,7 +108,7 @@ class Oracle:
 
     def _submitted(self, start: datetime | None, end: datetime) -> list[Row]:
         before = [row for row in self._sessions if row["submitted_at"] < end]
-        return before if start is None else _since(before, start)
+        return before if start is None else since(before, start)
 
     def _submissions(self, start: datetime | None, end: datetime) -> list[Row]:
         """The session of each observation that counts, as often as it has observations."""
@@ -117,8 +136,8 @@ class Oracle:
     # --- the jobs
 
     def monthly_submissions(self, period: Period) -> Documents:
-        now = _by_form(self._submissions(period.start, period.end))
-        before = _by_form(self._submissions(period.before().start, period.start))
+        now = by_form(self._submissions(period.start, period.end))
+        before = by_form(self._submissions(period.before().start, period.start))
         documents = {}
         for form in self._forms_of(period, set(now)):
             mine, previous = now[form["id"]], len(before[form["id"]])
@@ -126,52 +145,52 @@ class Oracle:
             fields = {
                 **self._form_fields(form),
                 "submissions": len(mine),
-                "submitters": len(_distinct(mine, "auditor_id")),
-                "wards": len(_distinct(mine, "ward_id")),
+                "submitters": len(distinct(mine, "auditor_id")),
+                "wards": len(distinct(mine, "ward_id")),
                 "submissions_by_platform": {name: platforms[name] for name in ("web", "ios", "android", "public")},
-                "first_submitted_at": _bson_time(min(_times(mine), default=None)),
-                "last_submitted_at": _bson_time(max(_times(mine), default=None)),
+                "first_submitted_at": bson_time(min(times(mine), default=None)),
+                "last_submitted_at": bson_time(max(times(mine), default=None)),
                 "previous_submissions": previous,
-                "change_pct": _ratio(100 * (len(mine) - previous), previous, 2),
+                "change_pct": ratio(100 * (len(mine) - previous), previous, 2),
             }
             key = f"{self._region}:{period.name}:{form['id']}"
-            documents[key] = self._document(fields, period=period.name, period_start=_bson_time(period.start))
+            documents[key] = self._document(fields, period=period.name, period_start=bson_time(period.start))
         return documents
 
     def monthly_sessions(self, period: Period) -> Documents:
-        sessions = _by_form(self._submitted(period.start, period.end))
-        used = set(_by_form(self._submissions(period.start, period.end)))
+        sessions = by_form(self._submitted(period.start, period.end))
+        used = set(by_form(self._submissions(period.start, period.end)))
         documents = {}
         for form in self._forms_of(period, used):
             mine = sessions[form["id"]]
-            seconds = sorted(filter(_is_valid, map(_duration, mine)))
+            seconds = sorted(length for length in map(duration, mine) if length is not None and is_valid(length))
             observations = sum(self._observations[session["id"]] for session in mine)
             zone = ZoneInfo(self._zone)
             fields = {
                 **self._form_fields(form),
                 "sessions": len(mine),
                 "observations": observations,
-                "observations_per_session": _ratio(observations, len(mine), 2),
-                "auditors": len(_distinct(mine, "auditor_id")),
-                "wards": len(_distinct(mine, "ward_id")),
+                "observations_per_session": ratio(observations, len(mine), 2),
+                "auditors": len(distinct(mine, "auditor_id")),
+                "wards": len(distinct(mine, "ward_id")),
                 "active_days": len({session["submitted_at"].astimezone(zone).date() for session in mine}),
                 "duration_seconds": {
-                    "total": _rounded(sum(map(_exact, seconds), Decimal(0)), 1),
-                    "median": _percentile(seconds, 0.5),
-                    "p90": _percentile(seconds, 0.9),
+                    "total": rounded(sum(map(exact, seconds), Decimal(0)), 1),
+                    "median": percentile(seconds, 0.5),
+                    "p90": percentile(seconds, 0.9),
                 },
                 "invalid_durations": len(mine) - len(seconds),
             }
             key = f"{self._region}:{period.name}:{form['id']}"
-            documents[key] = self._document(fields, period=period.name, period_start=_bson_time(period.start))
+            documents[key] = self._document(fields, period=period.name, period_start=bson_time(period.start))
         return documents
 
     def quarterly_form_churn(self, last_quarter: Period) -> Documents:
         documents = {}
         for quarter in last_quarter.last(8):
-            ever = _by_form(self._submissions(None, quarter.end))
-            now = _by_form(self._submissions(quarter.start, quarter.end))
-            before = _by_form(self._submissions(quarter.before().start, quarter.start))
+            ever = by_form(self._submissions(None, quarter.end))
+            now = by_form(self._submissions(quarter.start, quarter.end))
+            before = by_form(self._submissions(quarter.before().start, quarter.start))
             for form in self._forms_of(quarter, set(now)):
                 mine = ever[form["id"]]
                 current, previous = len(now[form["id"]]), len(before[form["id"]])
@@ -180,13 +199,13 @@ class Oracle:
                     **self._form_fields(form),
                     "submissions": current,
                     "previous_submissions": previous,
-                    "first_submitted_at": _bson_time(min(_times(mine), default=None)),
-                    "last_submitted_at": _bson_time(max(_times(mine), default=None)),
+                    "first_submitted_at": bson_time(min(times(mine), default=None)),
+                    "last_submitted_at": bson_time(max(times(mine), default=None)),
                     "is_archived": archived_at is not None and archived_at < quarter.end,
-                    "status": _status(current, previous, len(mine) - current - previous),
+                    "status": status(current, previous, len(mine) - current - previous),
                 }
                 key = f"{self._region}:{quarter.name}:{form['id']}"
-                head = {"period": quarter.name, "period_start": _bson_time(quarter.start)}
+                head = {"period": quarter.name, "period_start": bson_time(quarter.start)}
                 documents[key] = self._document(fields, **head)
         return documents
 
@@ -198,14 +217,14 @@ class Oracle:
             forms = [row for row in self._tables["megforms_auditform"] if row["institution_id"] == institution["id"]]
             ids = {form["id"] for form in forms}
             ever = [row for row in self._submissions(None, as_of) if row["form_id"] in ids]
-            used = [row for row in self._submitted(_ago(as_of, 90), as_of) if row["form_id"] in ids]
+            used = [row for row in self._submitted(ago(as_of, 90), as_of) if row["form_id"] in ids]
             group = self._rows["megforms_institutiongroup"].get(institution["group_id"])
             names = ("name", "slug", "country", "is_active", "handles_patient_data")
             fields = {
                 "institution_id": institution["id"],
                 **{name: institution[name] for name in names},
                 "group": group["name"] if group else None,
-                "created_at": _bson_time(institution["created_at"]),
+                "created_at": bson_time(institution["created_at"]),
                 "departments": sum(
                     row["institution_id"] == institution["id"] for row in self._tables["megforms_department"]
                 ),
@@ -216,18 +235,18 @@ class Oracle:
                     for row in self._tables["megforms_ward"]
                 ),
                 "users": len(self._active_users(institution["id"], as_of)),
-                "users_active_30d": len(_distinct(_since(used, _ago(as_of, 30)), "auditor_id")),
-                "users_active_90d": len(_distinct(used, "auditor_id")),
-                "forms_published": sum(row["is_published"] and _lives(row, as_of) for row in forms),
-                "forms_used_90d": len(_distinct(_since(ever, _ago(as_of, 90)), "form_id")),
-                **{f"submissions_{days}d": len(_since(ever, _ago(as_of, days))) for days in (30, 90, 365)},
-                "last_submitted_at": _bson_time(max(_times(ever), default=None)),
+                "users_active_30d": len(distinct(since(used, ago(as_of, 30)), "auditor_id")),
+                "users_active_90d": len(distinct(used, "auditor_id")),
+                "forms_published": sum(row["is_published"] and lives(row, as_of) for row in forms),
+                "forms_used_90d": len(distinct(since(ever, ago(as_of, 90)), "form_id")),
+                **{f"submissions_{days}d": len(since(ever, ago(as_of, days))) for days in (30, 90, 365)},
+                "last_submitted_at": bson_time(max(times(ever), default=None)),
             }
             documents[f"{self._region}:{institution['id']}"] = self._document(fields, as_of=as_of)
         return documents
 
     def forms(self, as_of: datetime) -> Documents:
-        ever, used = _by_form(self._submissions(None, as_of)), _by_form(self._submitted(_ago(as_of, 90), as_of))
+        ever, used = by_form(self._submissions(None, as_of)), by_form(self._submitted(ago(as_of, 90), as_of))
         schedules = Counter(
             row["form_id"]
             for row in self._tables["audits_auditschedule"]
@@ -245,13 +264,13 @@ class Oracle:
                 "institution_name": self._rows["megforms_institution"][form["institution_id"]]["name"],
                 "is_archived": archived_at is not None and archived_at < as_of,
                 "review_cycle_days": form["review_cycle_days"],
-                "created_at": _bson_time(form["created_at"]),
-                "archived_at": _bson_time(archived_at),
+                "created_at": bson_time(form["created_at"]),
+                "archived_at": bson_time(archived_at),
                 "schedules": schedules[form["id"]],
-                "submissions_90d": len(_since(mine, _ago(as_of, 90))),
-                "submissions_365d": len(_since(mine, _ago(as_of, 365))),
-                "users_90d": len(_distinct(used[form["id"]], "auditor_id")),
-                "last_submitted_at": _bson_time(max(_times(mine), default=None)),
+                "submissions_90d": len(since(mine, ago(as_of, 90))),
+                "submissions_365d": len(since(mine, ago(as_of, 365))),
+                "users_90d": len(distinct(used[form["id"]], "auditor_id")),
+                "last_submitted_at": bson_time(max(times(mine), default=None)),
             }
             documents[f"{self._region}:{form['id']}"] = self._document(fields, as_of=as_of)
         return documents
@@ -268,25 +287,25 @@ class Oracle:
             admins = [user for user in users if self._auditor_of_user[user["id"]]["is_admin"]]
             figures = {
                 "forms_with_patient_data": sum(
-                    row["is_published"] and row["collects_patient_data"] and _lives(row, as_of)
+                    row["is_published"] and row["collects_patient_data"] and lives(row, as_of)
                     for row in self._tables["megforms_auditform"]
                     if row["institution_id"] == institution["id"]
                 ),
                 "users": len(users),
                 "admins": len(admins),
-                "admins_inactive_90d": sum(_inactive(user, _ago(as_of, 90)) for user in admins),
-                "users_inactive_180d": sum(_inactive(user, _ago(as_of, 180)) for user in users),
+                "admins_inactive_90d": sum(inactive(user, ago(as_of, 90)) for user in admins),
+                "users_inactive_180d": sum(inactive(user, ago(as_of, 180)) for user in users),
                 "users_without_mfa": sum(not self._auditor_of_user[user["id"]]["mfa_enabled"] for user in users),
             }
-            risks = _risks(settings, figures)
-            score = sum(risks.values())
+            weights = risks(settings, figures)
+            score = sum(weights.values())
             fields = {
                 "institution_id": institution["id"],
                 "name": institution["name"],
                 "country": institution["country"],
                 **settings,
                 **figures,
-                "risks": sorted(risks),
+                "risks": sorted(weights),
                 "unknown": sorted(name for name, value in settings.items() if value is None),
                 "risk_score": score,
                 "risk_level": "low" if score <= 2 else "medium" if score <= 5 else "high",
@@ -299,10 +318,10 @@ class Oracle:
         for action, acts in self._acts().items():
             times = defaultdict(list)
             for user_id, at in acts:
-                if self._is_clients_user(user_id) and _ago(as_of, 365) <= at < as_of:
+                if self._is_clients_user(user_id) and ago(as_of, 365) <= at < as_of:
                     times[user_id].append(at)
             total = sum(map(len, times.values()))
-            order = sorted(times.items(), key=lambda item: (-len(item[1]), -_microseconds(max(item[1])), item[0]))
+            order = sorted(times.items(), key=lambda item: (-len(item[1]), -microseconds(max(item[1])), item[0]))
             for rank, (user_id, mine) in enumerate(order[:10], start=1):
                 user, auditor = self._rows["auth_user"][user_id], self._auditor_of_user[user_id]
                 name = f"{user['first_name']} {user['last_name']}".strip(" ")
@@ -315,8 +334,8 @@ class Oracle:
                     "institution_name": self._rows["megforms_institution"][auditor["institution_id"]]["name"],
                     "is_active": user["is_active"],
                     "count": len(mine),
-                    "share_pct": _ratio(100 * len(mine), total, 2),
-                    "last_at": _bson_time(max(mine)),
+                    "share_pct": ratio(100 * len(mine), total, 2),
+                    "last_at": bson_time(max(mine)),
                 }
                 documents[f"{self._region}:{action}:{rank:02}"] = self._document(fields, as_of=as_of)
         return documents
@@ -376,103 +395,3 @@ class Oracle:
         about = as_of if period is None else period
         documents: Documents = getattr(self, job)(about)
         return documents
-
-
-def _by_form(sessions: Iterable[Row]) -> defaultdict[int, list[Row]]:
-    found = defaultdict(list)
-    for session in sessions:
-        found[session["form_id"]].append(session)
-    return found
-
-
-def _distinct(rows: Iterable[Row], name: str) -> set[Any]:
-    return {row[name] for row in rows} - {None}
-
-
-def _times(sessions: Iterable[Row]) -> list[datetime]:
-    return [session["submitted_at"] for session in sessions]
-
-
-def _since(sessions: Iterable[Row], start: datetime) -> list[Row]:
-    return [session for session in sessions if session["submitted_at"] >= start]
-
-
-def _ago(as_of: datetime, days: int) -> datetime:
-    return as_of.astimezone(timezone.utc) - timedelta(days=days)
-
-
-def _lives(form: Row, as_of: datetime) -> bool:
-    return bool(form["created_at"] < as_of and (form["archived_at"] is None or form["archived_at"] >= as_of))
-
-
-def _inactive(user: Row, since: datetime) -> bool:
-    return user["last_login_at"] is None or user["last_login_at"] < since
-
-
-def _risks(settings: Row, figures: Row) -> dict[str, int]:
-    """The weight of each risk that applies."""
-    sso = settings["sso_enforced"] is True
-    length, idle = settings["password_min_length"], settings["session_idle_minutes"]
-    rules = {
-        "mfa_not_required": (3, settings["mfa_required"] is False and not sso),
-        "short_passwords": (2, length is not None and length < 8 and not sso),
-        "no_breached_password_check": (1, settings["breached_password_check"] is False),
-        "long_idle_timeout": (2, idle is not None and (idle == 0 or idle > 60)),
-        "no_ip_allowlist": (1, settings["ip_allowlist"] == []),
-        "inactive_admins": (2, figures["admins_inactive_90d"] > 0),
-        "dormant_users": (1, figures["users_inactive_180d"] * 5 > figures["users"]),
-    }
-    return {code: weight for code, (weight, applies) in rules.items() if applies}
-
-
-def _status(current: int, previous: int, earlier: int) -> str:
-    if current:
-        return "retained" if previous else "reactivated" if earlier else "new"
-    return "churned" if previous else "dormant" if earlier else "never_used"
-
-
-def _duration(session: Row) -> timedelta | None:
-    return session["ended_at"] - session["started_at"] if session["ended_at"] else None
-
-
-def _is_valid(duration: timedelta | None) -> bool:
-    return duration is not None and timedelta() <= duration <= timedelta(hours=24)
-
-
-def _exact(duration: timedelta) -> Decimal:
-    return Decimal(_microseconds_of(duration)) / 1_000_000
-
-
-def _microseconds_of(duration: timedelta) -> int:
-    return duration // timedelta(microseconds=1)
-
-
-def _microseconds(instant: datetime) -> int:
-    return _microseconds_of(instant - datetime(1970, 1, 1, tzinfo=timezone.utc))
-
-
-def _percentile(sorted_durations: list[timedelta], share: float) -> float | None:
-    """By linear interpolation, as PostgreSQL's percentile_cont and numpy's default have it."""
-    if not sorted_durations:
-        return None
-    seconds = [duration.total_seconds() for duration in sorted_durations]
-    place = share * (len(seconds) - 1)
-    low, high = int(place), min(int(place) + 1, len(seconds) - 1)
-    between = seconds[low] + (place - low) * (seconds[high] - seconds[low])
-    return _rounded(Decimal(f"{between:.15g}"), 1)
-
-
-def _ratio(dividend: int, divisor: int, places: int) -> float | None:
-    return _rounded(Decimal(dividend) / divisor, places) if divisor else None
-
-
-def _rounded(number: Decimal, places: int) -> float:
-    return float(number.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP))
-
-
-def _bson_time(instant: datetime | None) -> datetime | None:
-    """In UTC and whole milliseconds, as BSON keeps a date."""
-    if instant is None:
-        return None
-    utc = instant.astimezone(timezone.utc)
-    return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
