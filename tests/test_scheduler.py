@@ -202,6 +202,25 @@ def test_a_run_without_interval_and_period_fails_saying_what_to_give(installatio
     assert "Trigger it with a period" in log_of(installation, run_id, "monthly_submissions.eu.plan")
 
 
+def test_a_backfill_heals_months_that_are_missing(installation: Installation) -> None:
+    before = installation.slices()
+    for job in ("monthly_submissions", "monthly_sessions"):
+        installation.store.live[job].delete_many({"period": {"$in": MONTH_NAMES}})
+    body = {
+        "dag_id": DAG,
+        "from_date": FIRST_MONTH.isoformat(),
+        "to_date": FIRST_MONTH.add(months=MONTHS - 1).isoformat(),
+        "reprocess_behavior": "completed",
+        "max_active_runs": 1,
+    }
+    backfill = installation.post("/backfills", body)
+    deadline = time.monotonic() + 300
+    while installation.get(f"/backfills/{backfill['id']}")["completed_at"] is None:
+        assert time.monotonic() < deadline, "the backfill did not end"
+        time.sleep(1)
+    assert installation.slices() == before
+
+
 def tasks_of(installation: Installation, run_id: str) -> list[dict[str, Any]]:
     tasks: list[dict[str, Any]] = installation.get(f"/dags/{DAG}/dagRuns/{run_id}/taskInstances", limit=100)[
         "task_instances"
