@@ -2,14 +2,10 @@
 # BI, monthly
 
 Loads the month just ended from every region's MEG into MongoDB, on the 1st at midnight (`BI_TIMEZONE`), in Airflow's
-catchup for months missed, and whenever you trigger it. Sessions and top users wait until 01:00. Each run replaces its own
-month only, and may be run or cleared again at any time with the same result; of the top users only the newest stay.
+catchup for months missed, and whenever you trigger it. Sessions and top users wait until 01:00. Each run replaces its
+own month only, and may be run or cleared again at any time with the same result; of the top users only the newest stay.
 
-| job | a document is | MEG's task |
-| --- | --- | --- |
-| `monthly_submissions` | what was submitted on a form in a month | `aggregate_monthly_submissions` |
-| `monthly_sessions` | the audit sessions submitted on a form in a month | `aggregate_monthly_sessions` |
-| `top_users` | one of the ten users who did an action most in a year | `sync_top_users` |
+{jobs}
 
 **Trigger** takes `period` (a month that has ended; empty for the last), `jobs`, `regions`, `force` and `dry_run`.
 

@@ -2,12 +2,10 @@
 # BI, quarterly
 
 Tells, on the first day of each quarter at midnight (`BI_TIMEZONE`), how every form fared in each of the eight quarters
-that ended last, for every region. Each run replaces what its region had, and may be run or cleared again at any time; an
-older run never replaces what a newer one published, and is skipped.
+that ended last, for every region. Each run replaces what its region had, and may be run or cleared again at any time;
+an older run never replaces what a newer one published, and is skipped.
 
-| job | a document is | MEG's task |
-| --- | --- | --- |
-| `quarterly_form_churn` | a form in a quarter: `retained`, `new`, `reactivated`, `churned`, `dormant` or `never_used` | `aggregate_quarterly_form_churn` |
+{jobs}
 
 **Trigger** takes `period` (a quarter that has ended; empty for the last), `jobs`, `regions`, `force` and `dry_run`.
 

@@ -5,11 +5,7 @@ Describes, on Saturday at midnight (`BI_TIMEZONE`), every region's institutions,
 Each run replaces what its region had, and may be run or cleared again at any time; an older run never replaces what a
 newer one published, and is skipped. Weeks missed are not caught up: only the newest description matters.
 
-| job | a document is | MEG's task |
-| --- | --- | --- |
-| `institutions` | an institution, with its size and how much it is used | `sync_institutions` |
-| `forms` | a form, with how it is set up and how much it is used | `sync_forms` |
-| `security_risk_clients` | an active client that handles patient data, and how well it protects its accounts | `sync_security_risk_clients` |
+{jobs}
 
 **Trigger** takes `period` (a month or a quarter, to describe its end; empty for now), `jobs`, `regions`, `force` and
 `dry_run`.

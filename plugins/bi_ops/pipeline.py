@@ -49,14 +49,14 @@ def build_dag(cadence: Cadence, doc_md: str | None) -> DAG:
 
     Args:
         cadence: Which jobs it runs, and when.
-        doc_md: What Airflow shows as its documentation.
+        doc_md: What Airflow shows as its documentation; `{jobs}` in it becomes the table of its jobs.
     """
     settings = Settings.from_environment()
     jobs = jobs_of(cadence)
     with DAG(
         dag_id=cadence.dag_id,
         description=f"MEG's usage, {cadence.value}: {', '.join(job.name for job in jobs)}",
-        doc_md=doc_md,
+        doc_md=(doc_md or "").replace("{jobs}", _job_table(jobs)),
         schedule=CronDataIntervalTimetable(_CRON[cadence], timezone=settings.timezone),
         start_date=pendulum.datetime(*settings.start_date.timetuple()[:3], tz=settings.timezone),
         catchup=cadence is not Cadence.WEEKLY,  # of the weekly snapshots only the newest matters
@@ -75,6 +75,11 @@ def build_dag(cadence: Cadence, doc_md: str | None) -> DAG:
         for job in jobs:
             starts[job.hour] >> _job_group(job, settings)
     return dag
+
+
+def _job_table(jobs: tuple[Job, ...]) -> str:
+    rows = [f"| `{job.name}` | {job.summary} | `{job.meg_task}` |" for job in jobs]
+    return "\n".join(["| job | a document is | MEG's task |", "| --- | --- | --- |", *rows])
 
 
 def _wait(hour: int) -> WaitOperator:
