@@ -28,6 +28,14 @@ LENGTHS = (
 )
 
 
+def every_edge(at: datetime, zone: str) -> list[datetime]:
+    """Every instant that a definition cuts time at, with the microseconds beside it."""
+    edges = [at, *(at - timedelta(days=days) for days in (30, 90, 180, 365))]
+    edges += [period.start for period in Period.containing(at, Cadence.MONTHLY, zone).last(3)]
+    edges += [period.start for period in Period.containing(at, Cadence.QUARTERLY, zone).last(11)]
+    return [edge + timedelta(microseconds=nudge) for edge in edges for nudge in (-1, 0, 1)]
+
+
 def instants(at: datetime, zone: str) -> st.SearchStrategy[datetime]:
     """Instants on, just before and just after everything that a definition cuts time at."""
     windows = [at, *(at - timedelta(days=days) for days in (30, 90, 180, 365))]
