@@ -6,6 +6,7 @@ What reads and writes is imported when a task runs, so that parsing a DAG stays 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -35,6 +36,8 @@ _NAMED_FORMS = 3
 class _BiOperator(BaseOperator):
     """A task whose failures are told in the pipeline's words, and retried only where that may help."""
 
+    _meg: Meg | None = None
+
     def execute(self, context: Context) -> Any:
         try:
             return self._run_step(context)
@@ -46,7 +49,12 @@ class _BiOperator(BaseOperator):
             raise AirflowFailException(str(error)) from error
 
     def _run_step(self, context: Context) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError  # each operator's own
+
+    def on_kill(self) -> None:
+        """Stop the query that MEG is running for this task."""
+        if self._meg:
+            self._meg.cancel()
 
 
 def _run(context: Context) -> Run:
@@ -110,7 +118,6 @@ class PlanOperator(_BiOperator):
         self.job = job
         self.region = region
         self.sql = sql
-        self._meg: Meg | None = None
 
     def _run_step(self, context: Context) -> list[list[Chunk]]:
         from bi_ops.connections import open_meg, open_store
@@ -141,11 +148,6 @@ class PlanOperator(_BiOperator):
         }
         context["ti"].xcom_push(LOAD, load)
         return tasks
-
-    def on_kill(self) -> None:
-        """Stop the query that MEG is running for this task."""
-        if self._meg:
-            self._meg.cancel()
 
     def _skip_unless_picked(self, context: Context) -> None:
         for parameter, name in (("jobs", self.job.name), ("regions", self.region)):
@@ -189,7 +191,6 @@ class StageOperator(_BiOperator):
         self.chunks = chunks
         self._forms: list[str] = []
         self._documents = 0
-        self._meg: Meg | None = None
 
     def _run_step(self, context: Context) -> int:
         from bi_ops.connections import open_meg, open_store
@@ -217,11 +218,6 @@ class StageOperator(_BiOperator):
     def _note(self, of: Slice, number: int, done: StagedChunk) -> None:
         self._forms += done.forms
         self.log.info("%s: chunk %d of %d, %d documents", of, number, len(self.chunks), done.documents)
-
-    def on_kill(self) -> None:
-        """Stop the query that MEG is running for this task."""
-        if self._meg:
-            self._meg.cancel()
 
     @property
     def label(self) -> str:
@@ -297,11 +293,7 @@ class PublishOperator(_BiOperator):
 
     def _told(self, context: Context, of: Slice, done: Published) -> dict[str, int]:
         """What was published, for XCom and for whoever is scheduled on the collection."""
-        counts = {
-            "documents": done.documents,
-            "previous_documents": done.previous_documents,
-            "written": done.written,
-        }
+        counts = asdict(done)
         self._documents = done.documents
         for asset in self.outlets:
             context["outlet_events"][asset].extra = {**of.to_json(), **counts}
