@@ -1,0 +1,1 @@
+"""Reports: what the collections say, drawn; each defined once, in include/charts/."""

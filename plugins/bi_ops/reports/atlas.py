@@ -1,0 +1,183 @@
+"""The reports as a dashboard of MongoDB Atlas Charts: a file of its export format, version 8, which it can import."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from bi_ops.jobs import Field, Job, Kind, Mode
+from bi_ops.reports.definitions import AtlasChart, Report, reports
+
+_ICONS = {
+    "Line": "line-discrete",
+    "Stacked Column": "column-stacked",
+    "Grouped Bar": "bar-grouped",
+    "Donut": "donut",
+}
+_CHANNELS = {
+    "Line": ("x", "y", "color"),
+    "Stacked Column": ("x", "y", "color"),
+    "Grouped Bar": ("y", "x", "color"),
+    "Donut": ("label", "value", ""),
+}
+"""The channels of a chart type's category, value and series."""
+_TYPES = {
+    Kind.INTEGER: "Number",
+    Kind.NUMBER: "Number",
+    Kind.TEXT: "String",
+    Kind.TEXTS: "String",
+    Kind.BOOLEAN: "Boolean",
+    Kind.TIME: "Date",
+}
+_LATEST = [
+    {"$setWindowFields": {"output": {"latest_start": {"$max": "$period_start"}}}},
+    {"$match": {"$expr": {"$eq": ["$period_start", "$latest_start"]}}},
+]
+_AXES = {"Line": ("x", "y"), "Stacked Column": ("x", "y"), "Grouped Bar": ("x",), "Donut": ()}
+_COLUMNS, _WIDTH, _HEIGHT = 2, 4, 2
+"""The grid: eight columns wide, two charts beside each other."""
+
+
+def dashboard(database: str) -> str:
+    """The dashboard, as JSON to be imported (at most 16 MB).
+
+    Args:
+        database: The live database's name.
+    """
+    every = reports()
+    sources = {name: f"data-source-{number}" for number, name in enumerate(_collections(every), start=1)}
+    items = {
+        f"item-{number}": _item(report, sources[report.collection]) for number, report in enumerate(every, start=1)
+    }
+    layout = [
+        {
+            "w": _WIDTH,
+            "h": _HEIGHT,
+            "x": number % _COLUMNS * _WIDTH,
+            "y": number // _COLUMNS * _HEIGHT,
+            "i": f"item-{number + 1}",
+        }
+        for number in range(len(every))
+    ]
+    return json.dumps(
+        {
+            "exportVersion": 8,
+            "dashboards": {
+                "dashboard-1": {
+                    "title": "MEG BI",
+                    "layout": layout,
+                    "description": "How clients use MEG.",
+                    "embedding": {
+                        "anonymousAuthEnabled": False,
+                        "anonymousAuthWhitelist": [],
+                        "allowAllFieldsAnonymousAuth": False,
+                    },
+                    "filters": [],
+                }
+            },
+            "items": items,
+            "dataSources": {
+                source: {
+                    "alias": name,
+                    "collection": name,
+                    "database": database,
+                    "deployment": "Cluster0",
+                    "sourceType": "cluster",
+                }
+                for name, source in sources.items()
+            },
+            "queries": {},
+        },
+        indent=2,
+    )
+
+
+def _collections(every: tuple[Report, ...]) -> list[str]:
+    return list(dict.fromkeys(report.collection for report in every))
+
+
+def _item(report: Report, source: str) -> dict[str, Any]:
+    chart = report.atlas
+    channels = _channels(report.job, chart)
+    stages = [*(_LATEST if chart.latest else []), *chart.query]
+    return {
+        "title": report.title,
+        "description": f"{report.question} {chart.note}".strip(),
+        "dashboardId": "dashboard-1",
+        "dataSourceId": source,
+        "iconValue": _ICONS[chart.type],
+        "itemType": "chart",
+        "filters": [],
+        "missedFields": [],
+        "lookupFields": [],
+        "convertedFields": [],
+        "calculatedFields": [],
+        "channels": channels,
+        "reductions": {},
+        "customisations": {
+            "options": {},
+            "axes": {name: {} for name in _AXES[chart.type]},
+            "channels": {name: {} for name in channels},
+            "conditionalFormatting": [],
+        },
+        "chartType": chart.type,
+        "meta": {},
+        "sample": False,
+        "query": json.dumps(stages) if stages else None,
+        "queryId": None,
+        "interactiveFiltering": "highlight",
+        "embedding": {},
+    }
+
+
+def _channels(job: Job, chart: AtlasChart) -> dict[str, Any]:
+    category, value, series = _CHANNELS[chart.type]
+    found: dict[str, Any] = {
+        value: {
+            "field": chart.value,
+            "type": "quantitative",
+            "inferredType": _type_of(job, chart.value, "Number"),
+            "transformedType": "Number",
+            "channelType": "aggregation",
+            "aggregate": chart.aggregate,
+        },
+        category: _category(job, chart.category, category),
+    }
+    if chart.series and series:
+        found[series] = _category(job, chart.series, series)
+    return found
+
+
+def _category(job: Job, field: str, channel: str) -> dict[str, Any]:
+    kind = _type_of(job, field, "String")
+    found: dict[str, Any] = {
+        "field": field,
+        "type": "nominal",
+        "inferredType": kind,
+        "channelType": "category",
+        "isBinning": False,
+    }
+    if channel in ("label", "color"):
+        found["transformedType"] = kind
+    if channel in ("label", "y"):
+        found["sort"] = {"axis": "Aggregated Value", "order": "descending"}
+    if channel == "label":
+        found["allOthers"] = False
+    return found
+
+
+def _type_of(job: Job, name: str, otherwise: str) -> str:
+    """Charts' word for what a field holds; `otherwise` for one that the chart's own query makes."""
+    return next((_TYPES[field.kind] for field in job.fields if field.name == name), otherwise)
+
+
+def fields_of(job: Job) -> set[str]:
+    """Every field that a collection's documents have."""
+    declared: set[str] = {field.name for field in job.fields} | {_outer(field) for field in job.fields}
+    head = {"_id", "region", "loaded_at", "run_id", "schema_version"}
+    periods = {"period", "period_start"} if job.mode is Mode.APPEND else set()
+    return declared | head | periods | ({"as_of"} if job.is_snapshot else set())
+
+
+def _outer(field: Field) -> str:
+    return field.name.partition(".")[0]

@@ -1,0 +1,120 @@
+"""What a reader of the reports may ask for: regions, institutions, form types, a range of periods; values, always."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bi_ops.errors import PeriodError, ReportError
+from bi_ops.jobs import Job, Mode
+from bi_ops.periods import Cadence, Period
+
+_FIRST_YEAR, _LAST_YEAR = 1970, 2999
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What to show; nothing of a kind means all of it.
+
+    Attributes:
+        regions: Names of regions.
+        institutions: Names of institutions.
+        form_types: Types of forms, in MEG's words.
+        first: The first month, such as 2026-01.
+        last: The last month.
+    """
+
+    regions: tuple[str, ...] = ()
+    institutions: tuple[str, ...] = ()
+    form_types: tuple[str, ...] = ()
+    first: str = ""
+    last: str = ""
+
+    def match(self, job: Job, timezone: str) -> dict[str, Any]:
+        """The MongoDB filter for a job's collection: of what it has fields for.
+
+        Args:
+            job: The job.
+            timezone: The settings' time zone, in which periods are cut.
+
+        Raises:
+            ReportError: A value is not one, or the range is none.
+        """
+        fields = filter_fields(job)
+        found: dict[str, Any] = {}
+        for name, values in (
+            ("region", self.regions),
+            ("institution", self.institutions),
+            ("form_type", self.form_types),
+        ):
+            if values and name in fields:
+                found[fields[name]] = {"$in": [_value(name, value) for value in values]}
+        if "period" in fields and (self.first or self.last):
+            found[fields["period"]] = self._range(job.cadence, timezone)
+        return found
+
+    def _range(self, cadence: Cadence, timezone: str) -> dict[str, Any]:
+        """From the period in which the first month lies to the one in which the last does."""
+        found = {}
+        if self.first:
+            found["$gte"] = _period_with(self.first, cadence, timezone).start
+        if self.last:
+            found["$lt"] = _period_with(self.last, cadence, timezone).end
+        if len(found) > 1 and found["$gte"] >= found["$lt"]:
+            raise ReportError(
+                "the last month is before the first",
+                where="filter period",
+                expected="months in their order",
+                found=f"{self.first} to {self.last}",
+                cure="Change one of them.",
+            )
+        return found
+
+
+def filter_fields(job: Job) -> dict[str, str]:
+    """Which of a collection's fields each filter asks for; a filter that it has no field for is not here."""
+    declared = {field.name for field in job.fields}
+    fields = {"region": "region", "institution": "institution_name" if "institution_name" in declared else "name"}
+    if "form_type" in declared:
+        fields["form_type"] = "form_type"
+    if job.mode is Mode.APPEND or "period" in declared:
+        fields["period"] = "period_start"
+    return fields
+
+
+def ignored(job: Job, filters: Filters) -> Sequence[str]:
+    """The filters that were asked for and that a collection has no field for."""
+    asked = {
+        "form type": (filters.form_types, "form_type"),
+        "period": (filters.first or filters.last, "period"),
+    }
+    return [name for name, (values, key) in asked.items() if values and key not in filter_fields(job)]
+
+
+def _value(name: str, value: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ReportError(
+            "a filter is a value",
+            where=f"filter {name}",
+            expected="text",
+            found=type(value).__name__,
+            cure="Choose one from the page's list.",
+        )
+    return value
+
+
+def _period_with(month: str, cadence: Cadence, timezone: str) -> Period:
+    """The period in which a month lies; of years that a date can have."""
+    try:
+        if not _FIRST_YEAR <= int(month[:4]) <= _LAST_YEAR:
+            raise ValueError
+        return Period.containing(Period.parse(month, Cadence.MONTHLY, timezone).start, cadence, timezone)
+    except (ValueError, PeriodError):
+        raise ReportError(
+            "this is not a month",
+            where="filter period",
+            expected=f"a month such as 2026-10, from {_FIRST_YEAR} to {_LAST_YEAR}",
+            found=repr(month[:20]),
+            cure="Choose another.",
+        ) from None

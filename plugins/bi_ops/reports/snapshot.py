@@ -1,0 +1,67 @@
+"""The dashboard as files: one HTML page that needs nothing else, and a PNG of each report, for a mail or a wiki."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import vl_convert
+
+from bi_ops.reports.data import Rows, read
+from bi_ops.reports.definitions import Report, reports
+from bi_ops.reports.filters import Filters
+from bi_ops.reports.freshness import freshness
+from bi_ops.reports.theme import THEMES
+from bi_ops.settings import Settings
+from bi_ops.store import Store
+
+_WIDTH, _HEIGHT = 460, 260
+_STATIC = Path(__file__).parent / "static"
+
+
+def write_snapshot(store: Store, settings: Settings, folder: Path, filters: Filters | None = None) -> Path:
+    """Write the dashboard into a folder, and return the path of its page.
+
+    Args:
+        store: The databases.
+        settings: The settings in force.
+        folder: Where to write; made where it is missing.
+        filters: What to show; everything for None.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for earlier in folder.glob("*.png"):
+        earlier.unlink()
+    shown = []
+    for report in reports():
+        found = read(store.live, report, filters or Filters(), settings.timezone)
+        spec = vega_lite(report, found)
+        if found.rows:
+            (folder / f"{report.name}.png").write_bytes(vl_convert.vegalite_to_png(spec | _opaque(), scale=2))
+        shown.append({"report": report, "found": found, "svg": vl_convert.vegalite_to_svg(spec) if found.rows else ""})
+    page = folder / "index.html"
+    page.write_text(_page(shown, store, settings))
+    return page
+
+
+def vega_lite(report: Report, found: Rows, theme: str = "light") -> dict[str, Any]:
+    """A report with its rows, whole, as Vega-Lite draws it."""
+    size = {"width": _WIDTH, "height": _HEIGHT, "autosize": {"type": "fit", "contains": "padding"}}
+    return {**size, **report.spec, "config": THEMES[theme], "data": {"values": found.rows}}
+
+
+def _opaque() -> dict[str, str]:
+    return {"background": "white"}
+
+
+def _page(shown: list[dict[str, Any]], store: Store, settings: Settings) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_STATIC), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("snapshot.html").render(
+        shown=shown,
+        jobs=freshness(store, settings),
+        css=(_STATIC / "page.css").read_text(),
+        made_at=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    )

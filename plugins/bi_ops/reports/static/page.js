@@ -1,0 +1,209 @@
+"use strict";
+
+// Everything is fetched from beside this page, and whatever comes from MEG is written as text, never as HTML.
+const form = document.querySelector("#filters");
+const theme = () => (isDark() ? "dark" : "light");
+let page = null;
+
+function isDark() {
+  try {
+    const airflow = parent.document.documentElement;
+    if (parent !== window) return airflow.classList.contains("dark");
+  } catch { /* the page stands alone */ }
+  return matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+function element(name, text, attributes = {}) {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+function query() {
+  const asked = new URLSearchParams();
+  for (const select of form.querySelectorAll("select")) {
+    for (const option of select.selectedOptions) asked.append(select.name, option.value);
+  }
+  for (const name of ["first", "last"]) if (form[name].value) asked.append(name, form[name].value);
+  return asked.toString();
+}
+
+async function get(path) {
+  const answer = await fetch(path);
+  const body = await answer.json().catch(() => ({}));
+  const said = Array.isArray(body.detail) ? body.detail.map((each) => each.msg).join("; ") : body.detail;
+  if (!answer.ok) throw new Error(said || `the server answered ${answer.status}`);
+  return body;
+}
+
+function tell(error) {
+  const problem = document.querySelector("#problem");
+  problem.textContent = error.message;
+  problem.hidden = false;
+}
+
+// Airflow shows this page in a frame that may not navigate the window above it; Airflow's own document may.
+function openInAirflow(event) {
+  if (parent === window || event.ctrlKey || event.metaKey) return;
+  event.preventDefault();
+  const link = parent.document.createElement("a");
+  link.href = event.currentTarget.href;
+  parent.document.body.append(link);
+  link.click();
+  link.remove();
+}
+
+function toAirflow(path, text, attributes = {}) {
+  const root = location.pathname.replace(/\/[^/]*\/[^/]*$/, "");
+  const link = element("a", text, { href: root + path.replaceAll("+", "%2B"), ...attributes });
+  link.addEventListener("click", openInAirflow);
+  return link;
+}
+
+const number = (value) => (value === null ? "" : value.toLocaleString());
+
+function freshnessRow(job) {
+  const row = element("tr");
+  row.append(element("td", job.job), element("td", job.region));
+  const describes = element("td");
+  if (job.describes) describes.append(toAirflow(job.run, job.describes.replace("T", " ").replace(/:\d\d(\.\d+)?\+.*/, "")));
+  else describes.append(element("span", "never published", { class: "never" }));
+  if (job.describes && job.overdue) describes.append(element("span", " overdue", { class: "never" }));
+  row.append(describes, element("td", number(job.documents), { class: "number" }));
+  row.append(element("td", job.published_at.slice(0, 16).replace("T", " ")));
+  row.append(element("td", job.published_at ? `${job.seconds} s` : "", { class: "number" }));
+  const strip = element("span", undefined, { class: "strip" });
+  for (const { period, documents, run } of job.periods) {
+    const missing = documents === null;
+    const title = missing ? `${period}: missing; open the run that loads it` : `${period}: ${number(documents)} documents`;
+    strip.append(toAirflow(run, undefined, { title, "aria-label": title, class: missing ? "missing" : "" }));
+  }
+  const cell = element("td");
+  cell.append(strip);
+  row.append(cell);
+  return row;
+}
+
+async function drawFreshness() {
+  const { jobs } = await get("api/freshness");
+  document.querySelector("#freshness tbody").replaceChildren(...jobs.map(freshnessRow));
+}
+
+function fillTable(table, columns, rows) {
+  const head = element("tr");
+  head.append(...columns.map((column) => element("th", column.title)));
+  table.tHead.replaceChildren(head);
+  table.tBodies[0].replaceChildren(...rows.map((row) => {
+    const line = element("tr");
+    line.append(...columns.map(({ name, kind }) => kind === "text"
+      ? element("td", row[name] ?? "")
+      : element("td", number(row[name]), { class: "number" })));
+    return line;
+  }));
+}
+
+function empty(figure, report, why) {
+  figure.view?.finalize();
+  figure.view = null;
+  const chart = figure.querySelector(".chart");
+  chart.classList.add("empty");
+  chart.textContent = why;
+  fillTable(figure.querySelector("table"), report.columns, []);
+}
+
+async function draw(report, figure) {
+  const turn = figure.turn = (figure.turn ?? 0) + 1;
+  const asked = query();
+  const found = await get(`api/reports/${report.name}?${asked}`).catch((error) => ({ error }));
+  if (turn !== figure.turn) return; // the filters have changed since
+  if (found.error) return empty(figure, report, found.error.message);
+  const notes = [];
+  if (found.period) notes.push(`Of ${found.period}.`);
+  if (found.ignored.length) notes.push(`Not filtered by ${found.ignored.join(" and ")}, which it does not have.`);
+  if (found.truncated) notes.push("Cut to its first rows.");
+  const note = figure.querySelector(".note");
+  note.textContent = notes.join(" ");
+  note.hidden = !notes.length;
+  figure.querySelector("[data-do=csv]").href = `api/reports/${report.name}.csv?${asked}`;
+  fillTable(figure.querySelector("table"), report.columns, found.rows);
+  if (!found.rows.length) return empty(figure, report, "Nothing to show for these filters.");
+  const chart = figure.querySelector(".chart");
+  chart.classList.remove("empty");
+  figure.view?.finalize();
+  const spec = { width: "container", height: 260, autosize: { type: "fit", contains: "padding" }, ...report.spec, data: { values: found.rows } };
+  const options = { actions: false, ast: true, renderer: "svg", config: page.themes[theme()], defaultStyle: false, tooltip: { disableDefaultStyle: true } };
+  const { view } = await vegaEmbed(chart, spec, options);
+  if (turn === figure.turn) figure.view = view;
+}
+
+async function save(figure, report, kind) {
+  if (!figure.view) return;
+  const link = element("a", undefined, { href: await figure.view.toImageURL(kind, 2), download: `${report.name}.${kind}` });
+  link.click();
+}
+
+function makeFigure(report) {
+  const figure = document.querySelector("#figure").content.cloneNode(true).querySelector("figure");
+  figure.id = report.name;
+  figure.querySelector(".chart").setAttribute("aria-label", `${report.title}; its figures are in the table`);
+  figure.querySelector("h3").textContent = report.title;
+  figure.querySelector(".question").textContent = report.question;
+  figure.querySelector("nav").addEventListener("click", ({ target }) => {
+    const wanted = target.dataset.do;
+    const rows = figure.querySelector(".rows");
+    if (wanted === "table") rows.hidden = !rows.hidden;
+    if (wanted === "png" || wanted === "svg") save(figure, report, wanted).catch(tell);
+  });
+  return figure;
+}
+
+function drawAll() {
+  document.querySelector("#problem").hidden = true;
+  for (const report of page.reports) draw(report, document.getElementById(report.name)).catch(tell);
+}
+
+function recolour() {
+  document.documentElement.classList.toggle("dark", isDark());
+  if (page) drawAll();
+}
+
+function followAirflowsColours() {
+  recolour();
+  try {
+    if (parent !== window) new MutationObserver(recolour).observe(parent.document.documentElement, { attributeFilter: ["class"] });
+  } catch { /* the page stands alone */ }
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
+}
+
+function fillFilters(choices) {
+  for (const select of form.querySelectorAll("select")) {
+    select.replaceChildren(...choices[select.name].map((value) => element("option", value, { value })));
+  }
+  const start = new Date();
+  start.setMonth(start.getMonth() - 24);
+  form.first.value = form.first.defaultValue = start.toISOString().slice(0, 7);
+  form.addEventListener("change", drawAll);
+  form.addEventListener("reset", () => setTimeout(drawAll));
+  form.addEventListener("submit", (event) => event.preventDefault());
+}
+
+async function main() {
+  followAirflowsColours();
+  drawFreshness().catch(tell);
+  page = await get("api/page");
+  fillFilters(page.choices);
+  const sections = new Map();
+  for (const report of page.reports) {
+    if (!sections.has(report.section)) {
+      const grid = element("div", undefined, { class: "grid" });
+      document.querySelector("#reports").append(element("h2", report.section), grid);
+      sections.set(report.section, grid);
+    }
+    sections.get(report.section).append(makeFigure(report));
+  }
+  drawAll();
+  if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
+}
+
+main().catch(tell);

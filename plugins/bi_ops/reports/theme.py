@@ -1,0 +1,32 @@
+"""How every chart looks: one palette that the colour-blind can tell apart, in light and in dark."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#F0E442"]
+"""Okabe and Ito's, https://jfly.uni-koeln.de/color/, in an order in which neighbours differ most."""
+
+
+def _theme(text: str, lines: str) -> dict[str, Any]:
+    return {
+        "background": "transparent",
+        "font": "system-ui, sans-serif",
+        "view": {"stroke": None},
+        "range": {"category": _PALETTE},
+        "mark": {"color": _PALETTE[0]},
+        "axis": {
+            "labelColor": text,
+            "titleColor": text,
+            "titleFontWeight": "normal",
+            "gridColor": lines,
+            "domainColor": lines,
+            "tickColor": lines,
+        },
+        "legend": {"labelColor": text, "titleColor": text, "titleFontWeight": "normal", "orient": "top"},
+        "title": {"color": text},
+    }
+
+
+THEMES = {"light": _theme("#1a202c", "#d5dbe3"), "dark": _theme("#e6e9ee", "#454d5a")}
+"""Vega's configuration in each of Airflow's two colour modes."""
