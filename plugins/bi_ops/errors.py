@@ -18,6 +18,7 @@ class BiError(Exception):
     heals_by_itself = False
 
     def __init__(self, what: str, *, where: str, expected: str = "", found: str = "", cure: str) -> None:
+        self.what, self.where, self.expected, self.found, self.cure = what, where, expected, found, cure
         details = "; ".join(
             f"{label} {detail}" for label, detail in (("expected", expected), ("found", found)) if detail
         )
@@ -47,7 +48,7 @@ class SourceQueryError(BiError):
 
 
 class SourceRowError(BiError):
-    """A row of MEG's cannot become a document: a missing column, a wrong type, a null or foreign key."""
+    """A row of MEG's cannot become a document: a missing column, a wrong type or size, a null or foreign key."""
 
 
 class DuplicateKeyError(BiError):
@@ -63,7 +64,7 @@ class ShrinkError(BiError):
 
 
 class SupersededError(BiError):
-    """Another run began to publish the same slice while this one did."""
+    """Another run, or another try of the same task, is at work on the same slice."""
 
     heals_by_itself = True
 
@@ -76,3 +77,11 @@ class MongoUnavailableError(BiError):
     """MongoDB cannot be reached, or gave up in the middle of a command."""
 
     heals_by_itself = True
+
+
+class ReportError(BiError):
+    """A report is not defined as it must be, or was asked for what it cannot show."""
+
+
+class MongoRefusedError(BiError):
+    """MongoDB does not let this account do what it must, or is not what it must be."""
