@@ -1,0 +1,1 @@
+"""Faults of every kind, injected while a slice is loaded again and again and a reader looks on."""

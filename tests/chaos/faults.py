@@ -1,0 +1,247 @@
+"""The kinds of faults. Each is injected in a moment of a load, healed before the next, and counted if it took place."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+from pymongo.errors import PyMongoError
+
+from bi_ops.store import PUBLISHERS
+from dev.stack import DATABASE
+from tests.chaos.task import Kill
+from tests.chaos.world import World
+from tests.loads import SUBMISSIONS, until
+
+READER = "bi_reader"
+_OUT_OF_DISK_SPACE = 14031
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of fault.
+
+    Attributes:
+        name: What it is called in the figures.
+        few: How often it is injected in `make test`.
+        many: How often in `make chaos`.
+        inject: Does one load with it; what it is called counts itself in the figures.
+    """
+
+    name: str
+    few: int
+    many: int
+    inject: Callable[[World], None]
+
+
+def _disturbed(
+    name: str,
+    disturb: Callable[[World], bool | None],
+    *,
+    when: Callable[[World], bool] = World.a_moment,
+    through_proxy: bool = False,
+) -> Callable[[World], None]:
+    """A load during which something is done to a server; `disturb` says False where there was nothing to do it to."""
+
+    def inject(world: World) -> None:
+        def in_a_moment() -> str | None:
+            if not when(world):
+                return None
+            return None if disturb(world) is False else name
+
+        world.round(lambda: world.load(through_proxy=through_proxy), in_a_moment)
+
+    return inject
+
+
+def kill_at_a_command(world: World) -> None:
+    """First at each command of a publish in turn, sent and answered; then at any of any step."""
+    done = world.figures.faults[_KILLED_AT_COMMAND]
+    if done < 24:
+        step, kill = "publish", Kill(done // 2 + 1, answered=bool(done % 2))
+    else:
+        step, commands = world.random.choice([("plan", 4), ("stage", 16), ("publish", 14)])
+        kill = Kill(world.random.randint(1, commands), world.random.choice([True, False]))
+    world.round(lambda: world.load(kills={step: kill}))
+
+
+def _kill_task(world: World) -> bool:
+    alive = world.running.is_alive()
+    world.running.kill()
+    return alive
+
+
+def _restart_mongod(world: World) -> None:
+    world.mongod.kill()
+    time.sleep(world.random.uniform(0, 0.5))
+    world.mongod.start()
+    until(world.mongo_is_primary)
+
+
+def _step_down(world: World) -> None:
+    with suppress(PyMongoError):  # it breaks connections, its own too
+        world.client.admin.command("replSetStepDown", 1, secondaryCatchUpPeriodSecs=0, force=True)
+    until(world.mongo_is_primary)
+
+
+def _freeze_mongod(world: World, seconds: float) -> None:
+    world.mongod.freeze()
+    time.sleep(seconds)
+    world.mongod.thaw()
+
+
+@contextmanager
+def _failing(world: World, **data: Any) -> Iterator[None]:
+    world.client.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data})
+    try:
+        yield
+    finally:
+        world.client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+
+
+def _refuse_to_stage(world: World) -> None:
+    """The answer that a server gives which watches its disk, as Atlas does."""
+    namespace = f"{DATABASE}_staging.{SUBMISSIONS.name}"
+    with _failing(world, errorCode=_OUT_OF_DISK_SPACE, failCommands=["insert"], namespace=namespace):
+        time.sleep(world.random.uniform(0.2, 0.8))
+
+
+def _fill_disk(world: World) -> None:
+    """What a server does that cannot write: no file of its may grow any more, and it ends. Then there is room again."""
+    world.mongod.process.rlimit(psutil.RLIMIT_FSIZE, (1, 1))
+    until(lambda: not world.mongod.process.is_running() or world.mongod.process.status() == psutil.STATUS_ZOMBIE, 20)
+    world.mongod.kill()
+    world.mongod.start()
+    until(world.mongo_is_primary)
+
+
+def _restart_postgres(world: World) -> None:
+    world.postgres.kill()
+    time.sleep(world.random.uniform(0, 0.5))
+    world.postgres.start()
+    until(world.postgres_answers)
+
+
+def _freeze_postgres(world: World) -> None:
+    world.postgres.freeze()
+    time.sleep(world.random.uniform(0.5, 2.5))
+    world.postgres.thaw()
+
+
+def _end_connections(world: World) -> bool:
+    """As soon as there is one: a stage task has none while it is starting."""
+    query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s"
+    with world.admin() as admin:
+        while world.loading.is_set():
+            if admin.execute(query, (READER,)).fetchall():
+                return True
+    return False
+
+
+def _take_all_connections(world: World) -> None:
+    with world.admin() as admin:
+        admin.execute(f"ALTER ROLE {READER} CONNECTION LIMIT 0")
+        try:
+            _end_connections(world)
+            time.sleep(world.random.uniform(0.2, 1))
+        finally:
+            admin.execute(f"ALTER ROLE {READER} CONNECTION LIMIT 50")
+
+
+def _make_meg_wait(world: World) -> None:
+    """Somebody migrates MEG: whoever reads a table waits."""
+    with world.admin() as admin, admin.transaction():
+        admin.execute("LOCK TABLE megforms_auditsession IN ACCESS EXCLUSIVE MODE")
+        time.sleep(world.random.uniform(0.3, 1.2))
+
+
+def _by_proxy(proxy: str, how: str) -> Callable[[World], None]:
+    def disturb(world: World) -> None:
+        wire = getattr(world, proxy)
+        wire.slow(0.05) if how == "slow" else getattr(wire, how)()
+        time.sleep(world.random.uniform(0.1, 0.8 if how == "cut" else 1.5))
+        wire.heal()
+
+    return disturb
+
+
+def two_runs_at_once(world: World) -> None:
+    """Two DAG runs load the same slice; whichever publishes last is whole."""
+    runs = [f"twin-{world.version}-{which}" for which in "ab"]
+    failures: list[BaseException] = []
+
+    def other() -> None:
+        try:
+            world.load(runs[1])
+        except BaseException as error:
+            failures.append(error)
+
+    def both() -> None:
+        thread = threading.Thread(target=other)
+        thread.start()
+        time.sleep(world.random.uniform(0, 0.2))
+        world.load(runs[0])
+        thread.join()
+
+    world.round(both)
+    assert not failures, failures
+    assert world.client[f"{DATABASE}_staging"][PUBLISHERS].count_documents({}) == 1
+    world.figures.faults["two runs of one slice at the same moment"] += 1
+
+
+amid = World.a_transaction
+
+_KILLED_AT_COMMAND = "task killed at a command to MongoDB"
+
+KINDS = (
+    Kind(_KILLED_AT_COMMAND, 24, 54, kill_at_a_command),
+    *(
+        Kind(name, few, many, _disturbed(name, disturb))
+        for name, few, many, disturb in (
+            ("task killed at any moment", 3, 45, _kill_task),
+            ("mongod killed and started again", 1, 8, _restart_mongod),
+            ("mongod stepped down", 1, 8, _step_down),
+            ("staging refused, its disk being full", 1, 10, _refuse_to_stage),
+            ("mongod ended by a full disk", 1, 4, _fill_disk),
+        )
+    ),
+    *(
+        Kind(name, 1, many, _disturbed(name, disturb, when=World.a_moment_of_reading))
+        for name, many, disturb in (
+            ("PostgreSQL killed and started again", 6, _restart_postgres),
+            ("PostgreSQL frozen", 8, _freeze_postgres),
+            ("PostgreSQL's connections ended", 12, _end_connections),
+            ("PostgreSQL out of connections", 8, _take_all_connections),
+            ("PostgreSQL made to wait for a lock", 8, _make_meg_wait),
+        )
+    ),
+    *(
+        Kind(f"{name} amid a transaction", 1, many, _disturbed(f"{name} amid a transaction", disturb, when=amid))
+        for name, many, disturb in (
+            ("task killed", 25, _kill_task),
+            ("mongod killed", 6, _restart_mongod),
+            ("mongod stepped down", 8, _step_down),
+            ("mongod frozen for a second", 10, lambda world: _freeze_mongod(world, 1)),
+            ("mongod frozen past the socket's timeout", 5, lambda world: _freeze_mongod(world, 3.5)),
+        )
+    ),
+    *(
+        Kind(name, 1, 7, _disturbed(name, _by_proxy(proxy, how), when=when, through_proxy=True))
+        for server, proxy, when in (
+            ("PostgreSQL", "to_meg", World.a_moment_of_reading),
+            ("MongoDB", "to_mongo", World.a_moment),
+        )
+        for name, how in (
+            (f"wire to {server} broken once", "blip"),
+            (f"wire to {server} cut for a while", "cut"),
+            (f"wire to {server} silent", "silent"),
+            (f"wire to {server} slow", "slow"),
+        )
+    ),
+    Kind("two runs of one slice at the same moment", 1, 15, two_runs_at_once),
+)

@@ -1,0 +1,143 @@
+"""Airflow itself is killed, hard, in the midst of a DAG run: its scheduler, its workers and their tasks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pendulum
+import psutil
+import pytest
+
+from dev import airflow
+from dev import meg as reference
+from dev.airflow import Airflow
+from dev.stack import databases, held
+from tests.chaos.proxy import proxies
+from tests.chaos.task import MONTH
+from tests.chaos.test_faults import PARAMETERS, SEED, STACK, print_figures
+from tests.chaos.world import World
+from tests.conftest import ROOT
+from tests.loads import SUBMISSIONS, until
+
+DAG = "bi_monthly"
+
+
+@dataclass
+class Installation:
+    """A running Airflow over the world.
+
+    Attributes:
+        up: Its processes.
+        api: Its REST API.
+        world: The databases, and who reads them.
+    """
+
+    up: Airflow
+    api: httpx.Client
+    world: World
+
+    def trigger(self) -> None:
+        """Load the month by a DAG run, and wait for its end."""
+        body = {"logical_date": None, "conf": {"period": MONTH.name, "jobs": [SUBMISSIONS.name]}}
+        answer = self.api.post(f"/dags/{DAG}/dagRuns", json=body)
+        assert answer.is_success, answer.text
+        path = f"/dags/{DAG}/dagRuns/{answer.json()['dag_run_id']}"
+        deadline = time.monotonic() + 300
+        while (state := self.api.get(path).json()["state"]) not in ("success", "failed"):
+            if self.up.services["scheduler"].process.poll() is not None:
+                self.up.start("scheduler")  # from this thread: a service ends with the thread that started it
+            assert time.monotonic() < deadline, f"the run is {state}"
+            time.sleep(0.5)
+        assert state == "success"
+        self.world.figures.loads += 1
+
+    def kill_scheduler(self) -> None:
+        self.up.services["scheduler"].process.kill()
+        self.up.services["scheduler"].wait_for_end()
+
+    def kill_one(self, title: str, but_not: str) -> bool:
+        """Kill a process that calls itself so; whether there was one."""
+        mine = [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if (words := " ".join(process.info["cmdline"] or ())).startswith(title) and but_not not in words
+        ]
+        if not mine:
+            return False
+        self.world.random.choice(mine).kill()
+        return True
+
+
+@pytest.fixture(scope="module")
+def installation(*, all_faults: bool) -> Iterator[Installation]:
+    if not all_faults:
+        pytest.skip("takes minutes: make chaos")
+    with held(STACK), databases(STACK, PARAMETERS) as servers:
+        reference.seed(servers.postgres, "meg_eu", None)
+        if servers.postgres.has(airflow.DATABASE):
+            with servers.postgres.connect() as admin:
+                admin.execute(f"DROP DATABASE {airflow.DATABASE} WITH (FORCE)")
+        settings = {
+            "BI_AGGREGATE": "1",
+            "BI_START_DATE": pendulum.now().add(months=2).to_date_string(),  # nothing but what is triggered
+            "MEG_REGIONS": "eu",
+            "BI_FORMS_PER_CHUNK": "100",
+            "BI_MAX_MAPPED_TASKS": "8",
+            "PYTHONPATH": str(ROOT / "tests" / "policy"),
+            "TEST_RETRIES": "6",
+            "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "5",
+            "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "3",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+            **servers.connections({"eu": "meg_eu"}),
+        }
+        environment = airflow.environment(STACK, servers.postgres, servers.secret, settings)
+        airflow.migrate(STACK, servers.postgres, servers.secret, environment)
+        with (
+            airflow.running(STACK, environment, servers.secret) as up,
+            up.api() as api,
+            proxies(servers.postgres.port, servers.mongo.port) as (to_meg, to_mongo),
+        ):
+            world = World(servers, to_meg, to_mongo, SEED, STACK / "logs" / "tasks.log")
+            with world.alive():
+                until(lambda: api.get(f"/dags/{DAG}").is_success, 120)
+                api.patch(f"/dags/{DAG}", json={"is_paused": False}).raise_for_status()
+                yield Installation(up, api, world)
+        print_figures(world.figures)
+
+
+def disturbing(name: str, times: int, kill: Callable[[Installation], Any]) -> Any:
+    return pytest.param(name, times, kill, id=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "times", "kill"),
+    [
+        disturbing("scheduler killed and started again", 3, lambda each: each.kill_scheduler() or True),
+        disturbing("Airflow's task killed", 8, lambda each: each.kill_one("airflow worker -- ", "LocalExecutor")),
+        disturbing(
+            "Airflow's worker killed", 2, lambda each: each.kill_one("airflow worker -- LocalExecutor: ", "<idle>")
+        ),
+    ],
+)
+def test_a_month_is_loaded_all_the_same(
+    installation: Installation, name: str, times: int, kill: Callable[[Installation], bool]
+) -> None:
+    world = installation.world
+
+    def disturb() -> None:
+        while world.figures.faults[name] < times and world.loading.is_set():
+            time.sleep(world.random.uniform(1, 5))
+            if world.loading.is_set() and kill(installation):
+                world.figures.faults[name] += 1
+
+    for _ in range(3):
+        if world.figures.faults[name] < times:
+            world.round(installation.trigger, disturb)
+    figures = world.figures
+    assert figures.faults[name] >= times
+    assert (figures.lost, figures.doubled, figures.half_seen) == (0, 0, []), f"BI_CHAOS_SEED={SEED}"

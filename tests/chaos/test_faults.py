@@ -1,0 +1,64 @@
+"""A month is loaded while everything fails that can; its reader sees the old month or the new one, whole, always."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+from rich.table import Table
+
+from dev import meg as reference
+from dev.show import console
+from dev.stack import databases, held
+from tests.chaos.faults import KINDS, Kind
+from tests.chaos.proxy import proxies
+from tests.chaos.world import Figures, World
+from tests.conftest import ROOT
+
+STACK = ROOT / ".local" / "chaos"
+SEED = int(os.environ.get("BI_CHAOS_SEED") or time.time())
+PARAMETERS = {"transactionLifetimeLimitSeconds": "1", "enableTestCommands": "1"}
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with held(STACK), databases(STACK, PARAMETERS) as servers:
+        reference.seed(servers.postgres, "meg_eu", None)
+        with proxies(servers.postgres.port, servers.mongo.port) as (to_meg, to_mongo):
+            made = World(servers, to_meg, to_mongo, SEED, STACK / "logs" / "tasks.log")
+            with made.alive():
+                yield made
+        print_figures(made.figures)
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_nothing_is_lost_doubled_or_half_seen(world: World, kind: Kind, *, all_faults: bool) -> None:
+    wanted = kind.many if all_faults else kind.few
+    for _ in range(5 + 5 * wanted):
+        if world.figures.faults[kind.name] >= wanted:
+            break
+        kind.inject(world)
+    figures = world.figures
+    assert figures.faults[kind.name] >= wanted, f"too few in time; BI_CHAOS_SEED={SEED} does it again"
+    assert (figures.lost, figures.doubled, figures.half_seen) == (0, 0, []), f"BI_CHAOS_SEED={SEED} does it again"
+
+
+def print_figures(figures: Figures) -> None:
+    table = Table("fault", "times", title=f"Faults injected into {figures.loads} loads (BI_CHAOS_SEED={SEED})")
+    for name, times in figures.faults.items():
+        table.add_row(name, str(times))
+    table.add_section()
+    for name, value in (
+        ("faults", figures.faults.total()),
+        ("tries of tasks", figures.tries),
+        ("snapshot reads", figures.reads),
+        ("reads that found the server down", figures.unread),
+        ("documents lost", figures.lost),
+        ("documents doubled", figures.doubled),
+        ("half-seen slices", len(figures.half_seen)),
+    ):
+        table.add_row(name, str(value))
+    console.print(table)
