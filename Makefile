@@ -1,6 +1,6 @@
 # Each command sets itself up first. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run up test check format docs pins clean
+.PHONY: help setup run up doctor report atlas test chaos check audit format docs pins clean
 PYTHON ?= python3
 export PYTHON
 BIN := .venv/bin
@@ -19,11 +19,27 @@ run: .venv/.ready  ## run the last three months for real, on embedded databases,
 up: .venv/.ready  ## the same, then keep Airflow's UI up until Ctrl-C
 	@$(BIN)/python -m dev up
 
+doctor: .venv/.ready  ## examine what the AIRFLOW_CONN_ connections of the environment lead to, else the embedded stack
+	@PYTHONPATH=plugins $(BIN)/python -m dev doctor
+
+report: .venv/.ready  ## write the dashboard as one HTML page and PNGs into dist/report/
+	@PYTHONPATH=plugins $(BIN)/python -m dev report
+
+atlas: .venv/.ready  ## write the dashboard for Atlas Charts into dist/meg-bi.charts
+	@PYTHONPATH=plugins $(BIN)/python -m dev atlas
+
 test: .venv/.ready  ## run every test on real databases and a real scheduler
+	@dev/chromium.sh
 	@$(BIN)/python -m pytest
+
+chaos: .venv/.ready  ## inject hundreds of faults, and print what came of them: about 15 minutes
+	@$(BIN)/python -m pytest tests/chaos --all-faults -s -v
 
 check: .venv/.ready  ## format, lint, types, generated documents
 	@dev/check.sh
+
+audit: .venv/.ready  ## hold every pinned version against the known vulnerabilities; needs pypi.org's own API
+	@$(BIN)/uv tool run --quiet "$$(grep '^pip-audit==' dev/tools.txt)" --strict --disable-pip --no-deps -r dev/requirements.txt
 
 format: .venv/.ready  ## reformat the code and apply the safe lint fixes
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -14,6 +14,7 @@ own month only, and may be run or cleared again at any time with the same result
 | the message says | what to do |
 | --- | --- |
 | MEG cannot be read | Nothing if a retry heals it; else see to that region's server. The other regions are published. |
+| MEG or MongoDB does not let this account in | Mend the connection that is named; `bi_doctor` says when all is well. |
 | what is staged is not what the stage tasks reported | Clear the region's task group. |
 | the slice would shrink so much | Look at MEG; if the fall is real, trigger the month again with `force`. |
 | a newer snapshot is already live (skipped) | Nothing: the top users of a later run stay. |

@@ -14,6 +14,7 @@ an older run never replaces what a newer one published, and is skipped.
 | the message says | what to do |
 | --- | --- |
 | MEG cannot be read | Nothing if a retry heals it; else see to that region's server. The other regions are published. |
+| MEG or MongoDB does not let this account in | Mend the connection that is named; `bi_doctor` says when all is well. |
 | what is staged is not what the stage tasks reported | Clear the region's task group. |
 | the slice would shrink so much | Look at MEG; if the fall is real, trigger the quarter again with `force`. |
 | a newer snapshot is already live (skipped) | Nothing. |

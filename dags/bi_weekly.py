@@ -15,6 +15,7 @@ newer one published, and is skipped. Weeks missed are not caught up: only the ne
 | the message says | what to do |
 | --- | --- |
 | MEG cannot be read | Nothing if a retry heals it; else see to that region's server. The other regions are published. |
+| MEG or MongoDB does not let this account in | Mend the connection that is named; `bi_doctor` says when all is well. |
 | what is staged is not what the stage tasks reported | Clear the region's task group. |
 | the slice would shrink so much | Look at MEG; if the fall is real, trigger it again with `force`. |
 | a newer snapshot is already live (skipped) | Nothing. |

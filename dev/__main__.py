@@ -1,4 +1,7 @@
-"""`python -m dev run`: every job for real, on this machine alone; `python -m dev up` then keeps Airflow's UI up."""
+"""`python -m dev run`: every job for real, on this machine alone; `python -m dev up` then keeps Airflow's UI up.
+
+`doctor`, `report` and `atlas` are those of dev/ask.py.
+"""
 
 from __future__ import annotations
 
@@ -13,26 +16,25 @@ from types import FrameType
 
 import pendulum
 
-from dev import airflow, catchup, meg, stack
+from dev import airflow, ask, catchup, demo, stack
 from dev.processes import StackError, die_with_parent
 from dev.show import console, print_loads
 
 ROOT = Path(__file__).parents[1]
-FORMS = {"eu": 180, "uk": 120}
-DATABASES = {region: f"meg_demo_{region}" for region in FORMS}
-MONTHS = 3
+_ASKED = {"doctor": ask.doctor, "report": ask.report, "atlas": ask.atlas}
 
 
 def main() -> int:
     """Run the command of the command line, and return its status."""
     parser = argparse.ArgumentParser(prog="python -m dev", description=__doc__)
-    parser.add_argument("command", choices=["run", "up"])
-    stay = parser.parse_args().command == "up"
+    parser.add_argument("command", choices=["run", "up", *_ASKED])
+    command = parser.parse_args().command
     signal.signal(signal.SIGTERM, _interrupt)
     if "MAKELEVEL" in os.environ:
         die_with_parent()  # make killed hard takes this process with it, and the kernel then ends the servers
     try:
-        return _run(ROOT / ".local" / "stack", stay=stay)
+        folder = ROOT / ".local" / "stack"
+        return _ASKED[command](folder) if command in _ASKED else _run(folder, stay=command == "up")
     except StackError as error:
         console.print(str(error), style="red", markup=False, highlight=False)
         return 1
@@ -47,28 +49,16 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def _run(folder: Path, *, stay: bool) -> int:
     began = time.monotonic()
-    this_month = _this_month()
-    first_month = this_month.subtract(months=MONTHS)
-    last_quarter = this_month.first_of("quarter").subtract(months=3)
+    first_month = demo.first_month()
+    last_quarter = demo.this_month().first_of("quarter").subtract(months=3)
     with ExitStack() as until_done:
         until_done.enter_context(stack.held(folder))
-        with console.status("Starting PostgreSQL and MongoDB"):
-            databases = until_done.enter_context(stack.databases(folder))
-        for seed, (region, forms) in enumerate(FORMS.items(), start=7):
-            # Until the month's end, so that the same data stands all month; no report looks past its own instant.
-            demo = meg.Demo(seed=seed, forms=forms, until=this_month.add(months=1).date())
-            with console.status(f"Seeding MEG {region}"):
-                meg.seed(databases.postgres, DATABASES[region], demo)
-            console.print(f"MEG {region}: {demo.forms} forms, {demo.months} months until {demo.until}")
-        settings = {
-            "BI_AGGREGATE": "1",
-            "MEG_REGIONS": ",".join(FORMS),
-            "BI_START_DATE": first_month.to_date_string(),
-            "BI_MAX_MAPPED_TASKS": os.environ.get("BI_MAX_MAPPED_TASKS", "8"),
-            **databases.connections(DATABASES),
-        }
+        databases = until_done.enter_context(demo.databases(folder))
+        settings = demo.settings(databases)
         with console.status("Starting Airflow"):
-            environment = airflow.environment(folder, databases.postgres, databases.secret, settings)
+            environment = airflow.environment(
+                folder, databases.postgres, databases.secret, settings, port=airflow.UI_PORT
+            )
             airflow.migrate(folder, databases.postgres, databases.secret, environment)
             up = until_done.enter_context(airflow.running(folder, environment, databases.secret))
         console.print(f"Airflow is up after {time.monotonic() - began:.0f} s")
@@ -76,7 +66,7 @@ def _run(folder: Path, *, stay: bool) -> int:
         with up.api() as api:
             runs = catchup.catch_up(
                 api,
-                catchup.Wanted("bi_monthly", scheduled_after=first_month, count=MONTHS),
+                catchup.Wanted("bi_monthly", scheduled_after=first_month, count=demo.MONTHS),
                 catchup.Wanted("bi_quarterly", triggered=(f"demo__{quarter}", {"period": quarter})),
                 catchup.Wanted("bi_weekly", scheduled_after=pendulum.now().subtract(weeks=1)),
             )
@@ -90,14 +80,6 @@ def _run(folder: Path, *, stay: bool) -> int:
             console.print("Ctrl-C ends it.")
             signal.pause()
     return 1 if failed else 0
-
-
-def _this_month() -> pendulum.DateTime:
-    timezone = os.environ.get("BI_TIMEZONE") or "UTC"
-    try:
-        return pendulum.now(timezone).start_of("month")
-    except (ValueError, KeyError, OSError):
-        raise StackError(f"BI_TIMEZONE is {timezone!r}, which is no IANA time zone, such as Europe/Dublin.") from None
 
 
 if __name__ == "__main__":

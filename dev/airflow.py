@@ -8,7 +8,7 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from dev.processes import Service, StackError, child_environment, free_port, kee
 ROOT = Path(__file__).parents[1]
 DATABASE = "meg_bi_airflow"
 LOGIN = "admin"
-_UI_PORT = 8080
+UI_PORT = 8080
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,15 @@ class Airflow:
         url: Where its UI and its API are.
         password: Of the login `admin`.
         environment: What its processes run with; the `airflow` command works with it too.
+        services: Its processes, by the name of their command.
+        start: Starts one of them, in place of one that has ended.
     """
 
     url: str
     password: str
     environment: Mapping[str, str]
+    services: Mapping[str, Service]
+    start: Callable[[str], Service]
 
     @contextmanager
     def api(self) -> Iterator[httpx.Client]:
@@ -50,7 +54,9 @@ class Airflow:
             yield client
 
 
-def environment(stack: Path, postgres: Postgres, secret: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+def environment(
+    stack: Path, postgres: Postgres, secret: Mapping[str, str], more: Mapping[str, str], *, port: int = 0
+) -> dict[str, str]:
     """The environment of every Airflow process of the stack.
 
     Args:
@@ -58,8 +64,9 @@ def environment(stack: Path, postgres: Postgres, secret: Mapping[str, str], more
         postgres: Where Airflow's metadata is; the role and the database are called `meg_bi_airflow`.
         secret: The stack's secrets.
         more: Connections, settings and whatever else the processes need.
+        port: The port of its UI, where that is free; any other for 0.
     """
-    port = free_port(_UI_PORT)
+    port = free_port(port)
     url = f"http://127.0.0.1:{port}"
     home = stack / "airflow"
     home.mkdir(parents=True, exist_ok=True)
@@ -133,14 +140,14 @@ def running(stack: Path, environment: Mapping[str, str], secret: Mapping[str, st
         StackError: One of them cannot be started.
     """
     url = environment["AIRFLOW__API__BASE_URL"]
-    started: list[Service] = []
+    services: dict[str, Service] = {}
     with ExitStack() as at_end:
-        at_end.callback(lambda: stop(*started))
+        at_end.callback(lambda: stop(*services.values()))
 
         def start(name: str) -> Service:
             log = stack / "logs" / f"airflow-{name}.log"
             service = Service(f"Airflow's {name}", _command(name), log=log, environment=environment)
-            started.append(service)
+            services[name] = service
             return service
 
         api_server = start("api-server")
@@ -149,7 +156,7 @@ def running(stack: Path, environment: Mapping[str, str], secret: Mapping[str, st
         scheduler = start("scheduler")  # not before: a task that finds no API fails
         start("triggerer")
         scheduler.wait_until(lambda: _is_healthy(url, "scheduler"), seconds=120)
-        yield Airflow(url, secret["ui"], environment)
+        yield Airflow(url, secret["ui"], environment, services, start)
 
 
 def _command(*words: str) -> list[str]:

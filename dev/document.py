@@ -1,4 +1,4 @@
-"""Write what documents can be told from declarations: the README's tables, and a page for each collection.
+"""Write what can be told from declarations: the README's table, a page for each collection, the reports' indexes.
 
 `python -m dev.document` writes them; with `--check` it changes nothing, and fails where they have drifted.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bi_ops.jobs import JOBS, Job, Kind, Mode
 from bi_ops.periods import Cadence
+from bi_ops.reports.indexes import recommended
 from bi_ops.templates import include_folder
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +35,7 @@ def main() -> int:
     """Write or check every generated text, and return the exit status."""
     check = "--check" in sys.argv[1:]
     texts = {ROOT / "docs" / "collections" / f"{job.name}.md": page(job) for job in JOBS}
+    texts[ROOT / "include" / "mongo" / "indexes.json"] = recommended()
     readme = ROOT / "README.md"
     texts[readme] = re.sub(
         r"(<!-- jobs -->\n).*?(<!-- end of jobs -->)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -19,6 +20,7 @@ from pymongo.uri_parser import parse_uri
 from dev.processes import Service, StackError, child_environment, free_port, keep, stop
 
 EXTERNAL = "BI_DEV_MONGO"
+ROLE = Path(__file__).parents[1] / "include" / "mongo" / "role.json"
 _REPLICA_SET = "meg-bi"
 _ADMIN = "admin"
 _ALREADY_INITIALISED, _UNAUTHORISED = 23, 13
@@ -79,7 +81,7 @@ def running(stack: Path, password: str, *, port: int = 0, parameters: dict[str, 
     service = Service(
         "MongoDB",
         [
-            *(str(_binary()), "--dbpath", str(data), "--port", str(port), "--bind_ip", "127.0.0.1"),
+            *(str(binary()), "--dbpath", str(data), "--port", str(port), "--bind_ip", "127.0.0.1"),
             *("--replSet", _REPLICA_SET, "--keyFile", str(key), "--quiet", "--wiredTigerCacheSizeGB", "0.5"),
             *("--nounixsocket",),
             *(part for name, value in settings.items() for part in ("--setParameter", f"{name}={value}")),
@@ -101,14 +103,17 @@ def running(stack: Path, password: str, *, port: int = 0, parameters: dict[str, 
         stop(service)
 
 
-def ensure_writer(server: Mongo, login: str, password: str, databases: list[str]) -> Mongo:
-    """The same server through an account that may read and write these databases and nothing else."""
+def ensure_writer(server: Mongo, login: str, password: str) -> Mongo:
+    """The same server through an account with the role of include/mongo/role.json and nothing else."""
     if server.pid is None:
         return server  # another's server: its account is what it is
-    roles = [{"role": "readWrite", "db": database} for database in databases]
+    role = json.loads(ROLE.read_text())
+    name = role.pop("createRole")
     with server.client() as client:
+        known = client.admin.command("rolesInfo", name)["roles"]
+        client.admin.command("updateRole" if known else "createRole", name, **role)
         known = client.admin.command("usersInfo", login)["users"]
-        client.admin.command("updateUser" if known else "createUser", login, pwd=password, roles=roles)
+        client.admin.command("updateUser" if known else "createUser", login, pwd=password, roles=[name])
     return Mongo(server.host, server.port, login, password, server.options, server.pid)
 
 
@@ -135,7 +140,12 @@ def _external(url: str) -> Mongo:
     return server
 
 
-def _binary() -> Path:
+def binary() -> Path:
+    """The embedded server's program.
+
+    Raises:
+        StackError: There is none for this platform.
+    """
     package = find_spec("fiftyone")
     for folder in package.submodule_search_locations or () if package else ():
         binary = Path(folder) / "db" / "bin" / "mongod"

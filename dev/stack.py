@@ -110,5 +110,5 @@ def databases(stack: Path, mongo_parameters: dict[str, str] | None = None) -> It
         mongo.running(stack, secret["mongo"], parameters=mongo_parameters) as admin,
     ):
         pg.ensure_role(meg.READER, secret["reader"])
-        writer = mongo.ensure_writer(admin, WRITER, secret["writer"], [DATABASE, f"{DATABASE}_staging"])
+        writer = mongo.ensure_writer(admin, WRITER, secret["writer"])
         yield Databases(pg, writer, admin, secret)

@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 STACK = ROOT / ".local" / "test"
+SERVER = {"transactionLifetimeLimitSeconds": "2", "enableTestCommands": "1"}
 
 # Before anything imports Airflow, which reads them once.
 os.environ["AIRFLOW_HOME"] = str(STACK / "airflow")
@@ -21,13 +22,24 @@ from bi_ops.source import Meg
 from bi_ops.store import Store
 from dev import meg as reference
 from dev.stack import DATABASE, Databases, databases, held
+from tests.filled import filled_store
 from tests.megs import MegRows, connect_as_reader
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all-faults", action="store_true", help="inject hundreds of faults, as `make chaos` does")
+
+
+@pytest.fixture(scope="session")
+def all_faults(request: pytest.FixtureRequest) -> bool:
+    """Whether each kind of fault is injected many times, or a few."""
+    return bool(request.config.getoption("--all-faults"))
 
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Databases]:
     """PostgreSQL and MongoDB, with transactions that a dead client holds for two seconds, not sixty."""
-    with held(STACK), databases(STACK, {"transactionLifetimeLimitSeconds": "2"}) as up:
+    with held(STACK), databases(STACK, SERVER) as up:
         for region in ("eu", "uk"):
             reference.seed(up.postgres, f"meg_{region}", None)
         yield up
@@ -41,6 +53,13 @@ def store(servers: Databases) -> Iterator[Store]:
             admin.drop_database(name)
     with servers.mongo.client() as client:
         yield Store(client, DATABASE)
+
+
+@pytest.fixture(scope="module")
+def filled(servers: Databases) -> Iterator[Store]:
+    """Both MongoDB databases, with every collection of two regions in them."""
+    with filled_store(servers) as store:
+        yield store
 
 
 @pytest.fixture

@@ -145,7 +145,7 @@ def test_meg_is_read_in_one_read_only_snapshot_under_its_own_name(meg: Meg) -> N
 
 def test_meg_cannot_be_written(meg: Meg) -> None:
     with (
-        pytest.raises(SourceUnavailableError, match="read-only transaction"),
+        pytest.raises(SourceQueryError, match="read-only transaction"),
         meg.query("SELECT lo_create(0)", {}) as result,
     ):
         list(result.batches)

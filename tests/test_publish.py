@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pymongo.errors import OperationFailure
 
 from bi_ops import publish as module
 from bi_ops.errors import NewerSliceLiveError, ShrinkError, StagingError, SupersededError
@@ -18,6 +19,7 @@ from bi_ops.slices import Slice
 from bi_ops.source import Meg
 from bi_ops.store import Run, Store
 from bi_ops.templates import render
+from dev.stack import DATABASE, Databases
 from tests.loads import (
     RUN,
     SUBMISSIONS,
@@ -240,8 +242,12 @@ def test_the_ledger_tells_what_was_published(store: Store) -> None:
     assert {document["loaded_at"] for document in live(store, month())} == {published_at}
 
 
-def test_live_indexes_are_neither_made_nor_lost(store: Store) -> None:
-    store.live[SUBMISSIONS.name].create_index([("region", 1), ("period", 1)], name="made on the Atlas website")
+def test_live_indexes_are_neither_made_nor_lost(store: Store, servers: Databases) -> None:
+    index: list[tuple[str, int]] = [("region", 1), ("period", 1)]
+    with pytest.raises(OperationFailure, match="not authorized"):
+        store.live[SUBMISSIONS.name].create_index(index)
+    with servers.mongo_admin.client() as admin:
+        admin[DATABASE][SUBMISSIONS.name].create_index(index, name="made on the Atlas website")
     before = store.live[SUBMISSIONS.name].index_information()
     publish_numbers(store, month(), {1: 1, 2: 2})
     publish_numbers(store, month(), {1: 1}, force=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from secrets import token_urlsafe
 from typing import Any
 
 import httpx
@@ -16,12 +18,15 @@ from bi_ops.store import Store
 from dev import airflow, catchup
 from dev.stack import DATABASE, Databases
 from tests.conftest import ROOT, STACK
-from tests.loads import live_bytes, month
+from tests.listener import Listener, listening
+from tests.loads import live_bytes, month, until
 from tests.megs import MegRows
 
 DAG = "bi_monthly"
 FORMS = {"eu": 25, "uk": 11}
 MONTHS = 2
+PLANTED = {name: token_urlsafe(24) for name in ("pseudonyms", "notify")}
+"""Secrets that must be found nowhere, beside those of the stack."""
 FIRST_MONTH = pendulum.now("UTC").start_of("month").subtract(months=MONTHS)
 MONTH_NAMES = [FIRST_MONTH.add(months=number).format("YYYY-MM") for number in range(MONTHS)]
 
@@ -35,12 +40,14 @@ class Installation:
         store: The MongoDB databases.
         caught_up: The state of each run after catchup with the region uk down, by run id.
         published: The ledger's ids after that.
+        listener: Who was told of what went wrong.
     """
 
     api: httpx.Client
     store: Store
     caught_up: dict[str, str]
     published: set[str]
+    listener: Listener
 
     def get(self, path: str, **query: Any) -> dict[str, Any]:
         answer = self.api.get(path, params=query)
@@ -54,10 +61,10 @@ class Installation:
         found: dict[str, Any] = answer.json()
         return found
 
-    def state_of(self, run_id: str) -> str:
+    def state_of(self, run_id: str, dag_id: str = DAG) -> str:
         """The run's state once it has ended."""
         deadline = time.monotonic() + 240
-        while (state := self.get(f"/dags/{DAG}/dagRuns/{run_id}")["state"]) not in ("success", "failed"):
+        while (state := self.get(f"/dags/{dag_id}/dagRuns/{run_id}")["state"]) not in ("success", "failed"):
             assert time.monotonic() < deadline, f"{run_id} is {state}"
             time.sleep(0.5)
         return str(state)
@@ -84,14 +91,20 @@ def installation(servers: Databases) -> Iterator[Installation]:
             admin.drop_database(name)
     for region, forms in FORMS.items():
         with servers.postgres.connect(f"meg_{region}") as connection:
-            MegRows(connection).many_forms(forms)
+            rows = MegRows(connection)
+            rows.many_forms(forms)
             at = FIRST_MONTH.add(days=40)
             connection.execute("UPDATE megforms_auditsession SET submitted_at = %s, started_at = %s", (at, at))
+            somebody = rows.auditor(1_000_000)
+            connection.execute("UPDATE megforms_auditsession SET auditor_id = %s", (somebody,))
     settings = {
         "BI_AGGREGATE": "1",
         "MEG_REGIONS": ",".join(FORMS),
         "BI_MAX_MAPPED_TASKS": "2",
         "BI_START_DATE": FIRST_MONTH.to_date_string(),
+        "BI_DEADLINE_HOURS": str(5 / 3600),
+        "BI_PSEUDONYMISE": "uk",
+        "AIRFLOW_CONN_BI_PSEUDONYMS": json.dumps({"conn_type": "generic", "password": PLANTED["pseudonyms"]}),
         "PYTHONPATH": str(ROOT / "tests" / "policy"),
         **servers.connections({region: f"meg_{region}" for region in FORMS}),
     }
@@ -101,7 +114,8 @@ def installation(servers: Databases) -> Iterator[Installation]:
     environment = airflow.environment(STACK, servers.postgres, servers.secret, settings)
     airflow.migrate(STACK, servers.postgres, servers.secret, environment)
     with (
-        airflow.running(STACK, environment, servers.secret) as up,
+        listening() as listener,
+        airflow.running(STACK, environment | notifying(listener), servers.secret) as up,
         up.api() as api,
         servers.mongo.client() as client,
     ):
@@ -110,7 +124,13 @@ def installation(servers: Databases) -> Iterator[Installation]:
             caught_up = catchup.catch_up(
                 api, catchup.Wanted(DAG, scheduled_after=FIRST_MONTH, count=MONTHS), seconds=300
             )[DAG]
-        yield Installation(api, store, caught_up, set(store.ledger.distinct("_id")))
+        yield Installation(api, store, caught_up, set(store.ledger.distinct("_id")), listener)
+
+
+def notifying(listener: Listener) -> dict[str, str]:
+    """The connection by which people are told."""
+    where = {"path": f"json://bi:{PLANTED['notify']}@127.0.0.1:{listener.port}"}
+    return {"AIRFLOW_CONN_BI_NOTIFY": json.dumps({"conn_type": "apprise", "extra": {"config": where}})}
 
 
 class region_down:  # noqa: N801 - reads as a word in a with statement
@@ -140,6 +160,19 @@ def test_a_region_that_is_down_holds_up_no_other_and_is_healed_by_clearing(insta
     assert {name: len(documents) for name, documents in installation.slices().items()} == {
         f"{region} {name}": forms for region, forms in FORMS.items() for name in MONTH_NAMES
     }
+
+
+def test_people_are_told_once_of_each_run_that_failed_and_of_each_that_is_late(installation: Installation) -> None:
+    for run_id in installation.caught_up:
+        until(lambda run_id=run_id: len(installation.listener.about(run_id)) >= 2, 60)  # type: ignore[misc]
+        told = {message["title"]: message for message in installation.listener.about(run_id)}
+        assert set(told) == {"MEG BI: bi_monthly failed", "MEG BI: bi_monthly is late"}
+        assert len(installation.listener.about(run_id)) == 2
+        failed, late = told["MEG BI: bi_monthly failed"], told["MEG BI: bi_monthly is late"]
+        assert "Not published: monthly_sessions uk, monthly_submissions uk, top_users uk." in failed["message"]
+        assert f"/dags/bi_monthly/runs/{run_id}" in failed["message"]
+        assert (failed["type"], late["type"]) == ("failure", "warning")
+        assert "within 0.00138889 hours" in late["message"]
 
 
 def test_catchup_gave_each_month_its_own_figures(installation: Installation) -> None:
@@ -274,6 +307,14 @@ def test_the_ui_names_the_forms_and_shows_the_sql_without_secrets(
     assert not [secret for secret in servers.secret.values() if secret in everything]
 
 
+def test_each_task_leads_to_its_report(installation: Installation) -> None:
+    run_id = next(iter(installation.caught_up))
+    tasks = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances"
+    links = installation.get(f"{tasks}/monthly_submissions.eu.publish/links")["extra_links"]
+    assert links["BI report"].endswith("/bi-reports/#submissions_by_region")
+    assert not links.get("Collection")
+
+
 def test_only_ids_and_counts_travel_through_xcom(installation: Installation) -> None:
     run_id = next(iter(installation.caught_up))
     entries = installation.get(f"/dags/{DAG}/dagRuns/{run_id}/taskInstances/~/xcomEntries", limit=200)["xcom_entries"]
@@ -287,13 +328,60 @@ def test_only_ids_and_counts_travel_through_xcom(installation: Installation) -> 
         [[*range(11, 21)], [*range(21, 26)]],
     ]
     assert found["monthly_submissions.eu.stage", "return_value", 1] == 15
-    assert set(found["monthly_submissions.eu.plan", "load", -1]) == {"slice", "tasks", "chunks", "started_at"}
+    assert set(found["monthly_submissions.eu.plan", "load", -1]) == {
+        "slice",
+        "tasks",
+        "chunks",
+        "started_at",
+        "pseudonymised",
+    }
     assert set(found["monthly_submissions.eu.publish", "return_value", -1]) == {
         "documents",
         "previous_documents",
         "written",
     }
     assert "Form 1" not in str(found)
+
+
+def test_the_doctor_is_well_and_its_report_is_in_the_log(installation: Installation) -> None:
+    installation.api.patch("/dags/bi_doctor", json={"is_paused": False}).raise_for_status()
+    run_id = installation.post("/dags/bi_doctor/dagRuns", {"logical_date": None})["dag_run_id"]
+    assert installation.state_of(run_id, "bi_doctor") == "success"
+    log = str(installation.get(f"/dags/bi_doctor/dagRuns/{run_id}/taskInstances/examine/logs/1", full_content=True))
+    assert "0 FAILED" in log
+    assert "MEG uk" in log
+    assert "names are replaced" in log
+
+
+def test_names_are_replaced_where_a_client_demands_it(installation: Installation) -> None:
+    names = {region: installation.store.live["top_users"].distinct("user_name", {"region": region}) for region in FORMS}
+    assert names["eu"] == ["Aoife Byrne"]
+    assert all(name.startswith("person-") for name in names["uk"])
+    assert len(names["uk"]) == 1
+
+
+def test_no_secret_is_in_any_log_template_xcom_or_collection(installation: Installation, servers: Databases) -> None:
+    """And no name of a person anywhere but in the top users."""
+    found: dict[str, str] = {}
+    for folder in (STACK / "logs", STACK / "airflow" / "logs"):
+        found |= {str(path): path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file()}
+    with servers.postgres.connect(airflow.DATABASE) as metadata:
+        for (table,) in metadata.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall():
+            rows = metadata.execute(f"SELECT t::text FROM {table} AS t").fetchall()
+            found[f"metadata table {table}"] = "\n".join(row[0] for row in rows)
+    for name in (DATABASE, f"{DATABASE}_staging"):
+        database = installation.store.client[name]
+        for collection in database.list_collection_names():
+            found[f"collection {name}.{collection}"] = str(list(database[collection].find()))
+    assert len(found) > 100
+    assert {"metadata table xcom", "metadata table rendered_task_instance_fields", "collection bi.bi_loads"} <= set(
+        found
+    )
+    assert "FROM megforms_auditsession" in found["metadata table rendered_task_instance_fields"]
+    secrets = {**servers.secret, **PLANTED}
+    assert [(name, where) for where, text in found.items() for name, secret in secrets.items() if secret in text] == []
+    named = {where for where, text in found.items() if "Byrne" in text}
+    assert named == {"collection bi.top_users", "collection bi_staging.top_users"}
 
 
 def test_what_is_staged_lives_in_a_database_of_its_own(installation: Installation) -> None:

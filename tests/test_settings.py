@@ -19,6 +19,8 @@ def test_defaults_are_the_documented_ones() -> None:
         "max_mapped_tasks": 256,
         "max_parallel_chunks": 8,
         "max_shrink": 0.5,
+        "pseudonymise": (),
+        "deadline_hours": 24,
     }
 
 
@@ -41,12 +43,22 @@ def test_regions_are_split_at_commas() -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "regions"),
+    [("on", ("eu", "uk")), ("1", ("eu", "uk")), ("off", ()), ("uk", ("uk",)), (" eu , uk ", ("eu", "uk")), ("", ())],
+)
+def test_names_are_replaced_in_all_regions_or_in_some(value: str, regions: tuple[str, ...]) -> None:
+    settings = Settings.from_environment({"MEG_REGIONS": "eu,uk", "BI_PSEUDONYMISE": value})
+    assert settings.pseudonymised_regions == regions
+
+
+@pytest.mark.parametrize(
     ("variable", "value", "allowed"),
     [
         ("MEG_REGIONS", "EU", "[a-z][a-z0-9_]*"),
         ("MEG_REGIONS", "eu,,uk", "[a-z][a-z0-9_]*"),
         ("MEG_REGIONS", "eu:west", "[a-z][a-z0-9_]*"),
         ("MEG_REGIONS", "eu,eu", "once"),
+        ("MEG_REGIONS", "eu,no", "not words for on and off"),
         ("BI_TIMEZONE", "Europe/Nowhere", "IANA"),
         ("BI_START_DATE", "01/02/2026", "date"),
         ("BI_START_DATE", "0", "a date such as 2026-01-01"),
@@ -57,6 +69,9 @@ def test_regions_are_split_at_commas() -> None:
         ("BI_MAX_SHRINK", "50%", "number"),
         ("BI_MAX_SHRINK", "1.5", "less than or equal to 1"),
         ("BI_MAX_SHRINK", "nan", "less than or equal to 1"),
+        ("BI_PSEUDONYMISE", "mars", "out of MEG_REGIONS"),
+        ("BI_DEADLINE_HOURS", "0", "greater than 0"),
+        ("BI_DEADLINE_HOURS", "soon", "number"),
     ],
 )
 def test_a_bad_value_is_named_with_what_is_allowed(variable: str, value: str, allowed: str) -> None:

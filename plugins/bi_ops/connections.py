@@ -1,22 +1,61 @@
-"""MEG and MongoDB as Airflow's connections describe them. A secret is in a connection and nowhere else."""
+"""MEG and MongoDB as Airflow's connections describe them. A secret is in a connection and nowhere else.
+
+What is sent to another machine is encrypted, or not sent: a connection that allows plaintext, or a certificate that
+nobody has checked, is refused before it is opened.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import Any, cast
 
 import psycopg
-from airflow.providers.common.compat.sdk import AirflowConfigException, AirflowNotFoundException
+from airflow.exceptions import AirflowConfigException
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 from airflow.providers.mongo.hooks.mongo import MongoHook
 from airflow.providers.postgres.hooks.postgres import PostgresHook
+from pymongo import MongoClient
+from pymongo.errors import ConfigurationError, PyMongoError
+from pymongo.uri_parser import parse_uri
 
+from bi_ops.documents import Pseudonyms
 from bi_ops.errors import ConnectionSettingsError
+from bi_ops.settings import Settings
 from bi_ops.source import Meg
-from bi_ops.store import Store, mongo_errors_told
+from bi_ops.store import Document, Store
+from bi_ops.store_errors import store_errors_told
 
 MONGO = "bi_mongo"
+REPORTS = "bi_reports"
+PSEUDONYMS = "bi_pseudonyms"
 DEFAULT_DATABASE = "bi"
+
+_POSTGRES_DEFAULTS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+    "client_encoding": "UTF8",
+}
+"""libpq's parameters where the connection's extra does not say otherwise: a peer that has gone is noticed in a minute.
+
+https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+"""
+_MONGO_DEFAULTS = {"connectTimeoutMS": 10_000, "socketTimeoutMS": 120_000, "appname": "meg-bi"}
+"""The driver's options where the connection's extra does not say otherwise: twice what a transaction may take.
+
+https://www.mongodb.com/docs/manual/reference/connection-string-options/
+"""
+_CHECKED = ("verify-ca", "verify-full")
+_ELSEWHERE = {"host", "port", "dbname", "user", "password", "service", "servicefile"}
+_LIBPQ = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()} - _ELSEWHERE
+_UNCHECKED = ("allow_insecure", "tlsinsecure", "tlsallowinvalidcertificates", "tlsallowinvalidhostnames")
+_SHORTEST_KEY = 16
 
 
 def open_meg(region: str, *, reader: str) -> Meg:
@@ -28,32 +67,168 @@ def open_meg(region: str, *, reader: str) -> Meg:
     """
 
     def connect() -> psycopg.Connection[Any]:
-        with _bad_connection_told(f"meg_{region}", "postgres"):
-            return cast("psycopg.Connection[Any]", PostgresHook(f"meg_{region}").get_conn())
+        name = f"meg_{region}"
+        with _bad_connection_told(name, "postgres"):
+            hook = PostgresHook(name)
+            hook.connection.extra = json.dumps(_postgres_extra(name, hook.connection))
+        try:
+            return cast("psycopg.Connection[Any]", hook.get_conn())
+        except psycopg.ProgrammingError as error:
+            raise ConnectionSettingsError(
+                "libpq cannot use this connection",
+                where=f"connection {name}",
+                expected="libpq's parameters in the extra",
+                found=str(error).strip(),
+                cure="Mend the connection's extra.",
+            ) from None
 
     return Meg(region, connect, reader=reader)
 
 
 @contextmanager
-def open_store() -> Iterator[Store]:
-    """The databases of the connection `bi_mongo`, whose schema names the live one.
+def open_store(purpose: str, connection: str = MONGO, **options: Any) -> Iterator[Store]:
+    """The databases of a connection, whose schema names the live one.
+
+    Args:
+        purpose: What they are opened for, such as a slice: what goes wrong is told of it.
+        connection: The connection's id.
+        **options: The driver's options where the connection's extra does not say otherwise.
 
     Raises:
         ConnectionSettingsError: There is no such connection, or it asks for what is refused.
         MongoUnavailableError: MongoDB failed while they were open.
+        MongoRefusedError: MongoDB does not let the account do what it must.
     """
-    with _bad_connection_told(MONGO, "mongo"):
-        hook = MongoHook(MONGO)
-    if hook.allow_insecure:
+    with _bad_connection_told(connection, "mongo"):
+        hook = MongoHook(connection)
+    hook.extras = {**options, **_mongo_extra(hook)}
+    with hook, store_errors_told(f"{purpose}, connection {connection}", hook.connection.host or ""):
+        yield Store(_client(hook), hook.connection.schema or DEFAULT_DATABASE)
+
+
+def _client(hook: MongoHook) -> MongoClient[Document]:
+    try:
+        return hook.get_conn()
+    except (TypeError, ValueError, OSError) as error:  # a wrong value, a file of certificates that is not there
+        raise ConfigurationError(f"{type(error).__name__}: {error}") from None
+
+
+def has_connection(name: str) -> bool:
+    """Whether Airflow has a connection of this name."""
+    try:
+        BaseHook.get_connection(name)
+    except AirflowNotFoundException:
+        return False
+    return True
+
+
+def open_pseudonyms(region: str, settings: Settings) -> Pseudonyms | None:
+    """What replaces the names of a region's people, by the key in the connection `bi_pseudonyms`; None: nothing does.
+
+    Raises:
+        ConnectionSettingsError: Names are to be replaced, and there is no key to do it with.
+    """
+    if region not in settings.pseudonymised_regions:
+        return None
+    with _bad_connection_told(PSEUDONYMS, "generic"):
+        key = BaseHook.get_connection(PSEUDONYMS).password or ""
+    if len(key) < _SHORTEST_KEY:
         raise ConnectionSettingsError(
-            "allow_insecure is refused: with it, the login and the data may travel in plain text",
-            where=f"connection {MONGO}",
-            expected='"tls": true, and "tlsCAFile" where the authority is one of your own',
-            found='"allow_insecure": true',
-            cure="Take allow_insecure out of the connection's extra.",
+            "BI_PSEUDONYMISE is on, and there is no key to replace names with",
+            where=f"connection {PSEUDONYMS}",
+            expected=f"a password of {_SHORTEST_KEY} characters or more, such as openssl rand -hex 32 gives",
+            found=f"one of {len(key)} characters",
+            cure="Put the key into the connection's password, and keep it: another key gives other pseudonyms.",
         )
-    with hook, mongo_errors_told(MONGO):
-        yield Store(hook.get_conn(), hook.connection.schema or DEFAULT_DATABASE)
+    return Pseudonyms(key, region)
+
+
+def _postgres_extra(name: str, connection: Any) -> dict[str, Any]:
+    """The parameters to give libpq, beside the connection's own fields; no other place may say where to connect to."""
+    given = connection.extra_dejson
+    allowed = (_LIBPQ | PostgresHook.ignored_extra_options) - {"cursor"}
+    odd = sorted(set(given) - allowed) if isinstance(given, dict) else [repr(given)]
+    if odd:
+        raise ConnectionSettingsError(
+            f"the extra may not say {odd[0]}",
+            where=f"connection {name}",
+            expected="a JSON object of libpq's parameters; host, port, database and login in fields of their own",
+            found=", ".join(odd),
+            cure="Mend the connection's extra.",
+        )
+    extra = {**_POSTGRES_DEFAULTS, **given}
+    address = extra.get("hostaddr") or os.environ.get("PGHOSTADDR")
+    hosts = [part for value in (connection.host, address) for part in str(value or "").split(",") if part]
+    mode = extra.get("sslmode")
+    if mode not in _CHECKED and not (hosts and all(map(_is_here, hosts))):
+        raise ConnectionSettingsError(
+            "plaintext is refused, and a certificate that nobody checks: anyone on the way could read MEG's rows",
+            where=f"connection {name}",
+            expected=f'"sslmode" {" or ".join(_CHECKED)} in the extra, unless the host is this machine',
+            found=f"{mode or 'no sslmode'} to {', '.join(hosts) or 'no host'}",
+            cure='Put {"sslmode": "verify-full"} into the connection\'s extra, with "sslrootcert" where the authority '
+            "is one of your own.",
+        )
+    return extra
+
+
+def _mongo_extra(hook: MongoHook) -> dict[str, Any]:
+    """The options to give the driver, beside the connection's own fields."""
+    given = hook.connection.extra_dejson
+    try:
+        parsed = parse_uri(hook.uri.replace("mongodb+srv:", "mongodb:", 1))  # as written: nothing is looked up
+    except (PyMongoError, ValueError) as error:
+        raise ConnectionSettingsError(
+            "this is not where a MongoDB can be",
+            where=f"connection {hook.mongo_conn_id}",
+            expected='a host, or several with commas between; for Atlas the cluster\'s name and "srv": true',
+            found=type(error).__name__,
+            cure="Mend the connection's host and port.",
+        ) from None
+    options = {name.lower(): value for name, value in {**parsed["options"], **given}.items()}
+    srv = hook.uri.startswith("mongodb+srv:")
+    said_twice = len(options) < len(parsed["options"]) + len(given)
+    odd = [name for name in _UNCHECKED if _is_true(options.get(name))]
+    odd += ["srv"] if srv and str(given.get("srv")).lower() == "false" else []
+    odd += ["an option twice"] if said_twice else []
+    if odd:
+        raise ConnectionSettingsError(
+            f"{odd[0]} is refused: the login and the data might go to a server that nobody has checked",
+            where=f"connection {hook.mongo_conn_id}",
+            expected='each option once; "tls": true, and "tlsCAFile" where the authority is one of your own',
+            found=odd[0],
+            cure=f"Take {odd[0]} out of the connection's extra.",
+        )
+    if not _is_true(options.get("tls", options.get("ssl", srv))):
+        _refuse_other_machines(hook, [host for host, _ in parsed["nodelist"]], srv=srv)
+        hook.extras["directConnection"] = (
+            True  # or the driver would go on to whatever the server calls its set's members
+        )
+    return {**{name: value for name, value in _MONGO_DEFAULTS.items() if name.lower() not in options}, **hook.extras}
+
+
+def _refuse_other_machines(hook: MongoHook, hosts: Sequence[str], *, srv: bool) -> None:
+    if srv or len(hosts) != 1 or not _is_here(hosts[0]):
+        raise ConnectionSettingsError(
+            "plaintext is refused: the login and the data would be there for anyone on the way to read",
+            where=f"connection {hook.mongo_conn_id}",
+            expected='"tls": true in the extra, unless the host is this machine',
+            found=f"no TLS to {', '.join(hosts)}",
+            cure='Put {"tls": true} into the connection\'s extra, with "tlsCAFile" where the authority is one of your '
+            "own.",
+        )
+
+
+def _is_here(host: str) -> bool:
+    """Whether a host is this machine: a loopback address or a socket in the file system."""
+    try:
+        return host == "localhost" or host.startswith("/") or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_true(value: Any) -> bool:
+    return str(value).strip().lower() in ("true", "1", "yes", "on")
 
 
 @contextmanager

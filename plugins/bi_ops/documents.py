@@ -7,6 +7,7 @@ The bytes are those of https://bsonspec.org: an int32 length, the elements, a ze
 
 from __future__ import annotations
 
+import hmac
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -27,6 +28,7 @@ _INT64 = 2**63
 _LENGTH = 4
 _ID_TEXT = _LENGTH + len(b"\x02_id\0") + 4
 _STAMPS = b"\x09loaded_at\0"
+_STAMPS_BEFORE_RUN = len(_STAMPS) + 8 + len(b"\x02run_id\0") + 4
 
 
 def _integer(value: Any) -> int:
@@ -86,19 +88,39 @@ _ALLOWED: Mapping[Kind, str] = {
 }
 
 
+class Pseudonyms:
+    """What stands for a person where names must not leave MEG: the same for as long as the key is the same.
+
+    Args:
+        key: The secret of which they are made (HMAC-SHA256, RFC 2104).
+        region: The region of the people; ids of two regions have nothing to do with each other.
+    """
+
+    def __init__(self, key: str, region: str) -> None:
+        self._key = key.encode()
+        self._region = region
+
+    def of(self, person_id: int) -> str:
+        """The pseudonym of the person with this id in MEG: `person-` and 80 bits as hexadecimal digits."""
+        digest = hmac.digest(self._key, f"{self._region}:{person_id}".encode(), "sha256")
+        return f"person-{digest.hex()[:20]}"
+
+
 class DocumentMaker:
     """Makes the documents of one slice from the rows of its SQL template.
 
     Args:
         of: The slice.
         columns: The names of the result's columns, in its order.
+        pseudonyms: What replaces the names of people; None where they stay.
 
     Raises:
         SourceRowError: The columns are not the job's fields.
     """
 
-    def __init__(self, of: Slice, columns: Sequence[str]) -> None:
+    def __init__(self, of: Slice, columns: Sequence[str], pseudonyms: Pseudonyms | None = None) -> None:
         self._slice = of
+        self._pseudonyms = pseudonyms
         declared = {field.name: field for field in of.job.fields}
         missing = [name for name in declared if name not in columns]
         unknown = [name for name in columns if name not in declared]
@@ -146,6 +168,8 @@ class DocumentMaker:
         value = row[self._place[field.name]]
         if value is None:
             return None
+        if field.names and self._pseudonyms is not None:
+            return self._pseudonyms.of(row[self._place[field.names]])
         try:
             return _CONVERT[field.kind](value)
         except (TypeError, ValueError):
@@ -186,4 +210,8 @@ def stamped(staged: bytes, stamps: bytes) -> bytes:
 
 def says_the_same(live: bytes, staged: bytes) -> bool:
     """Whether a live document is this staged one, whatever its load stamps."""
-    return live[_LENGTH:].startswith(staged[_LENGTH:-1] + _STAMPS)
+    if not live[_LENGTH:].startswith(staged[_LENGTH:-1] + _STAMPS):
+        return False
+    run_id = len(staged) - 1 + _STAMPS_BEFORE_RUN
+    length = int.from_bytes(live[run_id - 4 : run_id], "little")
+    return live[-1] == 0 and run_id + length + 1 == len(live)  # nothing of anybody else's behind the stamps

@@ -41,11 +41,13 @@ class Field:
         name: The name of the SQL template's column; `a.b` is field `b` of the sub-document `a`.
         kind: What it holds.
         meaning: What it says, with its unit, and when it is null.
+        names: The field with the id of the person whom it names, where it is a person's name.
     """
 
     name: str
     kind: Kind
     meaning: str
+    names: str = ""
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,12 @@ JOBS = (
             ),
             Field("rank", Kind.INTEGER, "1 to 10; ties go to the latest action, then to the lowest user id."),
             Field("user_id", Kind.INTEGER, "MEG's id of the user."),
-            Field("user_name", Kind.TEXT, "First and last name; the username where both are empty."),
+            Field(
+                "user_name",
+                Kind.TEXT,
+                "First and last name; the username where both are empty; under `BI_PSEUDONYMISE` a pseudonym.",
+                names="user_id",
+            ),
             Field("institution_id", Kind.INTEGER, "MEG's id of the user's institution."),
             Field("institution_name", Kind.TEXT, "Its name."),
             Field("is_active", Kind.BOOLEAN, "Whether the user may log in."),

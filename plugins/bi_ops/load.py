@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bi_ops.documents import DocumentMaker
+from bi_ops.documents import DocumentMaker, Pseudonyms
 from bi_ops.errors import SourceRowError
 from bi_ops.slices import Slice
 from bi_ops.source import Meg
@@ -59,7 +59,16 @@ def plan(meg: Meg, staged: StagedSlice, of: Slice, *, sql: str, **divided: int) 
     return divide(form_ids, **divided)
 
 
-def stage(meg: Meg, staged: StagedSlice, of: Slice, chunk: Chunk, *, sql: str, timezone: str) -> StagedChunk:
+def stage(
+    meg: Meg,
+    staged: StagedSlice,
+    of: Slice,
+    chunk: Chunk,
+    *,
+    sql: str,
+    timezone: str,
+    pseudonyms: Pseudonyms | None = None,
+) -> StagedChunk:
     """Read one chunk from MEG into the staging database, in place of what an earlier try staged of it.
 
     Args:
@@ -69,18 +78,20 @@ def stage(meg: Meg, staged: StagedSlice, of: Slice, chunk: Chunk, *, sql: str, t
         chunk: The forms to read.
         sql: The job's query; it may bind the slice's `parameters`, `form_ids` and `timezone`.
         timezone: The settings' time zone.
+        pseudonyms: What replaces the names of people; None where they stay.
 
     Raises:
         SourceUnavailableError: MEG cannot be reached, or gave up on the way.
         SourceQueryError: MEG refused the query.
         SourceRowError: A row cannot become a document, or is not of this chunk.
         DuplicateKeyError: Two rows would become the same document.
+        SupersededError: Another try of the same task is staging too.
     """
     staged.clear(chunk)
     parameters: dict[str, Any] = {**of.parameters, "form_ids": chunk, "timezone": timezone}
     count, forms = 0, []
     with meg.query(sql, parameters) as result:
-        make = DocumentMaker(of, result.columns)
+        make = DocumentMaker(of, result.columns, pseudonyms)
         for batch in result.batches:
             documents = [make(row) for row in batch]
             if chunk is not None:

@@ -5,6 +5,7 @@ What reads and writes is imported when a task runs, so that parsing a DAG stays 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -12,9 +13,15 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pendulum
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseOperator
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSkipException,
+    BaseOperator,
+    BaseOperatorLink,
+    conf,
+)
 
-from bi_ops.errors import BiError, NewerSliceLiveError
+from bi_ops.errors import BiError, NewerSliceLiveError, StagingError
 from bi_ops.jobs import Job
 from bi_ops.settings import Settings
 from bi_ops.slices import Slice
@@ -33,9 +40,36 @@ LOAD = "load"
 _NAMED_FORMS = 3
 
 
+class ReportLink(BaseOperatorLink):
+    """From a task to the first report of its collection."""
+
+    name = "BI report"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002 - as Airflow calls it
+        """The report's address, on the page that Airflow's API server has."""
+        from bi_ops.reports.definitions import reports
+
+        collection = str(ti_key.task_id).split(".", maxsplit=1)[0]
+        first = next((report.name for report in reports() if report.collection == collection), "")
+        return f"{conf.get('api', 'base_url', fallback='').rstrip('/')}/bi-reports/#{first}"
+
+
+class CollectionLink(BaseOperatorLink):
+    """From a task to its collection in mongo-express, in development: where `BI_MONGO_EXPRESS` says where that is."""
+
+    name = "Collection"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002 - as Airflow calls it
+        """The collection's address; empty, and so no link, where there is no mongo-express."""
+        address = os.environ.get("BI_MONGO_EXPRESS", "").rstrip("/")
+        collection = str(ti_key.task_id).split(".", maxsplit=1)[0]
+        return f"{address}/db/bi/{collection}" if address else ""
+
+
 class _BiOperator(BaseOperator):
     """A task whose failures are told in the pipeline's words, and retried only where that may help."""
 
+    operator_extra_links = (ReportLink(), CollectionLink())
     _meg: Meg | None = None
 
     def execute(self, context: Context) -> Any:
@@ -61,6 +95,24 @@ def _run(context: Context) -> Run:
     from bi_ops.store import Run
 
     return Run(context["dag"].dag_id, context["run_id"])
+
+
+def _pseudonymised(of: Slice, settings: Settings) -> bool:
+    """Whether the slice holds pseudonyms where it would hold names of people."""
+    return of.region in settings.pseudonymised_regions and any(field.names for field in of.job.fields)
+
+
+def _refuse_other_names(of: Slice, load: dict[str, Any], settings: Settings) -> None:
+    """Names that were planned or staged before `BI_PSEUDONYMISE` was set must not be published after it."""
+    planned, now = load.get("pseudonymised", False), _pseudonymised(of, settings)
+    if planned != now:
+        raise StagingError(
+            "BI_PSEUDONYMISE has changed since this load was planned",
+            where=str(of),
+            expected="pseudonyms" if now else "names",
+            found="names" if now else "pseudonyms",
+            cure=f"Clear the task group {of.job.name}.{of.region} of this run to stage it again.",
+        )
 
 
 class WaitOperator(BaseOperator):
@@ -97,6 +149,24 @@ class WaitOperator(BaseOperator):
         return midnight.set(hour=self.hour)
 
 
+class DoctorOperator(BaseOperator):
+    """Examine all that the jobs need; the report is in the log, and what was found in XCom."""
+
+    ui_color = "#fce8e6"
+
+    def execute(self, context: Context) -> None:
+        """Examine, report, and fail where something would keep the jobs from running well."""
+        from bi_ops.doctor.examination import examine_all
+        from bi_ops.doctor.findings import Verdict, report
+
+        findings = list(examine_all(Settings.from_environment(), context["params"]["regions"]))
+        self.log.info("\n%s", report(findings))
+        context["ti"].xcom_push("findings", [{**asdict(each), "verdict": each.verdict.value} for each in findings])
+        failed = [f"{each.subject}, {each.check}" for each in findings if each.verdict is Verdict.FAILED]
+        if failed:
+            raise AirflowFailException(f"Not well: {'; '.join(failed)}. The report above says what to do.")
+
+
 class PlanOperator(_BiOperator):
     """List what one job loads from one region: the period or as-of, and each stage task's chunks.
 
@@ -128,7 +198,7 @@ class PlanOperator(_BiOperator):
         started_at = datetime.now(timezone.utc)
         of = self._slice(context, settings)
         self.log.info("Planning %s", of)
-        with open_store() as store, open_meg(self.region, reader=f"{of} plan") as self._meg:
+        with open_store(f"{of} plan") as store, open_meg(self.region, reader=f"{of} plan") as self._meg:
             store.prepare_staging(of.job.name)
             tasks = plan(
                 self._meg,
@@ -145,6 +215,7 @@ class PlanOperator(_BiOperator):
             "tasks": len(tasks),
             "chunks": chunks,
             "started_at": started_at.isoformat(),
+            "pseudonymised": _pseudonymised(of, settings),
         }
         context["ti"].xcom_push(LOAD, load)
         return tasks
@@ -193,16 +264,20 @@ class StageOperator(_BiOperator):
         self._documents = 0
 
     def _run_step(self, context: Context) -> int:
-        from bi_ops.connections import open_meg, open_store
+        from bi_ops.connections import open_meg, open_pseudonyms, open_store
         from bi_ops.load import stage
 
-        timezone_name = Settings.from_environment().timezone
-        of = Slice.from_json(self.load["slice"], timezone_name)
+        settings = Settings.from_environment()
+        of = Slice.from_json(self.load["slice"], settings.timezone)
+        _refuse_other_names(of, self.load, settings)
+        pseudonyms = open_pseudonyms(of.region, settings)
         count = 0
-        with open_store() as store, open_meg(of.region, reader=f"{of} stage") as self._meg:
+        with open_store(f"{of} stage") as store, open_meg(of.region, reader=f"{of} stage") as self._meg:
             staged = store.staged(of, _run(context))
             for number, chunk in enumerate(self.chunks, start=1):
-                done = stage(self._meg, staged, of, chunk, sql=self.sql, timezone=timezone_name)
+                done = stage(
+                    self._meg, staged, of, chunk, sql=self.sql, timezone=settings.timezone, pseudonyms=pseudonyms
+                )
                 count += done.documents
                 self._note(of, number, done)
         self._documents = count
@@ -266,7 +341,8 @@ class PublishOperator(_BiOperator):
             started_at=self._started_at(context),
             stage_group=self.task_id.rpartition(".")[0],
         )
-        with open_store() as store:
+        _refuse_other_names(load.slice, self.load, settings)
+        with open_store(f"{load.slice} publish") as store:
             done = publish(
                 store, load, max_shrink=settings.max_shrink, force=params["force"], dry_run=params["dry_run"]
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from datetime import timedelta
 
 import pendulum
@@ -10,7 +11,8 @@ from airflow.providers.standard.operators.python import ShortCircuitOperator
 from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, Param, TaskGroup, XComArg
 
 from bi_ops.jobs import Job, jobs_of
-from bi_ops.operators import LOAD, PlanOperator, PublishOperator, StageOperator, WaitOperator
+from bi_ops.notify import BiNotifier, deadline
+from bi_ops.operators import LOAD, DoctorOperator, PlanOperator, PublishOperator, StageOperator, WaitOperator
 from bi_ops.periods import PERIOD_EXAMPLE, PERIOD_PATTERN, Cadence
 from bi_ops.settings import Settings
 from bi_ops.templates import include_folder
@@ -22,13 +24,19 @@ _PERIOD_HELP = {
     Cadence.QUARTERLY: f"{PERIOD_EXAMPLE[Cadence.QUARTERLY].capitalize()}; empty for the one that ended last.",
     Cadence.WEEKLY: f"Describe the end of {PERIOD_EXAMPLE[Cadence.WEEKLY]}; empty for now.",
 }
-_RETRIES = {
-    "retries": 4,
+_RETRIES = {  # after 30 s, 1, 2, 4, 8 and 15 minutes: a blip heals, and half an hour's outage
+    "retries": 6,
     "retry_delay": timedelta(seconds=30),
     "retry_exponential_backoff": True,
     "max_retry_delay": timedelta(minutes=15),
     "execution_timeout": timedelta(hours=2),
 }
+
+_PROCESS = "_AIRFLOW_PROCESS_CONTEXT"
+"""Set in Airflow's services and not in its commands: `airflow dags test` fails on a DAG that has a deadline.
+
+https://github.com/apache/airflow/issues/73428
+"""
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +70,8 @@ def build_dag(cadence: Cadence, doc_md: str | None) -> DAG:
         catchup=cadence is not Cadence.WEEKLY,  # of the weekly snapshots only the newest matters
         max_active_runs=1,
         default_args=_RETRIES,
+        on_failure_callback=BiNotifier(),
+        deadline=deadline(settings.deadline_hours) if _PROCESS in os.environ else None,
         params=_params(cadence, jobs, settings),
         template_searchpath=[str(include_folder() / "sql")],
         tags=["meg-bi", cadence.value],
@@ -74,6 +84,25 @@ def build_dag(cadence: Cadence, doc_md: str | None) -> DAG:
         starts = {0: gate, **{hour: gate >> _wait(hour) for hour in sorted({job.hour for job in jobs} - {0})}}
         for job in jobs:
             starts[job.hour] >> _job_group(job, settings)
+    return dag
+
+
+def build_doctor(doc_md: str | None) -> DAG:
+    """The DAG that examines what the others need; run by hand.
+
+    Args:
+        doc_md: What Airflow shows as its documentation.
+    """
+    settings = Settings.from_environment()
+    with DAG(
+        dag_id="bi_doctor",
+        description="Examines what the BI jobs need: settings, connections, rights, schemas, indexes",
+        doc_md=doc_md,
+        schedule=None,
+        params={"regions": _regions(settings, "The regions to examine.")},
+        tags=["meg-bi", "doctor"],
+    ) as dag:
+        DoctorOperator(task_id="examine", execution_timeout=timedelta(minutes=15), doc_md="Its log has the report.")
     return dag
 
 
@@ -101,14 +130,7 @@ def _params(cadence: Cadence, jobs: tuple[Job, ...], settings: Settings) -> dict
             title="Jobs",
             description="The jobs to run; the others are skipped.",
         ),
-        "regions": Param(
-            list(settings.regions),
-            type="array",
-            items={"type": "string", "enum": list(settings.regions)},
-            examples=list(settings.regions),
-            title="Regions",
-            description="The regions to load; the others are skipped.",
-        ),
+        "regions": _regions(settings, "The regions to load; the others are skipped."),
         "period": Param(
             None,
             type=["null", "string"],
@@ -126,6 +148,18 @@ def _params(cadence: Cadence, jobs: tuple[Job, ...], settings: Settings) -> dict
             False, type="boolean", title="Dry run", description="Read, stage and check, but publish nothing."
         ),
     }
+
+
+def _regions(settings: Settings, description: str) -> Param:
+    names = list(settings.regions)
+    return Param(
+        names,
+        type="array",
+        items={"type": "string", "enum": names},
+        examples=names,
+        title="Regions",
+        description=description,
+    )
 
 
 def _job_group(job: Job, settings: Settings) -> TaskGroup:

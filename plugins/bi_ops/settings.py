@@ -9,13 +9,23 @@ from datetime import date
 from typing import Annotated, Any
 
 import pendulum
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic_core import PydanticCustomError
 
 from bi_ops.errors import SettingsError
 
 _REGION = re.compile(r"[a-z][a-z0-9_]*")
 _ON = {"1", "true", "yes", "on"}
+_OFF = {"0", "false", "no", "off"}
+_EVERY_REGION = ("*",)
 
 
 def _is_on(value: Any) -> bool:
@@ -26,8 +36,23 @@ def _regions(value: Any) -> tuple[str, ...]:
     names = tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else tuple(value)
     if not all(_REGION.fullmatch(name) for name in names):
         raise PydanticCustomError("region", "region names, each [a-z][a-z0-9_]*, with commas between them")
+    if set(names) & (_ON | _OFF):
+        raise PydanticCustomError("region", "names that are not words for on and off")
     if len(set(names)) < len(names):
         raise PydanticCustomError("region", "region names that each occur once")
+    return names
+
+
+def _some_regions(value: Any, info: ValidationInfo) -> tuple[str, ...]:
+    if not isinstance(value, str):
+        return tuple(value)
+    word = value.strip().lower()
+    if word in _ON or word in _OFF:
+        return _EVERY_REGION if word in _ON else ()
+    names = tuple(name.strip() for name in value.split(","))
+    known = info.data.get("regions", names)
+    if not set(names) <= set(known):
+        raise PydanticCustomError("region", "on, off, or names out of MEG_REGIONS with commas between them")
     return names
 
 
@@ -58,6 +83,8 @@ class Settings(BaseModel):
         max_mapped_tasks: The widest fan-out of one job and region; past it a task takes several chunks in turn.
         max_parallel_chunks: Stage tasks at once, per job and region: the cap on parallel queries on one MEG.
         max_shrink: The share of a slice that a publish may take away without `force`, 0 to 1.
+        pseudonymise: The regions whose people's names are replaced; see `pseudonymised_regions`.
+        deadline_hours: How long after a run is due its figures may take, before somebody is told.
     """
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
@@ -70,6 +97,13 @@ class Settings(BaseModel):
     max_mapped_tasks: int = Field(256, alias="BI_MAX_MAPPED_TASKS", ge=1, le=1024)
     max_parallel_chunks: int = Field(8, alias="BI_MAX_PARALLEL_CHUNKS", ge=1, le=128)
     max_shrink: float = Field(0.5, alias="BI_MAX_SHRINK", ge=0, le=1)
+    pseudonymise: Annotated[tuple[str, ...], BeforeValidator(_some_regions)] = Field((), alias="BI_PSEUDONYMISE")
+    deadline_hours: float = Field(24, alias="BI_DEADLINE_HOURS", gt=0, le=24 * 28)
+
+    @property
+    def pseudonymised_regions(self) -> tuple[str, ...]:
+        """The regions whose people's names are replaced by pseudonyms."""
+        return self.regions if self.pseudonymise == _EVERY_REGION else self.pseudonymise
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:

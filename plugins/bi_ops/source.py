@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import psycopg
 
-from bi_ops.errors import SourceQueryError, SourceUnavailableError
+from bi_ops.source_errors import source_errors_told
 
 BATCH_ROWS = 2_000
 """Rows fetched at once: enough to hide the round trip, few enough that memory stays flat."""
 
+_GRACE = timedelta(seconds=30)
+"""How much longer than MEG's own statement timeout an answer is waited for."""
 _NAME_LIMIT = 63
 """PostgreSQL cuts an application_name here (NAMEDATALEN - 1)."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a query gives: the names of its columns, and its rows in batches, to be read while it is open."""
+    """What a query gives, to be read while it is open.
+
+    Attributes:
+        columns: The names of its columns.
+        types: PostgreSQL's names of their types, such as `int8` and `text[]`.
+        batches: Its rows.
+    """
 
     columns: tuple[str, ...]
+    types: tuple[str, ...]
     batches: Iterator[list[tuple[Any, ...]]]
 
 
@@ -33,8 +45,9 @@ class Meg:
     Args:
         region: Its region.
         connect: Opens a connection; called once, at the first query.
-        reader: Who is reading, shown in `pg_stat_activity.application_name`.
+        reader: Who is reading: the slice and the step; shown in `pg_stat_activity.application_name`.
         statement_timeout: After how long PostgreSQL gives a statement up.
+        grace: After how much longer the connection to a PostgreSQL that says nothing at all is cut.
     """
 
     def __init__(
@@ -44,11 +57,13 @@ class Meg:
         *,
         reader: str,
         statement_timeout: timedelta = timedelta(minutes=10),
+        grace: timedelta = _GRACE,
     ) -> None:
         self._region = region
         self._connect = connect
-        self._reader = f"meg-bi {reader}"[:_NAME_LIMIT]
+        self._reader = reader
         self._statement_timeout = statement_timeout
+        self._grace = grace
         self._connection: psycopg.Connection[Any] | None = None
         self._cancelled = False
 
@@ -66,21 +81,37 @@ class Meg:
 
         Raises:
             SourceUnavailableError: MEG cannot be reached, or gave up on the way.
+            ConnectionSettingsError: MEG will not have the connection.
             SourceQueryError: MEG refused the query.
+            SourceRowError: MEG could not compute or send a value.
         """
         with self._errors_told():
-            if self._connection is None:
-                self._connection = self._open()
-            with self._connection.transaction():
-                self._connection.execute(
-                    "SELECT set_config('application_name', %s, true), set_config('TimeZone', 'UTC', true),"
-                    " set_config('statement_timeout', %s, true)",
-                    (self._reader, str(int(self._statement_timeout.total_seconds() * 1000))),
-                )
-                with self._connection.cursor(name="meg_bi", binary=True) as cursor:
+            connection = self._opened()
+            cursor = connection.cursor(name="meg_bi", binary=True)
+            try:
+                with self._watched():
+                    self._begin(connection)
                     cursor.execute(sql, parameters)
-                    columns = tuple(column.name for column in cursor.description or ())
-                    yield Result(columns, self._batches(cursor, batch_rows))
+                about = cursor.description or ()
+                columns, types = (tuple(getattr(each, what) for each in about) for what in ("name", "type_display"))
+                yield Result(columns, types, self._batches(cursor, batch_rows))
+            finally:
+                self._end(connection, cursor)
+
+    def answer(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """All rows of a small query that no cursor can be made for, such as an EXPLAIN; read-only too.
+
+        Raises:
+            As `query` does.
+        """
+        with self._errors_told():
+            connection = self._opened()
+            try:
+                with self._watched():
+                    self._begin(connection)
+                    return connection.execute(sql, parameters).fetchall()
+            finally:
+                self._end(connection)
 
     def cancel(self) -> None:
         """Make MEG stop the query that is running, from a signal handler or another thread."""
@@ -88,48 +119,57 @@ class Meg:
         if self._connection is not None:
             self._connection.cancel_safe(timeout=5)
 
-    def _open(self) -> psycopg.Connection[Any]:
-        connection = self._connect()
-        connection.read_only = True
-        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        return connection
+    def _opened(self) -> psycopg.Connection[Any]:
+        if self._connection is None:
+            self._connection = self._connect()
+            self._connection.read_only = True
+            self._connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        return self._connection
 
-    @staticmethod
-    def _batches(cursor: psycopg.ServerCursor[Any], batch_rows: int) -> Iterator[list[tuple[Any, ...]]]:
-        while batch := cursor.fetchmany(batch_rows):
+    def _begin(self, connection: psycopg.Connection[Any]) -> None:
+        """Begin the transaction, with settings that end with it."""
+        connection.execute(
+            "SELECT set_config('application_name', %s, true), set_config('TimeZone', 'UTC', true),"
+            " set_config('statement_timeout', %s, true)",
+            (f"meg-bi {self._reader}"[:_NAME_LIMIT], str(int(self._statement_timeout.total_seconds() * 1000))),
+        )
+
+    def _end(self, connection: psycopg.Connection[Any], cursor: psycopg.ServerCursor[Any] | None = None) -> None:
+        if not connection.closed:
+            with self._watched():
+                if cursor is not None:
+                    cursor.close()
+                connection.rollback()
+
+    def _errors_told(self) -> AbstractContextManager[None]:
+        return source_errors_told(
+            self._region,
+            self._reader,
+            statement_timeout=self._statement_timeout,
+            cancelled=lambda: self._cancelled,
+            connected=lambda: self._connection is not None,
+        )
+
+    def _batches(self, cursor: psycopg.ServerCursor[Any], batch_rows: int) -> Iterator[list[tuple[Any, ...]]]:
+        while True:
+            with self._watched():
+                batch = cursor.fetchmany(batch_rows)
+            if not batch:
+                return
             yield batch
 
     @contextmanager
-    def _errors_told(self) -> Iterator[None]:
-        where = f"MEG {self._region} (connection meg_{self._region})"
+    def _watched(self) -> Iterator[None]:
+        """Cut the connection where no answer comes: a frozen server keeps no timeout of its own, and its TCP lives."""
+        watchdog = threading.Timer((self._statement_timeout + self._grace).total_seconds(), self._cut)
+        watchdog.daemon = True
+        watchdog.start()
         try:
             yield
-        except psycopg.errors.QueryCanceled as error:
-            limit = f"{self._statement_timeout.total_seconds():g} s"
-            raise SourceUnavailableError(
-                "the query was stopped" if self._cancelled else "the query took too long",
-                where=where,
-                expected=f"an answer within {limit}",
-                found=_first_line(error),
-                cure="Clear the task to run it again."
-                if self._cancelled
-                else "Look at MEG's load, and for the index on megforms_auditsession (form_id, submitted_at).",
-            ) from error
-        except (psycopg.errors.InsufficientPrivilege, psycopg.ProgrammingError, psycopg.DataError) as error:
-            raise SourceQueryError(
-                "MEG refused the query",
-                where=where,
-                found=_first_line(error),
-                cure="Fit include/sql/source/ to this MEG's schema, and let its role read what stands there.",
-            ) from error
-        except psycopg.Error as error:
-            raise SourceUnavailableError(
-                "MEG cannot be read",
-                where=where,
-                found=_first_line(error),
-                cure="Check that the server is up, and the connection's host, port, database, login and password.",
-            ) from error
+        finally:
+            watchdog.cancel()
 
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+    def _cut(self) -> None:
+        if self._connection is not None:
+            with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self._connection.fileno())) as wire:
+                wire.shutdown(socket.SHUT_RDWR)

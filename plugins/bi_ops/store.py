@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, NoReturn
 
+from bson import ObjectId
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient, ReadPreference
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
+from pymongo.errors import BulkWriteError, OperationFailure
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from bi_ops.errors import BiError, DuplicateKeyError, MongoUnavailableError
+from bi_ops.errors import DuplicateKeyError, SupersededError
 from bi_ops.slices import IdRange, Slice
 
 LEDGER = "bi_loads"
@@ -101,8 +101,8 @@ class Store:
 class StagedSlice:
     """What one DAG run has staged of one slice: a range of the `_id` index, in the order of the live `_id`s.
 
-    A staged document is `{_id: "dag|run|<live _id>", staged_at, document}`; `document` is the live one without its
-    load stamps.
+    A staged document is `{_id: "dag|run|<live _id>", staged_at, try, document}`; `document` is the live one without its
+    load stamps, `try` tells the tries of one task apart.
     """
 
     def __init__(self, collection: Collection[Document], of: Slice, run: Run) -> None:
@@ -110,6 +110,7 @@ class StagedSlice:
         self._slice = of
         self._prefix = f"{run.dag_id}|{run.run_id}|"
         self._ids = self._range(of.ids)
+        self._try = ObjectId()
 
     def _range(self, ids: IdRange) -> IdRange:
         return IdRange(self._prefix + ids.first, self._prefix + ids.end)
@@ -127,25 +128,36 @@ class StagedSlice:
 
         Raises:
             DuplicateKeyError: Two documents have the same `_id`.
+            SupersededError: Another try of the same task is staging too.
         """
-        now = datetime.now(timezone.utc)
-        staged = [
-            {"_id": self._prefix + document["_id"], "staged_at": now, "document": document} for document in documents
-        ]
+        about = {"staged_at": datetime.now(timezone.utc), "try": self._try}
+        staged = [{"_id": self._prefix + document["_id"], **about, "document": document} for document in documents]
         try:
             self._collection.insert_many(staged, ordered=False)
         except BulkWriteError as error:
             twice = [problem for problem in error.details["writeErrors"] if problem["code"] == _DUPLICATE_KEY]
             if not twice:
                 raise
-            raise DuplicateKeyError(
-                "two rows of MEG's would become the same document",
-                where=str(self._slice),
-                expected=f"rows that differ in {', '.join(self._slice.job.key_fields)}",
-                found=f"{len(twice)} doubled, such as _id {twice[0]['op']['_id'].removeprefix(self._prefix)}",
-                cure=f"Mend include/sql/{self._slice.job.name}.sql, so that a key gives one row.",
-            ) from None
+            self._refuse([problem["op"]["_id"] for problem in twice])
         return len(staged)
+
+    def _refuse(self, doubled: list[str]) -> NoReturn:
+        """Tell what was staged twice: by this try, or by one that was thought dead and is not."""
+        if self._collection.find_one({"_id": {"$in": doubled}, "try": {"$ne": self._try}}, {"_id": 1}):
+            raise SupersededError(
+                "another try of this task is still staging",
+                where=str(self._slice),
+                expected="one try of a task at a time",
+                found="its documents among those of this one",
+                cure="Nothing if a retry heals it; else end the other process and clear this task.",
+            ) from None
+        raise DuplicateKeyError(
+            "two rows of MEG's would become the same document",
+            where=str(self._slice),
+            expected=f"rows that differ in {', '.join(self._slice.job.key_fields)}",
+            found=f"{len(doubled)} doubled, such as _id {doubled[0].removeprefix(self._prefix)}",
+            cure=f"Mend include/sql/{self._slice.job.name}.sql, so that a key gives one row.",
+        ) from None
 
     def count(self, ids: IdRange) -> int:
         """How many documents are staged whose live `_id` lies in `ids`."""
@@ -172,24 +184,3 @@ def ids_every(collection: Collection[Any], ids: IdRange, step: int) -> list[str]
             return found
         found.append(after[0]["_id"])
         rest = IdRange(found[-1], ids.end)
-
-
-@contextmanager
-def mongo_errors_told(connection: str) -> Iterator[None]:
-    """Turn the driver's errors into the pipeline's own, which say what to do.
-
-    Raises:
-        MongoUnavailableError: For every error of the driver's.
-    """
-    try:
-        yield
-    except BiError:
-        raise
-    except PyMongoError as error:
-        raise MongoUnavailableError(
-            "MongoDB did not do what it was asked",
-            where=f"connection {connection}",
-            expected="a reachable replica set, and an account that may write both databases",
-            found=f"{type(error).__name__}: {str(error)[:500]}",
-            cure="Check the server, the connection, and, on Atlas, that this address is on the access list.",
-        ) from error

@@ -1,0 +1,43 @@
+"""What Airflow's UI is given: the page of the reports. Every task loads this file, so it imports next to nothing."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow.configuration import conf
+from airflow.plugins_manager import AirflowPlugin
+
+ROOT = "/bi-reports"
+
+
+@lru_cache
+def _app() -> Any:
+    from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
+    from airflow.api_fastapi.core_api.security import requires_access_view
+
+    from bi_ops.reports.web import make_app
+
+    return make_app(requires_access_view(AccessView.PLUGINS))
+
+
+async def reports_app(scope: Any, receive: Any, send: Any) -> None:
+    """The page's app (ASGI), made at the first request: in the API server, and in no task."""
+    await _app()(scope, receive, send)
+
+
+class MegBiPlugin(AirflowPlugin):
+    """The page "BI reports" in Airflow's navigation."""
+
+    name = "meg_bi"
+    fastapi_apps = [{"app": reports_app, "url_prefix": ROOT, "name": "MEG BI reports"}]  # noqa: RUF012 - as Airflow has it
+    external_views = [  # noqa: RUF012
+        {
+            "name": "BI reports",
+            "href": f"{urlsplit(conf.get('api', 'base_url', fallback='')).path.rstrip('/')}{ROOT}/",
+            "url_route": "bi-reports",
+            "destination": "nav",
+            "nav_top_level": True,
+        }
+    ]

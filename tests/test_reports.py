@@ -1,0 +1,338 @@
+"""The reports: what they compute, what may be asked of them, and what is made of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import HTTPException, Request
+from fastapi.testclient import TestClient
+
+from bi_ops.errors import ReportError
+from bi_ops.jobs import JOBS
+from bi_ops.reports import definitions, source
+from bi_ops.reports.atlas import dashboard, fields_of
+from bi_ops.reports.data import read
+from bi_ops.reports.definitions import Report, report_named, reports
+from bi_ops.reports.filters import Filters
+from bi_ops.reports.freshness import freshness
+from bi_ops.reports.snapshot import write_snapshot
+from bi_ops.reports.web import make_app
+from bi_ops.settings import Settings
+from bi_ops.store import Store
+from dev.stack import DATABASE, Databases
+from tests.conftest import ROOT
+from tests.filled import AT, HOSTILE
+
+SHAPE = json.loads((Path(__file__).parent / "atlas_export_v8.json").read_text())
+
+
+@pytest.fixture
+def client(filled: Store, servers: Databases, monkeypatch: pytest.MonkeyPatch) -> TestClient:
+    """The page's app, with nobody asked to log in."""
+    assert filled.live.name == DATABASE
+    for name, value in servers.connections({}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MEG_REGIONS", "eu,uk")
+    return TestClient(make_app())
+
+
+def rows_of(store: Store, report: Report, filters: Filters | None = None) -> list[dict[str, Any]]:
+    return read(store.live, report, filters or Filters(), "UTC").rows
+
+
+def test_there_are_reports_on_every_collection() -> None:
+    assert len(reports()) >= 14
+    assert {report.collection for report in reports()} == {job.name for job in JOBS}
+    assert len({report.order for report in reports()}) == len(reports())
+
+
+@pytest.mark.parametrize("report", reports(), ids=lambda report: report.name)
+def test_each_report_has_rows_of_its_columns(filled: Store, report: Report) -> None:
+    rows = rows_of(filled, report)
+    assert rows
+    for column in report.columns:
+        values = [row[column.name] for row in rows if row[column.name] is not None]
+        assert values, f"{column.name} is never there"
+        assert all(isinstance(value, str if column.kind == "text" else (int, float)) for value in values)
+
+
+@pytest.mark.parametrize("report", reports(), ids=lambda report: report.name)
+def test_each_report_draws_columns_of_its_own(report: Report) -> None:
+    drawn = set(re.findall(r'"field": "(\w+)"', json.dumps(report.spec)))
+    computed = {step["as"] for step in report.spec.get("transform", ())}
+    assert drawn <= {column.name for column in report.columns} | computed
+    titled = [channel for channel in ("x", "y") if channel in report.spec["encoding"]]
+    assert all("title" in report.spec["encoding"][channel] for channel in titled)
+
+
+def test_figures_are_those_of_the_collections(filled: Store) -> None:
+    documents = list(filled.live["monthly_submissions"].find())
+    expected = Counter[tuple[str, str]]()
+    for document in documents:
+        expected[document["period"], document["region"]] += document["submissions"]
+    found = {
+        (row["month"], row["region"]): row["submissions"]
+        for row in rows_of(filled, report_named("submissions_by_region"))
+    }
+    assert found == dict(expected)
+    platforms = rows_of(filled, report_named("platform_mix"))
+    assert sum(row["submissions"] for row in platforms) == sum(expected.values()) > 0
+    levels = rows_of(filled, report_named("risk_levels"))
+    assert sum(row["clients"] for row in levels) == filled.live["security_risk_clients"].count_documents({})
+    churn = filled.live["quarterly_form_churn"]
+    used = {
+        quarter: {
+            form["form_id"] for form in churn.find({"region": "eu", "period": quarter, "submissions": {"$gt": 0}})
+        }
+        for quarter in ("2026-Q2", "2026-Q3")
+    }
+    [retention] = [
+        row
+        for row in rows_of(filled, report_named("retention"))
+        if (row["region"], row["quarter"]) == ("eu", "2026-Q3")
+    ]
+    assert retention["retention_pct"] == round(100 * len(used["2026-Q2"] & used["2026-Q3"]) / len(used["2026-Q2"]), 1)
+
+
+def test_the_latest_period_is_told(filled: Store) -> None:
+    found = read(filled.live, report_named("growing_and_fading"), Filters(last="2026-09"), "UTC")
+    assert found.period == "2026-09"
+    for row in found.rows:
+        assert row["change"] == row["submissions"] - row["previous"] != 0
+
+
+def test_filters_keep_what_they_say(filled: Store) -> None:
+    report = report_named("submissions_by_region")
+    assert {row["region"] for row in rows_of(filled, report, Filters(regions=("uk",)))} == {"uk"}
+    assert {row["month"] for row in rows_of(filled, report, Filters(first="2026-09", last="2026-09"))} == {"2026-09"}
+    by_type = rows_of(filled, report_named("submissions_by_form_type"), Filters(form_types=("audit",)))
+    assert {row["form_type"] for row in by_type} == {"audit"}
+    quarters = rows_of(filled, report_named("churn_waterfall"), Filters(first="2026-08", last="2026-08"))
+    assert {row["quarter"] for row in quarters} == {"2026-Q3"}
+    [name] = filled.live["institutions"].distinct("name", {"institution_id": 2, "region": "eu"})
+    one = rows_of(filled, report_named("institutions_size_and_activity"), Filters(institutions=(name,)))
+    assert {row["institution"] for row in one} <= {name}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        'region={"$ne": null}',
+        "region[$ne]=eu",
+        "region=mars",
+        "institution=$where",
+        "first=2026-13",
+        "first=9999-12",
+        "last=0001-01",
+        "&".join(f"region={number}" for number in range(300)),
+        "first=2026-10&last=2026-08",
+        "period_start=2026",
+        "collection=bi_loads",
+        "form_type=",
+    ],
+)
+def test_a_filter_is_a_value_and_never_an_operator(client: TestClient, query: str) -> None:
+    answer = client.get(f"/api/reports/submissions_by_region?{query}")
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["detail"]
+
+
+def test_an_unknown_report_is_told(client: TestClient) -> None:
+    answer = client.get("/api/reports/bi_loads")
+    assert (answer.status_code, "there is no such report" in answer.text) == (422, True)
+
+
+def test_the_csv_says_what_the_rows_say(client: TestClient) -> None:
+    for report in reports():
+        rows = client.get(f"/api/reports/{report.name}").json()["rows"]
+        answer = client.get(f"/api/reports/{report.name}.csv")
+        assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+        lines = list(csv.DictReader(io.StringIO(answer.text)))
+        assert [*lines[0]] == [column.name for column in report.columns]
+        said = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
+        assert lines == said
+
+
+def test_nothing_can_be_written_and_no_other_host_is_named(client: TestClient) -> None:
+    for route in client.app.routes:  # type: ignore[attr-defined]
+        assert route.methods <= {"GET", "HEAD"}
+    for path in ("/", "/page.js", "/page.css", "/api/page", "/api/freshness"):
+        answer = client.get(path)
+        assert answer.status_code == 200, path
+        assert "default-src 'self'" in answer.headers["content-security-policy"]
+        assert not re.search(r"""(src|href)=["']?(https?:)?//""", answer.text), path
+    assert len(client.get("/vega.js").text) > 500_000
+    assert client.post("/api/page").status_code == 405
+    assert client.get("/openapi.json").status_code == client.get("/docs").status_code == 404
+
+
+def test_whoever_may_not_see_plugins_sees_nothing(filled: Store) -> None:
+    def refuse(_request: Request) -> None:
+        raise HTTPException(403)
+
+    assert filled.live.name == DATABASE
+    guarded = TestClient(make_app(refuse))
+    paths = ["/", "/page.js", "/page.css", "/vega.js", "/api/page", "/api/freshness", "/bi.charts"]
+    for path in [*paths, "/api/reports/retention", "/api/reports/retention.csv"]:
+        assert guarded.get(path).status_code == 403, path
+
+
+def test_a_pipeline_that_could_do_more_than_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = report_named("retention").model_dump(exclude={"name"})
+    (tmp_path / "charts").mkdir()
+    monkeypatch.setattr(definitions, "include_folder", lambda: tmp_path)
+    for stage, odd in (
+        ({"$out": "institutions"}, "$out"),
+        ({"$merge": {"into": "institutions"}}, "$merge"),
+        ({"$lookup": {"from": "bi_loads"}}, "$lookup"),
+        ({"$match": {"$where": "sleep(1000)"}}, "$where"),
+        ({"$addFields": {"a": {"$function": {"body": "", "args": [], "lang": "js"}}}}, "$function"),
+    ):
+        (tmp_path / "charts" / "bad.json").write_text(json.dumps({**whole, "pipeline": [stage]}))
+        definitions.reports.cache_clear()
+        with pytest.raises(ReportError, match=re.escape(odd)):
+            reports()
+    (tmp_path / "charts" / "bad.json").write_text(json.dumps({**whole, "title": 1}))
+    with pytest.raises(ReportError, match=r"include/charts/bad.json.*title"):
+        reports()
+    definitions.reports.cache_clear()
+
+
+def kind(value: Any) -> str:
+    kinds = {bool: "bool", str: "str", int: "number", float: "number", list: "list", dict: "object", type(None): "null"}
+    return kinds[type(value)]
+
+
+def test_the_atlas_file_is_like_a_real_export() -> None:
+    """Its shape was taken from an export that Atlas Charts itself made."""
+    made = json.loads(dashboard("bi"))
+    assert {name: kind(value) for name, value in made.items()} == SHAPE["top"]
+    assert made["exportVersion"] == SHAPE["exportVersion"]
+    [board] = made["dashboards"].values()
+    assert {name: kind(value) for name, value in board.items()} == SHAPE["dashboard"]
+    assert all({name: kind(value) for name, value in place.items()} == SHAPE["layout"] for place in board["layout"])
+    assert {place["i"] for place in board["layout"]} == set(made["items"])
+    for collection in made["dataSources"].values():
+        assert {name: kind(value) for name, value in collection.items()} == SHAPE["dataSource"]
+    for item in made["items"].values():
+        shape = SHAPE["items"][item["chartType"]]
+        assert set(item) == set(shape)
+        assert item["iconValue"] == shape["iconValue"]
+        for name, value in item.items():
+            assert name == "iconValue" or kind(value) == shape[name] or (name == "query" and kind(value) == "str"), name
+        assert sorted(item["customisations"]) == SHAPE["customisations"]
+        for name, channel in item["channels"].items():
+            known = SHAPE["channels"][item["chartType"]].get(name) or SHAPE["channels"]["Stacked Column"][name]
+            assert {key: kind(value) for key, value in channel.items()}.items() <= known.items(), (item["title"], name)
+        assert item["dataSourceId"] in made["dataSources"]
+    assert len(dashboard("bi")) < 16_000_000
+
+
+@pytest.mark.parametrize("report", reports(), ids=lambda report: report.name)
+def test_each_atlas_chart_draws_fields_that_are_there(filled: Store, report: Report) -> None:
+    chart = report.atlas
+    fields = {field for field in (chart.category, chart.value, chart.series) if field}
+    made = {name for stage in chart.query for name in (*stage.get("$addFields", ()), *stage.get("$project", ()))}
+    assert fields <= fields_of(report.job) | made
+    [item] = [item for item in json.loads(dashboard(DATABASE))["items"].values() if item["title"] == report.title]
+    stages = json.loads(item["query"] or "[]")
+    found = list(filled.live[report.collection].aggregate([*stages, {"$limit": 1}]))
+    assert found
+    for field in fields:
+        value: Any = found[0]
+        for part in field.split("."):
+            value = value[part]
+
+
+def test_the_page_knows_what_is_missing(filled: Store) -> None:
+    settings = Settings.from_environment({"MEG_REGIONS": "eu,uk,au", "BI_START_DATE": "2026-07-01"})
+    found = {(each.job, each.region): each for each in freshness(filled, settings, AT)}
+    assert len(found) == 3 * len(JOBS)
+    months = found["monthly_submissions", "eu"]
+    assert [(each.period, each.documents is None) for each in months.periods] == [
+        ("2026-07", True),
+        ("2026-08", False),
+        ("2026-09", False),
+        ("2026-10", False),
+    ]
+    assert months.periods[0].run == "/dags/bi_monthly/runs/scheduled__2026-08-01T00:00:00+00:00"
+    assert (months.describes, months.documents > 0) == ("2026-10", True)
+    assert found["institutions", "uk"].describes == "2026-11-01T00:00:00+00:00"
+    never = found["forms", "au"]
+    assert (never.describes, never.documents, never.periods) == ("", 0, ())
+    assert all(each.documents is None for each in found["monthly_sessions", "au"].periods)
+    later = {(each.job, each.region): each for each in freshness(filled, settings, AT + timedelta(days=30, hours=1))}
+    assert not any(each.overdue for (_, region), each in found.items() if region != "au")
+    assert {job for (job, region), each in later.items() if each.overdue and region == "eu"} == {
+        "institutions",
+        "forms",
+        "security_risk_clients",
+    }
+    assert len(later["monthly_submissions", "eu"].periods) == 4, "a month is given its time before it is missing"
+    much_later = freshness(filled, settings, AT + timedelta(days=93))
+    assert all(each.overdue for each in much_later)
+
+
+def test_a_connection_that_is_mended_is_found_so(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = os.environ["AIRFLOW_CONN_BI_MONGO"]
+    monkeypatch.setattr(source, "_KEPT", source._Kept())
+    monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", json.dumps({**json.loads(right), "password": "wrong"}))
+    answer = client.get("/api/freshness")
+    assert (answer.status_code, "does not let this account in" in answer.text) == (503, True)
+    monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", right)
+    assert client.get("/api/freshness").status_code == 200
+
+
+def test_a_report_that_takes_too_long_is_told_and_holds_up_no_other(client: TestClient, servers: Databases) -> None:
+    assert client.get("/api/reports/retention").status_code == 200
+    with servers.mongo_admin.client() as admin:
+        fail = {"configureFailPoint": "maxTimeAlwaysTimeOut", "mode": "alwaysOn"}
+        admin.admin.command(fail)
+        answer = client.get("/api/reports/retention")
+        admin.admin.command({**fail, "mode": "off"})
+    assert (answer.status_code, "takes too long" in answer.text) == (422, True)
+    assert client.get("/api/reports/retention").status_code == 200
+
+
+def test_the_snapshot_needs_nothing_but_itself(filled: Store, tmp_path: Path) -> None:
+    settings = Settings.from_environment({"MEG_REGIONS": "eu,uk"})
+    page = write_snapshot(filled, settings, tmp_path / "report").read_text()
+    assert page.count("<svg") == len(reports())
+    assert HOSTILE not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    outside = [url for url in re.findall(r"""(?:src|href)=["']([^"'#]+)""", page) if not url.startswith("data:")]
+    assert outside == []
+    for report in reports():
+        picture = (tmp_path / "report" / f"{report.name}.png").read_bytes()
+        assert picture.startswith(b"\x89PNG")
+        assert len(picture) > 3_000
+
+
+def test_the_process_that_wrote_a_report_ends(filled: Store, servers: Databases, tmp_path: Path) -> None:
+    """A connection that is kept open is closed before the driver's threads are gone."""
+    assert filled.live.name == DATABASE
+    program = (
+        "from bi_ops.reports.source import reading\nwith reading() as store: print(store.ledger.count_documents({}))"
+    )
+    environment = {**os.environ, **servers.connections({}), "PYTHONPATH": "plugins", "AIRFLOW_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert int(done.stdout.splitlines()[-1]) > 0
