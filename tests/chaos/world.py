@@ -140,7 +140,7 @@ class World:
     def next_version(self) -> None:
         """Change every row of MEG's that the month is about."""
         self.version += 1
-        self.reader.allowed = {self.version - 1, self.version}
+        self.reader.allowed |= {self.version}  # beside what was live, or may be after a load that failed
 
         def change() -> bool:
             try:
