@@ -3,51 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
 
-from bi_ops.doctor.examination import examine_all
 from bi_ops.doctor.findings import Finding, Verdict, report
 from bi_ops.doctor.meg import clock_finding
 from bi_ops.relations import RELATIONS
-from bi_ops.settings import Settings
 from bi_ops.store import Store
 from bi_ops.templates import include_folder, render
 from dev import meg as reference
-from dev.stack import DATABASE, WRITER, Databases
+from dev.stack import DATABASE, Databases
+from tests.ailments import BROKEN, Patient, account, sql
 from tests.megs import utc
-
-
-@dataclass
-class Patient:
-    """All that can be broken.
-
-    Attributes:
-        servers: The databases.
-        meg: An administrator's connection to the region eu's MEG.
-    """
-
-    servers: Databases
-    meg: psycopg.Connection[Any]
-
-    @contextmanager
-    def connection(self, name: str, **changed: Any) -> Iterator[None]:
-        """Some fields of a connection are others."""
-        variable = f"AIRFLOW_CONN_{name}"
-        fields = self.servers.connections({"eu": "meg_eu", "uk": "meg_uk"})
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv(variable, json.dumps({**json.loads(fields[variable]), **changed}))
-            yield
-
-    def examine(self, **settings: str) -> list[Finding]:
-        environment = {"BI_AGGREGATE": "1", "MEG_REGIONS": "eu,uk", **settings}
-        return list(examine_all(Settings.from_environment(environment), ("eu", "uk")))
 
 
 @pytest.fixture
@@ -85,203 +56,8 @@ def test_recommended_indexes_that_are_there_are_seen(patient: Patient, store: St
         admin.drop_database(DATABASE)
 
 
-Break = Callable[[Patient], AbstractContextManager[None]]
-
-
-@contextmanager
-def sql(patient: Patient, broken: str, mended: str) -> Iterator[None]:
-    patient.meg.execute(broken)
-    try:
-        yield
-    finally:
-        patient.meg.execute(mended)
-
-
 def mended_rights(patient: Patient) -> None:
     patient.meg.execute((include_folder() / "meg" / "reader.sql").read_bytes())
-
-
-@contextmanager
-def account(patient: Patient, roles: list[Any]) -> Iterator[None]:
-    """The pipeline's account of MongoDB has these roles."""
-    with patient.servers.mongo_admin.client() as admin:
-        admin.admin.command("updateUser", WRITER, roles=roles)
-        try:
-            yield
-        finally:
-            admin.admin.command("updateUser", WRITER, roles=["biPipeline"])
-
-
-def with_sql(broken: str, mended: str) -> Break:
-    return lambda patient: sql(patient, broken, mended)
-
-
-def with_connection(name: str, **changed: Any) -> Break:
-    return lambda patient: patient.connection(name, **changed)
-
-
-TABLE = "megforms_auditsession"
-BROKEN: dict[str, tuple[Break, str, str, str]] = {
-    "region down": (with_connection("MEG_EU", port=1), "MEG eu, connection", "refused", "server is up"),
-    "wrong password": (with_connection("MEG_EU", password="wrong"), "MEG eu, connection", "authentication", "Mend"),
-    "no such database": (with_connection("MEG_EU", schema="nowhere"), "MEG eu, connection", "nowhere", "Mend"),
-    "plaintext to MEG": (with_connection("MEG_EU", host="10.0.0.1"), "MEG eu, connection", "plaintext", "verify-full"),
-    "one database twice": (
-        with_connection("MEG_UK", schema="meg_eu"),
-        "MEG uk, a database of its own",
-        "meg_uk and meg_eu",
-        "Mend the connection meg_uk",
-    ),
-    "a role that writes": (
-        with_sql(f"GRANT INSERT ON {TABLE} TO bi_reader", f"REVOKE INSERT ON {TABLE} FROM bi_reader"),
-        "MEG eu, rights",
-        TABLE,
-        "reader.sql",
-    ),
-    "a role that may do anything": (
-        with_sql("ALTER ROLE bi_reader SUPERUSER", "ALTER ROLE bi_reader NOSUPERUSER"),
-        "MEG eu, rights",
-        "superuser",
-        "reader.sql",
-    ),
-    "a role that may become another": (
-        with_sql(
-            "CREATE ROLE bi_somebody; GRANT UPDATE ON auth_user TO bi_somebody; GRANT bi_somebody TO bi_reader",
-            "DROP OWNED BY bi_somebody; DROP ROLE bi_somebody",
-        ),
-        "MEG eu, rights",
-        "auth_user",
-        "a member of no other",
-    ),
-    "a role that runs programs": (
-        with_sql("GRANT pg_execute_server_program TO bi_reader", "REVOKE pg_execute_server_program FROM bi_reader"),
-        "MEG eu, rights",
-        "pg_execute_server_program",
-        "a member of no other",
-    ),
-    "a role that turns counters": (
-        with_sql(
-            "CREATE SEQUENCE counter; GRANT USAGE ON SEQUENCE counter TO bi_reader",
-            "DROP SEQUENCE counter",
-        ),
-        "MEG eu, rights",
-        "counter",
-        "reader.sql",
-    ),
-    "patients": (
-        with_sql(
-            "CREATE TABLE answers (patient_name text); GRANT SELECT ON answers TO PUBLIC",
-            "DROP TABLE answers",
-        ),
-        "MEG eu, private columns",
-        "answers.patient_name",
-        "PUBLIC",
-    ),
-    "an index of some of them": (
-        with_sql(
-            "DROP INDEX megforms_observation_session;"
-            "CREATE INDEX some_of_them ON megforms_observation (session_id) WHERE deleted_at IS NOT NULL;"
-            "CREATE INDEX another_kind ON megforms_observation USING brin (session_id)",
-            "DROP INDEX some_of_them, another_kind;"
-            "CREATE INDEX megforms_observation_session ON megforms_observation (session_id)",
-        ),
-        "MEG eu, index: observations of a session",
-        "leads with session_id",
-        "(session_id)",
-    ),
-    "a file that is not there": (
-        with_connection("BI_MONGO", extra={"tls": True, "tlsCAFile": "/nowhere.pem"}),
-        "MongoDB, connection",
-        "driver cannot use this connection",
-        "Mend the connection",
-    ),
-    "e-mail addresses": (
-        with_sql("GRANT SELECT ON auth_user TO bi_reader", "REVOKE SELECT ON auth_user FROM bi_reader"),
-        "MEG eu, private columns",
-        "auth_user.email",
-        "reader.sql",
-    ),
-    "a table that is gone": (
-        with_sql(f"ALTER TABLE {TABLE} RENAME TO elsewhere", f"ALTER TABLE elsewhere RENAME TO {TABLE}"),
-        "MEG eu, relation session",
-        TABLE,
-        "include/sql/source/session.sql",
-    ),
-    "a column of another type": (
-        with_sql(
-            "ALTER TABLE issues_issue ALTER created_at TYPE timestamp",
-            "ALTER TABLE issues_issue ALTER created_at TYPE timestamptz",
-        ),
-        "MEG eu, relation issue",
-        "created_at is timestamp, not timestamptz",
-        "include/sql/source/issue.sql",
-    ),
-    "a column out of reach": (
-        with_sql(
-            "REVOKE SELECT (platform) ON megforms_auditsession FROM bi_reader",
-            "GRANT SELECT (platform) ON megforms_auditsession TO bi_reader",
-        ),
-        "MEG eu, relation session",
-        "permission denied",
-        "reader.sql",
-    ),
-    "no index for chunks": (
-        with_sql(
-            "DROP INDEX megforms_auditsession_form_submitted;"
-            "CREATE INDEX the_wrong_way_round ON megforms_auditsession (submitted_at, form_id)",
-            "DROP INDEX the_wrong_way_round;"
-            "CREATE INDEX megforms_auditsession_form_submitted ON megforms_auditsession (form_id, submitted_at)",
-        ),
-        "MEG eu, index: sessions of a form",
-        "leads with form_id",
-        "(form_id, submitted_at)",
-    ),
-    "no index for observations": (
-        with_sql(
-            "DROP INDEX megforms_observation_session",
-            "CREATE INDEX megforms_observation_session ON megforms_observation (session_id)",
-        ),
-        "MEG eu, index: observations of a session",
-        "leads with session_id",
-        "(session_id)",
-    ),
-    "MongoDB down": (
-        with_connection("BI_MONGO", port=1, extra={"serverSelectionTimeoutMS": 500}),
-        "MongoDB, connection",
-        "cannot be reached",
-        "server is up",
-    ),
-    "MongoDB's password": (
-        with_connection("BI_MONGO", password="wrong"),
-        "MongoDB, connection",
-        "does not let this account in",
-        "login and password",
-    ),
-    "plaintext to MongoDB": (
-        with_connection("BI_MONGO", host="mongo.example.com"),
-        "MongoDB, connection",
-        "plaintext is refused",
-        '"tls": true',
-    ),
-    "rights that are missing": (
-        lambda patient: account(patient, [{"role": "readWrite", "db": DATABASE}]),
-        "MongoDB, rights: enough",
-        "insert on bi_staging",
-        "role.json",
-    ),
-    "rights elsewhere": (
-        lambda patient: account(patient, ["biPipeline", {"role": "read", "db": "others"}]),
-        "MongoDB, rights: no more",
-        "others",
-        "role.json",
-    ),
-    "rights everywhere": (
-        lambda patient: account(patient, ["root"]),
-        "MongoDB, rights: no more",
-        "the whole cluster",
-        "role.json",
-    ),
-}
 
 
 @pytest.mark.parametrize("name", BROKEN)
