@@ -20,6 +20,7 @@ from tests.loads import SUBMISSIONS, until
 
 READER = "bi_reader"
 _OUT_OF_DISK_SPACE = 14031
+_END_ALL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s"
 
 
 @dataclass(frozen=True)
@@ -135,10 +136,9 @@ def _freeze_postgres(world: World) -> None:
 
 def _end_connections(world: World) -> bool:
     """As soon as there is one: a stage task has none while it is starting."""
-    query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s"
     with world.admin() as admin:
         while world.loading.is_set():
-            if admin.execute(query, (READER,)).fetchall():
+            if admin.execute(_END_ALL, (READER,)).fetchall():
                 return True
     return False
 
@@ -147,7 +147,7 @@ def _take_all_connections(world: World) -> None:
     with world.admin() as admin:
         admin.execute(f"ALTER ROLE {READER} CONNECTION LIMIT 0")
         try:
-            _end_connections(world)
+            admin.execute(_END_ALL, (READER,))
             time.sleep(world.random.uniform(0.2, 1))
         finally:
             admin.execute(f"ALTER ROLE {READER} CONNECTION LIMIT 50")
