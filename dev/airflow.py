@@ -119,17 +119,22 @@ def migrate(stack: Path, postgres: Postgres, secret: Mapping[str, str], environm
     Raises:
         StackError: Airflow could not.
     """
-    postgres.ensure_role(DATABASE, secret["airflow"])
-    if not postgres.has(DATABASE):
-        postgres.create(DATABASE)
-    with postgres.connect() as connection:
-        connection.execute(f"ALTER DATABASE {DATABASE} OWNER TO {DATABASE}")
+    ensure_database(postgres, secret["airflow"])
     log = stack / "logs" / "airflow-migrate.log"
     with log.open("wb") as output:
         done = subprocess.run(_command("db", "migrate"), env=environment, stdout=output, stderr=output, check=False)
     if done.returncode:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
         raise StackError(f"Airflow could not set up its metadata database. The end of {log}:\n{tail}")
+
+
+def ensure_database(postgres: Postgres, password: str) -> None:
+    """Make the database for Airflow's metadata and the role that owns it; both are called `meg_bi_airflow`."""
+    postgres.ensure_role(DATABASE, password)
+    if not postgres.has(DATABASE):
+        postgres.create(DATABASE)
+    with postgres.connect() as connection:
+        connection.execute(f"ALTER DATABASE {DATABASE} OWNER TO {DATABASE}")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 import pendulum
 
 from dev import meg, stack
+from dev.postgres import Postgres
 from dev.processes import StackError
 from dev.show import console
 
@@ -28,13 +29,18 @@ def databases(folder: Path) -> Iterator[stack.Databases]:
     with ExitStack() as until_done:
         with console.status("Starting PostgreSQL and MongoDB"):
             servers = until_done.enter_context(stack.databases(folder))
-        for seed, (region, forms) in enumerate(FORMS.items(), start=7):
-            # Until the month's end, so that the same data stands all month; no report looks past its own instant.
-            demo = meg.Demo(seed=seed, forms=forms, until=this_month().add(months=1).date())
-            with console.status(f"Seeding MEG {region}"):
-                meg.seed(servers.postgres, DATABASES[region], demo)
-            console.print(f"MEG {region}: {demo.forms} forms, {demo.months} months until {demo.until}")
+        seed(servers.postgres)
         yield servers
+
+
+def seed(server: Postgres) -> None:
+    """Make the MEG of each region, where it does not stand there yet."""
+    for number, (region, forms) in enumerate(FORMS.items(), start=7):
+        # Until the month's end, so that the same data stands all month; no report looks past its own instant.
+        demo = meg.Demo(seed=number, forms=forms, until=this_month().add(months=1).date())
+        with console.status(f"Seeding MEG {region}"):
+            meg.seed(server, DATABASES[region], demo)
+        console.print(f"MEG {region}: {demo.forms} forms, {demo.months} months until {demo.until}")
 
 
 def settings(servers: stack.Databases) -> dict[str, str]:

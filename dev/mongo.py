@@ -8,7 +8,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from dev.processes import Service, StackError, child_environment, free_port, kee
 
 EXTERNAL = "BI_DEV_MONGO"
 ROLE = Path(__file__).parents[1] / "include" / "mongo" / "role.json"
-_REPLICA_SET = "meg-bi"
-_ADMIN = "admin"
+REPLICA_SET = "meg-bi"
+ADMIN = "admin"
 _ALREADY_INITIALISED, _UNAUTHORISED = 23, 13
 
 
@@ -82,21 +82,21 @@ def running(stack: Path, password: str, *, port: int = 0, parameters: dict[str, 
         "MongoDB",
         [
             *(str(binary()), "--dbpath", str(data), "--port", str(port), "--bind_ip", "127.0.0.1"),
-            *("--replSet", _REPLICA_SET, "--keyFile", str(key), "--quiet", "--wiredTigerCacheSizeGB", "0.5"),
+            *("--replSet", REPLICA_SET, "--keyFile", str(key), "--quiet", "--wiredTigerCacheSizeGB", "0.5"),
             *("--nounixsocket",),
             *(part for name, value in settings.items() for part in ("--setParameter", f"{name}={value}")),
         ],
         log=stack / "logs" / "mongo.log",
         environment=child_environment(stack, {}),
     )
-    options = {"authSource": "admin", "replicaSet": _REPLICA_SET}
-    server = Mongo("127.0.0.1", port, _ADMIN, password, options, service.process.pid)
+    options = {"authSource": "admin", "replicaSet": REPLICA_SET}
+    server = Mongo("127.0.0.1", port, ADMIN, password, options, service.process.pid)
     try:
-        service.wait_until(lambda: _answers(port), seconds=60)
-        _make_primary(server)
-        service.wait_until(lambda: _is_primary(port), seconds=60)
+        service.wait_until(lambda: _answers(server), seconds=60)
+        make_primary(server, f"127.0.0.1:{port}")
+        service.wait_until(lambda: is_primary(server), seconds=60)
         if not complete.exists():
-            _make_administrator(server)
+            ensure_administrator(server)
             complete.touch()
         yield server
     finally:
@@ -105,16 +105,20 @@ def running(stack: Path, password: str, *, port: int = 0, parameters: dict[str, 
 
 def ensure_writer(server: Mongo, login: str, password: str) -> Mongo:
     """The same server through an account with the role of include/mongo/role.json and nothing else."""
-    if server.pid is None:
-        return server  # another's server: its account is what it is
     role = json.loads(ROLE.read_text())
     name = role.pop("createRole")
     with server.client() as client:
         known = client.admin.command("rolesInfo", name)["roles"]
         client.admin.command("updateRole" if known else "createRole", name, **role)
+    return ensure_account(server, login, password, [name])
+
+
+def ensure_account(server: Mongo, login: str, password: str, roles: list[str]) -> Mongo:
+    """The same server through an account with these roles and nothing else."""
+    with server.client() as client:
         known = client.admin.command("usersInfo", login)["users"]
-        client.admin.command("updateUser" if known else "createUser", login, pwd=password, roles=[name])
-    return Mongo(server.host, server.port, login, password, server.options, server.pid)
+        client.admin.command("updateUser" if known else "createUser", login, pwd=password, roles=roles)
+    return replace(server, login=login, password=password)
 
 
 def _external(url: str) -> Mongo:
@@ -158,43 +162,60 @@ def binary() -> Path:
     )
 
 
-def _direct(port: int, **credentials: Any) -> MongoClient[dict[str, Any]]:
-    return MongoClient("127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=2000, **credentials)
+def _direct(server: Mongo, *, let_in: bool = False) -> MongoClient[dict[str, Any]]:
+    """A client of this one member, whether or not it is in a replica set yet."""
+    options = {name: value for name, value in server.options.items() if name not in ("authSource", "replicaSet")}
+    account: dict[str, Any] = (
+        {"username": server.login, "password": server.password, "authSource": "admin"} if let_in else {}
+    )
+    return MongoClient(
+        server.host, server.port, directConnection=True, serverSelectionTimeoutMS=2000, **options, **account
+    )
 
 
-def _answers(port: int) -> bool:
+def _answers(server: Mongo) -> bool:
     try:
-        with _direct(port) as client:
+        with _direct(server) as client:
             client.admin.command("ping")
     except PyMongoError:
         return False
     return True
 
 
-def _is_primary(port: int) -> bool:
-    with _direct(port) as client:
+def is_primary(server: Mongo) -> bool:
+    """Whether the server has elected itself."""
+    with _direct(server) as client:
         return bool(client.admin.command("hello")["isWritablePrimary"])
 
 
-def _make_primary(server: Mongo) -> None:
-    """Let the one member elect itself: at first, and when its port is another one than last time."""
-    members = [{"_id": 0, "host": f"127.0.0.1:{server.port}"}]
-    with _direct(server.port) as client:
+def make_primary(server: Mongo, member: str) -> None:
+    """Let the one member elect itself: at first, and when its address is another one than last time.
+
+    Args:
+        server: The server, asked from its own machine: it is open to anyone there until it has an administrator.
+        member: The address by which clients find it.
+    """
+    members = [{"_id": 0, "host": member}]
+    with _direct(server) as client:
         try:
-            # Open to anyone on loopback until the administrator is made.
-            client.admin.command("replSetInitiate", {"_id": _REPLICA_SET, "members": members})
+            client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": members})
             return
         except OperationFailure as error:
             if error.code not in (_ALREADY_INITIALISED, _UNAUTHORISED):
                 raise
-    with _direct(server.port, username=server.login, password=server.password, authSource="admin") as client:
+    with _direct(server, let_in=True) as client:
         config = client.admin.command("replSetGetConfig")["config"]
-        if config["members"][0]["host"] != members[0]["host"]:
-            config["members"][0]["host"] = members[0]["host"]
+        if config["members"][0]["host"] != member:
+            config["members"][0]["host"] = member
             config["version"] += 1
             client.admin.command("replSetReconfig", config, force=True)
 
 
-def _make_administrator(server: Mongo) -> None:
-    with _direct(server.port) as client:
-        client.admin.command("createUser", server.login, pwd=server.password, roles=["root"])
+def ensure_administrator(server: Mongo) -> None:
+    """Make the administrator, where there is none: only then the server lets its own machine do so."""
+    with _direct(server) as client:
+        try:
+            client.admin.command("createUser", server.login, pwd=server.password, roles=["root"])
+        except OperationFailure as error:
+            if error.code != _UNAUTHORISED:
+                raise

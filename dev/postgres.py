@@ -7,9 +7,9 @@ import pwd
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ class Postgres:
         admin: The role that may make databases and roles.
         password: Its password.
         pid: The embedded server's process; None for another's server.
+        options: Further parameters of libpq's.
     """
 
     host: str
@@ -39,6 +40,7 @@ class Postgres:
     admin: str
     password: str
     pid: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def connect(self, database: str = "postgres") -> psycopg.Connection[Any]:
         """An administrator's connection, in autocommit."""
@@ -49,6 +51,7 @@ class Postgres:
             password=self.password,
             dbname=database,
             autocommit=True,
+            **self.options,
         )
 
     def has(self, database: str) -> bool:

@@ -46,6 +46,7 @@ class Databases:
                 "schema": database,
                 "login": meg.READER,
                 "password": self.secret["reader"],
+                "extra": self.postgres.options,
             }
             for region, database in regions.items()
         }
@@ -88,10 +89,12 @@ def held(stack: Path) -> Iterator[None]:
             sweep(stack)
 
 
-def _secrets(stack: Path) -> dict[str, str]:
+def kept_secrets(stack: Path) -> dict[str, str]:
+    """The stack's secrets, by name, made at its first start."""
     file = stack / "secrets.json"
     if not file.exists():
-        made = {name: secrets.token_urlsafe(24) for name in ("postgres", "mongo", "reader", "writer")}
+        names = ("postgres", "mongo", "reader", "writer", "viewer", "redis")
+        made = {name: secrets.token_urlsafe(24) for name in names}
         keep(file, json.dumps({**made, **airflow.new_secrets()}))
     found: dict[str, str] = json.loads(file.read_text())
     return found
@@ -104,11 +107,12 @@ def databases(stack: Path, mongo_parameters: dict[str, str] | None = None) -> It
     Raises:
         StackError: One of them cannot be started.
     """
-    secret = _secrets(stack)
+    secret = kept_secrets(stack)
     with (
         postgres.running(stack, secret["postgres"]) as pg,
         mongo.running(stack, secret["mongo"], parameters=mongo_parameters) as admin,
     ):
         pg.ensure_role(meg.READER, secret["reader"])
-        writer = mongo.ensure_writer(admin, WRITER, secret["writer"])
+        # On another's server the account is what it is.
+        writer = mongo.ensure_writer(admin, WRITER, secret["writer"]) if admin.pid else admin
         yield Databases(pg, writer, admin, secret)
