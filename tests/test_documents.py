@@ -6,6 +6,7 @@ from typing import Any
 
 import bson
 import pytest
+from bson.codec_options import CodecOptions
 
 from bi_ops.documents import DocumentMaker, id_of, load_stamps, says_the_same, stamped
 from bi_ops.errors import SourceRowError
@@ -24,6 +25,8 @@ ROW: dict[str, Any] = {
     "change_pct": Decimal("12.50"),
 }
 
+AWARE: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True)
+
 
 def make(**changed: Any) -> dict[str, Any]:
     return DocumentMaker(month(), COLUMNS)([*{**ROW, **changed}.values()])
@@ -36,7 +39,7 @@ def test_a_row_becomes_a_document() -> None:
     assert document["change_pct"] == 12.5
     assert isinstance(document["change_pct"], float)
     assert document["last_submitted_at"] is None
-    assert bson.decode(bson.encode(document))["first_submitted_at"] == datetime(2026, 10, 5, 12)  # noqa: DTZ001
+    assert bson.decode(bson.encode(document), AWARE)["first_submitted_at"] == utc(2026, 10, 5, 12)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +53,7 @@ def test_a_row_becomes_a_document() -> None:
         ("change_pct", float("inf")),
         ("change_pct", "12"),
         ("form_name", 5),
-        ("first_submitted_at", datetime(2026, 10, 5)),  # noqa: DTZ001
+        ("first_submitted_at", utc(2026, 10, 5).replace(tzinfo=None)),
         ("first_submitted_at", date(2026, 10, 5)),
     ],
 )
@@ -88,7 +91,11 @@ def test_columns_may_stand_in_any_order() -> None:
 def test_stamps_go_behind_the_last_field_and_count_for_nothing() -> None:
     staged = bson.encode(make())
     live = stamped(staged, load_stamps(utc(2026, 11, 1), "run 1"))
-    assert bson.decode(live) == {**bson.decode(staged), "loaded_at": datetime(2026, 11, 1), "run_id": "run 1"}  # noqa: DTZ001
+    assert bson.decode(live, AWARE) == {
+        **bson.decode(staged, AWARE),
+        "loaded_at": utc(2026, 11, 1),
+        "run_id": "run 1",
+    }
     assert id_of(live) == id_of(staged) == "eu:2026-10:7"
     assert says_the_same(live, staged)
     assert says_the_same(stamped(staged, load_stamps(utc(2026, 12, 1), "a longer run id")), staged)

@@ -14,7 +14,7 @@ NOW = utc(2026, 11, 22, 12)
 
 def of_run(cadence: Cadence = Cadence.MONTHLY, timezone: str = "UTC", **how: object) -> Period:
     given = {"parameter": None, "interval_start": None, "now": NOW, **how}
-    return period_of_run(cadence, timezone, **given)  # type: ignore[arg-type]
+    return period_of_run(cadence, timezone, **given)
 
 
 @pytest.mark.parametrize(

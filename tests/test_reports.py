@@ -165,7 +165,7 @@ def test_the_csv_says_what_the_rows_say(client: TestClient) -> None:
 
 
 def test_nothing_can_be_written_and_no_other_host_is_named(client: TestClient) -> None:
-    for route in client.app.routes:  # type: ignore[attr-defined]
+    for route in client.app.routes:
         assert route.methods <= {"GET", "HEAD"}
     for path in ("/", "/page.js", "/page.css", "/api/page", "/api/freshness"):
         answer = client.get(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from secrets import token_urlsafe
 from typing import Any
@@ -133,22 +134,19 @@ def notifying(listener: Listener) -> dict[str, str]:
     return {"AIRFLOW_CONN_BI_NOTIFY": json.dumps({"conn_type": "apprise", "extra": {"config": where}})}
 
 
-class region_down:  # noqa: N801 - reads as a word in a with statement
+@contextmanager
+def region_down(servers: Databases, region: str) -> Iterator[None]:
     """A region's role cannot log in while the block runs."""
 
-    def __init__(self, servers: Databases, region: str) -> None:
-        self._servers = servers
-        self._database = f"meg_{region}"
+    def allow(word: str) -> None:
+        with servers.postgres.connect() as admin:
+            admin.execute(f"ALTER DATABASE meg_{region} ALLOW_CONNECTIONS {word}")
 
-    def _allow(self, word: str) -> None:
-        with self._servers.postgres.connect() as admin:
-            admin.execute(f"ALTER DATABASE {self._database} ALLOW_CONNECTIONS {word}")
-
-    def __enter__(self) -> None:
-        self._allow("false")
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._allow("true")
+    allow("false")
+    try:
+        yield
+    finally:
+        allow("true")
 
 
 def test_a_region_that_is_down_holds_up_no_other_and_is_healed_by_clearing(installation: Installation) -> None:
@@ -164,7 +162,7 @@ def test_a_region_that_is_down_holds_up_no_other_and_is_healed_by_clearing(insta
 
 def test_people_are_told_once_of_each_run_that_failed_and_of_each_that_is_late(installation: Installation) -> None:
     for run_id in installation.caught_up:
-        until(lambda run_id=run_id: len(installation.listener.about(run_id)) >= 2, 60)  # type: ignore[misc]
+        until(lambda run_id=run_id: len(installation.listener.about(run_id)) >= 2, 60)
         told = {message["title"]: message for message in installation.listener.about(run_id)}
         assert set(told) == {"MEG BI: bi_monthly failed", "MEG BI: bi_monthly is late"}
         assert len(installation.listener.about(run_id)) == 2

@@ -48,7 +48,7 @@ def test_regions_are_split_at_commas() -> None:
 )
 def test_names_are_replaced_in_all_regions_or_in_some(value: str, regions: tuple[str, ...]) -> None:
     settings = Settings.from_environment({"MEG_REGIONS": "eu,uk", "BI_PSEUDONYMISE": value})
-    assert settings.pseudonymised_regions == regions
+    assert settings.pseudonymise == regions
 
 
 @pytest.mark.parametrize(

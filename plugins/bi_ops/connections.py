@@ -128,7 +128,7 @@ def open_pseudonyms(region: str, settings: Settings) -> Pseudonyms | None:
     Raises:
         ConnectionSettingsError: Names are to be replaced, and there is no key to do it with.
     """
-    if region not in settings.pseudonymised_regions:
+    if region not in settings.pseudonymise:
         return None
     with _bad_connection_told(PSEUDONYMS, "generic"):
         key = BaseHook.get_connection(PSEUDONYMS).password or ""

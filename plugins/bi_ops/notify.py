@@ -11,7 +11,6 @@ from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 if TYPE_CHECKING:
-    from airflow.providers.apprise.notifications.apprise import AppriseNotifier
     from airflow.sdk import Context
 
 NOTIFY = "bi_notify"
@@ -32,18 +31,18 @@ class BiNotifier(BaseNotifier):
     def notify(self, context: Context) -> None:
         """Tell, from Airflow's DAG processor, that a run has failed."""
         try:
-            self._message(context).notify(context)  # type: ignore[no-untyped-call]
+            self._message(context).notify(context)
         except AirflowNotFoundException:
             self._log_that_nobody_is_told()
 
     async def async_notify(self, context: Context) -> None:
         """Tell, from Airflow's triggerer, that a run is late."""
         try:
-            await self._message(context).async_notify(context)  # type: ignore[no-untyped-call]
+            await self._message(context).async_notify(context)
         except AirflowNotFoundException:
             self._log_that_nobody_is_told()
 
-    def _message(self, context: Mapping[str, Any]) -> AppriseNotifier:
+    def _message(self, context: Mapping[str, Any]) -> BaseNotifier:
         from airflow.providers.apprise.notifications.apprise import AppriseNotifier
         from apprise import NotifyType
 

@@ -20,6 +20,7 @@ from airflow.providers.common.compat.sdk import (
     BaseOperatorLink,
     conf,
 )
+from typing_extensions import override
 
 from bi_ops.errors import BiError, NewerSliceLiveError, StagingError
 from bi_ops.jobs import Job
@@ -45,7 +46,8 @@ class ReportLink(BaseOperatorLink):
 
     name = "BI report"
 
-    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002 - as Airflow calls it
+    @override
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """The report's address, on the page that Airflow's API server has."""
         from bi_ops.reports.definitions import reports
 
@@ -59,7 +61,8 @@ class CollectionLink(BaseOperatorLink):
 
     name = "Collection"
 
-    def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002 - as Airflow calls it
+    @override
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """The collection's address; empty, and so no link, where there is no mongo-express."""
         address = os.environ.get("BI_MONGO_EXPRESS", "").rstrip("/")
         collection = str(ti_key.task_id).split(".", maxsplit=1)[0]
@@ -99,7 +102,7 @@ def _run(context: Context) -> Run:
 
 def _pseudonymised(of: Slice, settings: Settings) -> bool:
     """Whether the slice holds pseudonyms where it would hold names of people."""
-    return of.region in settings.pseudonymised_regions and any(field.names for field in of.job.fields)
+    return of.region in settings.pseudonymise and any(field.names for field in of.job.fields)
 
 
 def _refuse_other_names(of: Slice, load: dict[str, Any], settings: Settings) -> None:

@@ -26,7 +26,8 @@ class Cadence(str, Enum):
 
 
 _MONTHS = {Cadence.MONTHLY: 1, Cadence.QUARTERLY: 3}
-_MONTH, _QUARTER = "[0-9]{4}-(0[1-9]|1[0-2])", "[0-9]{4}-Q[1-4]"
+_YEAR = "(19[7-9][0-9]|2[0-9]{3})"
+_MONTH, _QUARTER = f"{_YEAR}-(0[1-9]|1[0-2])", f"{_YEAR}-Q[1-4]"
 
 PERIOD_PATTERN = {Cadence.MONTHLY: _MONTH, Cadence.QUARTERLY: _QUARTER, Cadence.WEEKLY: f"{_MONTH}|{_QUARTER}"}
 """The names of the periods that a run of each cadence may be triggered for; a snapshot describes a period's end."""
@@ -71,7 +72,7 @@ class Period:
         Raises:
             PeriodError: `name` is not one that a run of this cadence may be about.
         """
-        if re.fullmatch(PERIOD_PATTERN[cadence], name) is None or name.startswith("0000"):
+        if re.fullmatch(PERIOD_PATTERN[cadence], name) is None:
             raise PeriodError(
                 "this is not a period",
                 where="parameter period",

@@ -27,17 +27,21 @@ async def reports_app(scope: Any, receive: Any, send: Any) -> None:
     await _app()(scope, receive, send)
 
 
+_APPS = [{"app": reports_app, "url_prefix": ROOT, "name": "MEG BI reports"}]
+_VIEWS = [
+    {
+        "name": "BI reports",
+        "href": f"{urlsplit(conf.get('api', 'base_url', fallback='')).path.rstrip('/')}{ROOT}/",
+        "url_route": "bi-reports",
+        "destination": "nav",
+        "nav_top_level": True,
+    }
+]
+
+
 class MegBiPlugin(AirflowPlugin):
     """The page "BI reports" in Airflow's navigation."""
 
     name = "meg_bi"
-    fastapi_apps = [{"app": reports_app, "url_prefix": ROOT, "name": "MEG BI reports"}]  # noqa: RUF012 - as Airflow has it
-    external_views = [  # noqa: RUF012
-        {
-            "name": "BI reports",
-            "href": f"{urlsplit(conf.get('api', 'base_url', fallback='')).path.rstrip('/')}{ROOT}/",
-            "url_route": "bi-reports",
-            "destination": "nav",
-            "nav_top_level": True,
-        }
-    ]
+    fastapi_apps = _APPS
+    external_views = _VIEWS

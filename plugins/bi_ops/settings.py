@@ -25,7 +25,6 @@ from bi_ops.errors import SettingsError
 _REGION = re.compile(r"[a-z][a-z0-9_]*")
 _ON = {"1", "true", "yes", "on"}
 _OFF = {"0", "false", "no", "off"}
-_EVERY_REGION = ("*",)
 
 
 def _is_on(value: Any) -> bool:
@@ -47,11 +46,11 @@ def _some_regions(value: Any, info: ValidationInfo) -> tuple[str, ...]:
     if not isinstance(value, str):
         return tuple(value)
     word = value.strip().lower()
+    every: tuple[str, ...] = info.data.get("regions", ())
     if word in _ON or word in _OFF:
-        return _EVERY_REGION if word in _ON else ()
+        return every if word in _ON else ()
     names = tuple(name.strip() for name in value.split(","))
-    known = info.data.get("regions", names)
-    if not set(names) <= set(known):
+    if not set(names) <= set(every):
         raise PydanticCustomError("region", "on, off, or names out of MEG_REGIONS with commas between them")
     return names
 
@@ -83,7 +82,7 @@ class Settings(BaseModel):
         max_mapped_tasks: The widest fan-out of one job and region; past it a task takes several chunks in turn.
         max_parallel_chunks: Stage tasks at once, per job and region: the cap on parallel queries on one MEG.
         max_shrink: The share of a slice that a publish may take away without `force`, 0 to 1.
-        pseudonymise: The regions whose people's names are replaced; see `pseudonymised_regions`.
+        pseudonymise: The regions whose people's names are replaced.
         deadline_hours: How long after a run is due its figures may take, before somebody is told.
     """
 
@@ -99,11 +98,6 @@ class Settings(BaseModel):
     max_shrink: float = Field(0.5, alias="BI_MAX_SHRINK", ge=0, le=1)
     pseudonymise: Annotated[tuple[str, ...], BeforeValidator(_some_regions)] = Field((), alias="BI_PSEUDONYMISE")
     deadline_hours: float = Field(24, alias="BI_DEADLINE_HOURS", gt=0, le=24 * 28)
-
-    @property
-    def pseudonymised_regions(self) -> tuple[str, ...]:
-        """The regions whose people's names are replaced by pseudonyms."""
-        return self.regions if self.pseudonymise == _EVERY_REGION else self.pseudonymise
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:

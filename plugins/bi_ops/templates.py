@@ -16,5 +16,7 @@ def include_folder() -> Path:
 def render(template: str) -> str:
     """The SQL of a template, with what it includes."""
     loader = jinja2.FileSystemLoader(include_folder() / "sql")
-    environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined)  # noqa: S701 - SQL, not HTML
+    environment = jinja2.Environment(
+        loader=loader, undefined=jinja2.StrictUndefined, autoescape=jinja2.select_autoescape()
+    )
     return environment.get_template(template).render()

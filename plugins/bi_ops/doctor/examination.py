@@ -34,7 +34,7 @@ def examine_all(settings: Settings, regions: Sequence[str]) -> Iterator[Finding]
             if findings[0].verdict is Verdict.OK:
                 alone = [("a database of its own", partial(_own_place, region, places))]
                 yield from examine(f"MEG {region}", alone, meg)
-        if region in settings.pseudonymised_regions:
+        if region in settings.pseudonymise:
             yield _pseudonyms(region, settings)
     try:
         with open_store(_READER) as store:

@@ -8,8 +8,6 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
-from pymongo.errors import OperationFailure
-
 from bi_ops.doctor.findings import Finding, Verdict, examine, judged, some
 from bi_ops.doctor.meg import clock_finding
 from bi_ops.store import Store
@@ -147,7 +145,7 @@ def _indexes(store: Store) -> Iterator[Finding]:
     recommended = json.loads((include_folder() / "mongo" / "indexes.json").read_text())
     missing = []
     for name, indexes in recommended.items():
-        have = [list(index["key"].items()) for index in _listed(store, name)]
+        have = [list(index["key"].items()) for index in store.live[name].list_indexes()]
         missing += [
             f"{name} {json.dumps(index['key'])}"
             for index in indexes
@@ -161,15 +159,3 @@ def _indexes(store: Store) -> Iterator[Finding]:
         cure="Make them on the Atlas website (Browse Collections, Indexes); the pipeline needs none and makes none.",
         warn=True,
     )
-
-
-_NO_COLLECTION = 26
-
-
-def _listed(store: Store, name: str) -> list[Mapping[str, Any]]:
-    try:
-        return list(store.live[name].list_indexes())
-    except OperationFailure as error:
-        if error.code == _NO_COLLECTION:
-            return []
-        raise
