@@ -51,5 +51,5 @@ pins: .venv/.ready  ## resolve dev/requirements.in into dev/requirements.txt
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-emit-index-url \
 	    --no-annotate dev/requirements.in -o dev/requirements.txt
 
-clean:  ## remove the environment and all local state
-	@rm -rf .venv .local
+clean:  ## remove the environment, all local state and what was made in dist/
+	@rm -rf .venv .local dist

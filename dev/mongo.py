@@ -54,13 +54,12 @@ class Mongo:
 
 
 @contextmanager
-def running(stack: Path, password: str, *, port: int = 0, parameters: dict[str, str] | None = None) -> Iterator[Mongo]:
+def running(stack: Path, password: str, *, parameters: dict[str, str] | None = None) -> Iterator[Mongo]:
     """A replica set with an administrator, up until the block ends.
 
     Args:
         stack: The stack's folder, which keeps its data.
         password: The administrator's, kept with the data.
-        port: The port to take where it is free.
         parameters: Server parameters, as `mongod --setParameter` takes them.
 
     Raises:
@@ -76,7 +75,7 @@ def running(stack: Path, password: str, *, port: int = 0, parameters: dict[str, 
     key = stack / "mongo.key"
     if not key.exists():
         keep(key, secrets.token_hex(64))
-    port = free_port(port)
+    port = free_port()
     settings = {"diagnosticDataCollectionEnabled": "false", **(parameters or {})}
     service = Service(
         "MongoDB",

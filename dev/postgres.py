@@ -80,13 +80,12 @@ class Postgres:
 
 
 @contextmanager
-def running(stack: Path, password: str, *, port: int = 0) -> Iterator[Postgres]:
+def running(stack: Path, password: str) -> Iterator[Postgres]:
     """A PostgreSQL server, up until the block ends.
 
     Args:
         stack: The stack's folder, which keeps its data.
         password: The administrator's, kept with the data.
-        port: The port to take where it is free.
 
     Raises:
         StackError: It cannot be started.
@@ -96,7 +95,7 @@ def running(stack: Path, password: str, *, port: int = 0) -> Iterator[Postgres]:
         return
     binaries = _binaries()
     user = _account(binaries, stack)
-    port = free_port(port)
+    port = free_port()
     sockets = Path(tempfile.mkdtemp(prefix="meg-bi-"))  # a socket's path may have some hundred characters only
     try:
         data = stack / "postgres"

@@ -120,8 +120,8 @@ def die_with_parent() -> None:
     _die_with_parent(signal.SIGTERM)
 
 
-def sweep(stack: Path, seconds: float = 15) -> int:
-    """End every process that was started for the stack in this folder, and return how many there were."""
+def sweep(stack: Path, seconds: float = 15) -> None:
+    """End every process that was started for the stack in this folder."""
     strays = [process for process in psutil.process_iter() if _mark_of(process) == str(stack)]
     for process in strays:
         _signal(process, signal.SIGINT)  # a fast shutdown to PostgreSQL, which waits for its clients on SIGTERM
@@ -129,7 +129,6 @@ def sweep(stack: Path, seconds: float = 15) -> int:
     for process in alive:
         _signal(process, signal.SIGKILL)
     psutil.wait_procs(alive, timeout=seconds)
-    return len(strays)
 
 
 def _mark_of(process: psutil.Process) -> str | None:
@@ -159,14 +158,13 @@ def free_port(preferred: int = 0) -> int:
     raise StackError("No TCP port is free on 127.0.0.1.")
 
 
-def keep(file: Path, text: str) -> str:
-    """Write a secret to a file that only its owner may read, whole or not at all, and return it."""
+def keep(file: Path, text: str) -> None:
+    """Write a secret to a file that only its owner may read, whole or not at all."""
     unfinished = file.with_name(f"{file.name}.new")
     unfinished.unlink(missing_ok=True)
     unfinished.touch(mode=0o600)
     unfinished.write_text(text)
     unfinished.rename(file)
-    return text
 
 
 def child_environment(stack: Path, more: Mapping[str, str]) -> dict[str, str]:

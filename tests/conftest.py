@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -70,20 +70,7 @@ def rows(servers: Databases) -> Iterator[MegRows]:
 
 
 @pytest.fixture
-def rows_uk(servers: Databases) -> Iterator[MegRows]:
-    """The tables of the region uk's MEG, empty, to be filled."""
-    with servers.postgres.connect("meg_uk") as connection:
-        yield MegRows(connection)
-
-
-@pytest.fixture
 def meg(servers: Databases) -> Iterator[Meg]:
     """The region eu's MEG, through the pipeline's own role."""
     with Meg("eu", connect_as_reader(servers, "meg_eu"), reader="test") as opened:
         yield opened
-
-
-@pytest.fixture
-def open_region(servers: Databases) -> Callable[[str], Meg]:
-    """Opens the MEG of any region."""
-    return lambda region: Meg(region, connect_as_reader(servers, f"meg_{region}"), reader="test")

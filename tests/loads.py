@@ -64,7 +64,7 @@ def stage_slice(
 
 
 def load_of(of: Slice, documents: int, run: Run = RUN, *, chunks: int = 1) -> Load:
-    return Load(of, run, documents, chunks, datetime.now(timezone.utc), f"{of.job.name}.{of.region}")
+    return Load(of, run, documents, chunks, datetime.now(timezone.utc))
 
 
 def load_slice(store: Store, meg: Meg, of: Slice, run: Run = RUN, **how: Any) -> Published:

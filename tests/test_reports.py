@@ -19,9 +19,9 @@ from fastapi import HTTPException, Request
 from fastapi.testclient import TestClient
 
 from bi_ops.errors import ReportError
-from bi_ops.jobs import JOBS
+from bi_ops.jobs import JOBS, Job, Mode
 from bi_ops.reports import definitions, source
-from bi_ops.reports.atlas import dashboard, fields_of
+from bi_ops.reports.atlas import dashboard
 from bi_ops.reports.data import read
 from bi_ops.reports.definitions import Report, report_named, reports
 from bi_ops.reports.filters import Filters
@@ -266,7 +266,7 @@ def test_the_page_knows_what_is_missing(filled: Store) -> None:
         ("2026-09", False),
         ("2026-10", False),
     ]
-    assert months.periods[0].run == "/dags/bi_monthly/runs/scheduled__2026-08-01T00:00:00+00:00"
+    assert months.periods[0].run == "/dags/bi_monthly/runs/scheduled__2026-08-01T00%3A00%3A00%2B00%3A00"
     assert (months.describes, months.documents > 0) == ("2026-10", True)
     assert found["institutions", "uk"].describes == "2026-11-01T00:00:00+00:00"
     never = found["forms", "au"]
@@ -336,3 +336,11 @@ def test_the_process_that_wrote_a_report_ends(filled: Store, servers: Databases,
         check=True,
     )
     assert int(done.stdout.splitlines()[-1]) > 0
+
+
+def fields_of(job: Job) -> set[str]:
+    """Every field that a collection's documents have."""
+    declared = {field.name for field in job.fields} | {field.name.partition(".")[0] for field in job.fields}
+    head = {"_id", "region", "loaded_at", "run_id", "schema_version"}
+    periods = {"period", "period_start"} if job.mode is Mode.APPEND else set()
+    return declared | head | periods | ({"as_of"} if job.is_snapshot else set())

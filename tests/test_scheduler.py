@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from secrets import token_urlsafe
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pendulum
@@ -168,7 +169,7 @@ def test_people_are_told_once_of_each_run_that_failed_and_of_each_that_is_late(i
         assert len(installation.listener.about(run_id)) == 2
         failed, late = told["MEG BI: bi_monthly failed"], told["MEG BI: bi_monthly is late"]
         assert "Not published: monthly_sessions uk, monthly_submissions uk, top_users uk." in failed["message"]
-        assert f"/dags/bi_monthly/runs/{run_id}" in failed["message"]
+        assert f"/dags/bi_monthly/runs/{quote(run_id, safe='')}" in failed["message"]
         assert (failed["type"], late["type"]) == ("failure", "warning")
         assert "within 0.00138889 hours" in late["message"]
 
@@ -309,7 +310,7 @@ def test_each_task_leads_to_its_report(installation: Installation) -> None:
     run_id = next(iter(installation.caught_up))
     tasks = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances"
     links = installation.get(f"{tasks}/monthly_submissions.eu.publish/links")["extra_links"]
-    assert links["BI report"].endswith("/bi-reports/#submissions_by_region")
+    assert links["BI report"].endswith("/bi-reports/#monthly_submissions")
     assert not links.get("Collection")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import Any, cast
@@ -101,8 +101,8 @@ def open_store(purpose: str, connection: str = MONGO, **options: Any) -> Iterato
     """
     with _bad_connection_told(connection, "mongo"):
         hook = MongoHook(connection)
-    hook.extras = {**options, **_mongo_extra(hook)}
-    with hook, store_errors_told(f"{purpose}, connection {connection}", hook.connection.host or ""):
+    hook.extras = _mongo_extra(hook, {**_MONGO_DEFAULTS, **options})
+    with hook, store_errors_told(f"{purpose}, connection {connection}"):
         yield Store(_client(hook), hook.connection.schema or DEFAULT_DATABASE)
 
 
@@ -172,8 +172,8 @@ def _postgres_extra(name: str, connection: Any) -> dict[str, Any]:
     return extra
 
 
-def _mongo_extra(hook: MongoHook) -> dict[str, Any]:
-    """The options to give the driver, beside the connection's own fields."""
+def _mongo_extra(hook: MongoHook, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The options to give the driver, beside the connection's own fields; `defaults` where these do not say."""
     given = hook.connection.extra_dejson
     try:
         parsed = parse_uri(hook.uri.replace("mongodb+srv:", "mongodb:", 1))  # as written: nothing is looked up
@@ -201,10 +201,9 @@ def _mongo_extra(hook: MongoHook) -> dict[str, Any]:
         )
     if not _is_true(options.get("tls", options.get("ssl", srv))):
         _refuse_other_machines(hook, [host for host, _ in parsed["nodelist"]], srv=srv)
-        hook.extras["directConnection"] = (
-            True  # or the driver would go on to whatever the server calls its set's members
-        )
-    return {**{name: value for name, value in _MONGO_DEFAULTS.items() if name.lower() not in options}, **hook.extras}
+        # Or the driver would go on to whatever the server calls its set's members.
+        hook.extras["directConnection"] = True
+    return {**{name: value for name, value in defaults.items() if name.lower() not in options}, **hook.extras}
 
 
 def _refuse_other_machines(hook: MongoHook, hosts: Sequence[str], *, srv: bool) -> None:

@@ -134,6 +134,7 @@ class DocumentMaker:
                 cure=f"Mend include/sql/{of.job.name}.sql or the job's declaration in bi_ops/jobs.py.",
             )
         self._place = {name: place for place, name in enumerate(columns)}
+        self._fields = [(field, *field.name.partition(".")[::2], self._place[field.name]) for field in of.job.fields]
         self._key_fields = of.job.key_fields
         self._head: dict[str, Any] = {"region": of.region}
         if of.job.is_snapshot:
@@ -151,9 +152,8 @@ class DocumentMaker:
         if None in key.values():
             raise self._refusal("a row has no key", row, f"{', '.join(key)} to be set", f"{[*key.values()]}")
         document: dict[str, Any] = {"_id": self._slice.document_id(**key), **self._head}
-        for field in self._slice.job.fields:
-            outer, _, inner = field.name.partition(".")
-            value = self._value(field, row)
+        for field, outer, inner, place in self._fields:
+            value = self._value(field, row[place], row)
             if inner:
                 document.setdefault(outer, {})[inner] = value
             else:
@@ -164,8 +164,7 @@ class DocumentMaker:
     def _key(self, row: Sequence[Any]) -> dict[str, Any]:
         return {name: row[self._place[name]] for name in self._key_fields}
 
-    def _value(self, field: Field, row: Sequence[Any]) -> Any:
-        value = row[self._place[field.name]]
+    def _value(self, field: Field, value: Any, row: Sequence[Any]) -> Any:
         if value is None:
             return None
         if field.names and self._pseudonyms is not None:

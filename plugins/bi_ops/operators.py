@@ -42,18 +42,14 @@ _NAMED_FORMS = 3
 
 
 class ReportLink(BaseOperatorLink):
-    """From a task to the first report of its collection."""
+    """From a task to its collection's reports."""
 
     name = "BI report"
 
     @override
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """The report's address, on the page that Airflow's API server has."""
-        from bi_ops.reports.definitions import reports
-
-        collection = str(ti_key.task_id).split(".", maxsplit=1)[0]
-        first = next((report.name for report in reports() if report.collection == collection), "")
-        return f"{conf.get('api', 'base_url', fallback='').rstrip('/')}/bi-reports/#{first}"
+        return f"{conf.get('api', 'base_url', fallback='').rstrip('/')}/bi-reports/#{_collection(ti_key)}"
 
 
 class CollectionLink(BaseOperatorLink):
@@ -65,8 +61,11 @@ class CollectionLink(BaseOperatorLink):
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """The collection's address; empty, and so no link, where there is no mongo-express."""
         address = os.environ.get("BI_MONGO_EXPRESS", "").rstrip("/")
-        collection = str(ti_key.task_id).split(".", maxsplit=1)[0]
-        return f"{address}/db/bi/{collection}" if address else ""
+        return f"{address}/db/bi/{_collection(ti_key)}" if address else ""
+
+
+def _collection(ti_key: Any) -> str:
+    return str(ti_key.task_id).split(".", maxsplit=1)[0]
 
 
 class _BiOperator(BaseOperator):
@@ -114,7 +113,7 @@ def _refuse_other_names(of: Slice, load: dict[str, Any], settings: Settings) -> 
             where=str(of),
             expected="pseudonyms" if now else "names",
             found="names" if now else "pseudonyms",
-            cure=f"Clear the task group {of.job.name}.{of.region} of this run to stage it again.",
+            cure=f"Clear the task group {of.task_group} of this run to stage it again.",
         )
 
 
@@ -273,7 +272,7 @@ class StageOperator(_BiOperator):
         settings = Settings.from_environment()
         of = Slice.from_json(self.load["slice"], settings.timezone)
         _refuse_other_names(of, self.load, settings)
-        pseudonyms = open_pseudonyms(of.region, settings)
+        pseudonyms = open_pseudonyms(of.region, settings) if _pseudonymised(of, settings) else None
         count = 0
         with open_store(f"{of} stage") as store, open_meg(of.region, reader=f"{of} stage") as self._meg:
             staged = store.staged(of, _run(context))
@@ -342,7 +341,6 @@ class PublishOperator(_BiOperator):
             documents=sum(islice(self.staged, self.load["tasks"])),
             chunks=self.load["chunks"],
             started_at=self._started_at(context),
-            stage_group=self.task_id.rpartition(".")[0],
         )
         _refuse_other_names(load.slice, self.load, settings)
         with open_store(f"{load.slice} publish") as store:

@@ -64,7 +64,6 @@ class Load:
         documents: How many documents the stage tasks reported.
         chunks: In how many chunks they were read.
         started_at: When the load began.
-        stage_group: The task group to clear when the staged documents are not there.
     """
 
     slice: Slice
@@ -72,7 +71,6 @@ class Load:
     documents: int
     chunks: int
     started_at: datetime
-    stage_group: str
 
 
 def publish(
@@ -103,7 +101,7 @@ def publish(
     staged = store.staged(load.slice, load.run)
     live = store.live_raw(load.slice.job.name)
     token = None if dry_run else _take_over(store, load)
-    _check_staged(staged.count(load.slice.ids), load.documents, load)
+    parts = _parts(staged, live, load, transaction_documents)
     _check_newest(store, load)
     previous = live.count_documents(load.slice.ids.filter)
     if not force:
@@ -115,7 +113,6 @@ def publish(
     loaded_at = datetime.now(timezone.utc)
     stamps = load_stamps(loaded_at, load.run.run_id)
     ledger_row = _ledger_row(load, previous, forced=force, published_at=loaded_at)
-    parts = _parts(staged, live, load, transaction_documents)
 
     def replace(ids: IdRange, documents: int, session: ClientSession) -> int:
         _keep_hold(store, load, token, session)
@@ -165,7 +162,7 @@ def _check_staged(found: int, expected: int, load: Load) -> None:
             where=str(load.slice),
             expected=f"{expected} documents of run {load.run.run_id}",
             found=f"{found}; what is staged is kept for 30 days",
-            cure=f"Clear the task group {load.stage_group} of this run to stage it again.",
+            cure=f"Clear the task group {load.slice.task_group} of this run to stage it again.",
         )
 
 

@@ -57,6 +57,11 @@ class Slice:
         return " ".join(filter(None, (self.job.name, self.region, self.period.name if self.period else "")))
 
     @property
+    def task_group(self) -> str:
+        """What its tasks are in, and what to clear to load it anew."""
+        return f"{self.job.name}.{self.region}"
+
+    @property
     def prefix(self) -> str:
         """What the `_id` of each of its documents starts with: `region:period:` or `region:`."""
         if self.job.mode is Mode.APPEND and self.period:

@@ -37,16 +37,16 @@ _BY_SOMEBODY = (11000, 121)
 """A unique index, or a rule that documents must keep, that somebody made on a live collection."""
 _TOO_LARGE = re.compile(r"object to insert too large|BSONObj size", re.IGNORECASE)
 _ATLAS = ".mongodb.net"
+"""In the name of every Atlas server, which the driver puts before what went wrong with it."""
 _LONGEST = 300
 
 
 @contextmanager
-def store_errors_told(where: str, hosts: str = "") -> Iterator[None]:
+def store_errors_told(where: str) -> Iterator[None]:
     """Turn the driver's errors into the pipeline's own.
 
     Args:
         where: The slice and the connection.
-        hosts: The connection's host, by which Atlas is known.
 
     Raises:
         MongoUnavailableError: MongoDB cannot be reached, or failed; another try may help.
@@ -61,7 +61,7 @@ def store_errors_told(where: str, hosts: str = "") -> Iterator[None]:
     except ConfigurationError as error:
         cause = error.__cause__
         if isinstance(cause, DNSException) and not isinstance(cause, NXDOMAIN):
-            raise _unreachable(error, where, hosts) from None
+            raise _down(error, where) from None
         raise ConnectionSettingsError(
             "the MongoDB driver cannot use this connection",
             where=where,
@@ -71,7 +71,7 @@ def store_errors_told(where: str, hosts: str = "") -> Iterator[None]:
             "https://www.mongodb.com/docs/manual/reference/connection-string-options/.",
         ) from None
     except ConnectionFailure as error:
-        raise _unreachable(error, where, hosts) from error
+        raise _unreachable(error, where) from error
     except InvalidDocument as error:
         raise _too_large(error, where) from None
     except PyMongoError as error:
@@ -90,7 +90,7 @@ def _too_large(error: Exception, where: str) -> BiError:
     )
 
 
-def _unreachable(error: PyMongoError, where: str, hosts: str) -> BiError:
+def _unreachable(error: PyMongoError, where: str) -> BiError:
     """Atlas answers an address that is not on its access list with silence, or by breaking the TLS handshake off."""
     text = str(error)
     if _UNCHECKABLE.search(text):
@@ -101,7 +101,7 @@ def _unreachable(error: PyMongoError, where: str, hosts: str) -> BiError:
             found=_brief(error),
             cure="Put the authority's certificate into a file and name it as \"tlsCAFile\" in the connection's extra.",
         )
-    if _ATLAS in hosts and not _NO_SUCH_NAME.search(text):
+    if _ATLAS in text and not _NO_SUCH_NAME.search(text):
         return MongoUnavailableError(
             "Atlas does not answer this address",
             where=where,
@@ -110,6 +110,10 @@ def _unreachable(error: PyMongoError, where: str, hosts: str) -> BiError:
             cure="Add the address under Security, Network Access on the Atlas website (on MWAA and Astronomer: the NAT "
             "gateway's), or resume the cluster.",
         )
+    return _down(error, where)
+
+
+def _down(error: PyMongoError, where: str) -> BiError:
     return MongoUnavailableError(
         "MongoDB cannot be reached",
         where=where,

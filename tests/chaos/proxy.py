@@ -14,12 +14,10 @@ class Proxy:
 
     Attributes:
         port: Where it listens.
-        forwarded: How many bytes it has passed on.
     """
 
     def __init__(self, target: int, loop: asyncio.AbstractEventLoop) -> None:
         self.port = 0
-        self.forwarded = 0
         self._target = target
         self._loop = loop
         self._delay = 0.0
@@ -87,7 +85,6 @@ class Proxy:
                 await self._passing.wait()
                 target.write(data)
                 await target.drain()
-                self.forwarded += len(data)
         target.transport.abort()
 
 

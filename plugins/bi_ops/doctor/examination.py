@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from airflow.providers.common.compat.sdk import BaseHook
-
-from bi_ops.connections import MONGO, open_meg, open_pseudonyms, open_store
+from bi_ops.connections import open_meg, open_pseudonyms, open_store
 from bi_ops.doctor.findings import Finding, Verdict, examine, failure, judged
 from bi_ops.doctor.meg import examine_meg
 from bi_ops.doctor.mongo import SUBJECT, examine_mongo
@@ -38,7 +36,7 @@ def examine_all(settings: Settings, regions: Sequence[str]) -> Iterator[Finding]
             yield _pseudonyms(region, settings)
     try:
         with open_store(_READER) as store:
-            yield from examine_mongo(store, BaseHook.get_connection(MONGO).host or "")
+            yield from examine_mongo(store)
     except BiError as error:
         yield failure(SUBJECT, "connection", error)
 

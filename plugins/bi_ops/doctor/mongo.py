@@ -20,16 +20,11 @@ _ROLE_CURE = (
 )
 
 
-def examine_mongo(store: Store, hosts: str) -> Iterator[Finding]:
-    """Examine both databases.
-
-    Args:
-        store: The databases.
-        hosts: The connection's host, by which Atlas is known.
-    """
+def examine_mongo(store: Store) -> Iterator[Finding]:
+    """Examine both databases."""
 
     def told(check: Callable[[Store], Iterable[Finding]], each: Store) -> list[Finding]:
-        with store_errors_told("connection bi_mongo", hosts):
+        with store_errors_told("connection bi_mongo"):
             return list(check(each))
 
     first = list(examine(SUBJECT, [("connection", partial(told, _connection))], store))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bi_ops.jobs import Field, Job, Kind, Mode
+from bi_ops.jobs import Job, Kind
 from bi_ops.reports.definitions import AtlasChart, Report, reports
 
 _ICONS = {
@@ -169,15 +169,3 @@ def _category(job: Job, field: str, channel: str) -> dict[str, Any]:
 def _type_of(job: Job, name: str, otherwise: str) -> str:
     """Charts' word for what a field holds; `otherwise` for one that the chart's own query makes."""
     return next((_TYPES[field.kind] for field in job.fields if field.name == name), otherwise)
-
-
-def fields_of(job: Job) -> set[str]:
-    """Every field that a collection's documents have."""
-    declared: set[str] = {field.name for field in job.fields} | {_outer(field) for field in job.fields}
-    head = {"_id", "region", "loaded_at", "run_id", "schema_version"}
-    periods = {"period", "period_start"} if job.mode is Mode.APPEND else set()
-    return declared | head | periods | ({"as_of"} if job.is_snapshot else set())
-
-
-def _outer(field: Field) -> str:
-    return field.name.partition(".")[0]

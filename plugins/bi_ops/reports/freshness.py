@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from urllib.parse import quote
 
 import pendulum
 
@@ -25,7 +26,7 @@ class PeriodState:
     Attributes:
         period: Its name.
         documents: How many documents it has; None where it was never published.
-        run: The path of the DAG run that loads it, within Airflow's UI.
+        run: The path of the DAG run that loaded it, or would, within Airflow's UI.
     """
 
     period: str
@@ -44,7 +45,7 @@ class Freshness:
         documents: How many documents that has.
         published_at: When, in ISO 8601; empty where nothing was published.
         seconds: How long its load took.
-        run: The path of the DAG's runs, within Airflow's UI.
+        run: The path of the DAG run that published it, or of all runs, within Airflow's UI.
         overdue: Whether something later should be there, `BI_DEADLINE_HOURS` after it was due.
         periods: Of a job that appends: its periods since `BI_START_DATE`, the latest last.
     """
@@ -72,10 +73,9 @@ def freshness(store: Store, settings: Settings, now: datetime | None = None) -> 
 
 
 def _of(job: Job, region: str, rows: list[dict[str, Any]], settings: Settings, now: datetime) -> Freshness:
-    runs = f"/dags/{job.cadence.dag_id}/runs"
     periods = tuple(_periods(job, {row["period"]: row for row in rows}, settings, now))
     if not rows:
-        return Freshness(job.name, region, "", 0, "", 0, runs, overdue=True, periods=periods)
+        return Freshness(job.name, region, "", 0, "", 0, _path(job), overdue=True, periods=periods)
     last = max(rows, key=lambda row: row["as_of"])
     return Freshness(
         job=job.name,
@@ -84,7 +84,7 @@ def _of(job: Job, region: str, rows: list[dict[str, Any]], settings: Settings, n
         documents=last["documents"],
         published_at=last["published_at"].isoformat(),
         seconds=round((last["published_at"] - last["started_at"]).total_seconds(), 1),
-        run=f"{runs}/{last['run_id']}",
+        run=_path(job, last["run_id"]),
         overdue=last["as_of"] < _due(job, settings, now),
         periods=periods,
     )
@@ -99,14 +99,19 @@ def _due(job: Job, settings: Settings, now: datetime) -> datetime:
 
 
 def _periods(job: Job, rows: Mapping[str, Any], settings: Settings, now: datetime) -> Iterator[PeriodState]:
-    """The periods that have ended since the start date, each with the run of the schedule that loads it."""
+    """The periods that have ended since the start date, each with the run that loaded it, or that the schedule has."""
     if job.mode is not Mode.APPEND:
         return
     last = Period.containing(now, job.cadence, settings.timezone).before()
     start = pendulum.datetime(*settings.start_date.timetuple()[:3], tz=settings.timezone)
     for period in last.last(_STRIP):
         given_time = period.end + timedelta(hours=settings.deadline_hours)
-        if period.start >= start and (period.name in rows or given_time <= now):
-            run_id = f"scheduled__{pendulum.instance(period.end).in_timezone('UTC').isoformat()}"
-            documents = rows[period.name]["documents"] if period.name in rows else None
-            yield PeriodState(period.name, documents, f"/dags/{job.cadence.dag_id}/runs/{run_id}")
+        row = rows.get(period.name)
+        if period.start >= start and (row or given_time <= now):
+            scheduled = f"scheduled__{pendulum.instance(period.end).in_timezone('UTC').isoformat()}"
+            run = _path(job, row["run_id"] if row else scheduled)
+            yield PeriodState(period.name, row["documents"] if row else None, run)
+
+
+def _path(job: Job, run_id: str = "") -> str:
+    return f"/dags/{job.cadence.dag_id}/runs/{quote(run_id, safe='')}"

@@ -21,38 +21,35 @@ _WIDTH, _HEIGHT = 460, 260
 _STATIC = Path(__file__).parent / "static"
 
 
-def write_snapshot(store: Store, settings: Settings, folder: Path, filters: Filters | None = None) -> Path:
+def write_snapshot(store: Store, settings: Settings, folder: Path) -> Path:
     """Write the dashboard into a folder, and return the path of its page.
 
     Args:
         store: The databases.
         settings: The settings in force.
         folder: Where to write; made where it is missing.
-        filters: What to show; everything for None.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for earlier in folder.glob("*.png"):
         earlier.unlink()
     shown = []
     for report in reports():
-        found = read(store.live, report, filters or Filters(), settings.timezone)
+        found = read(store.live, report, Filters(), settings.timezone)
         spec = vega_lite(report, found)
         if found.rows:
-            (folder / f"{report.name}.png").write_bytes(vl_convert.vegalite_to_png(spec | _opaque(), scale=2))
+            (folder / f"{report.name}.png").write_bytes(
+                vl_convert.vegalite_to_png(spec | {"background": "white"}, scale=2)
+            )
         shown.append({"report": report, "found": found, "svg": vl_convert.vegalite_to_svg(spec) if found.rows else ""})
     page = folder / "index.html"
     page.write_text(_page(shown, store, settings))
     return page
 
 
-def vega_lite(report: Report, found: Rows, theme: str = "light") -> dict[str, Any]:
+def vega_lite(report: Report, found: Rows) -> dict[str, Any]:
     """A report with its rows, whole, as Vega-Lite draws it."""
     size = {"width": _WIDTH, "height": _HEIGHT, "autosize": {"type": "fit", "contains": "padding"}}
-    return {**size, **report.spec, "config": THEMES[theme], "data": {"values": found.rows}}
-
-
-def _opaque() -> dict[str, str]:
-    return {"background": "white"}
+    return {**size, **report.spec, "config": THEMES["light"], "data": {"values": found.rows}}
 
 
 def _page(shown: list[dict[str, Any]], store: Store, settings: Settings) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -132,7 +132,7 @@ def _read(name: str, filters: Filters) -> tuple[Report, Rows]:
 def _page() -> dict[str, Any]:
     """What the page is made of: the reports, and what their filters may be set to."""
     found = _choices(int(time.monotonic() // _CHOICES_KEPT_FOR))
-    public = {"name", "title", "question", "section", "columns", "spec", "collection", "periods"}
+    public = {"name", "title", "question", "section", "columns", "spec", "collection"}
     return {
         "reports": [report.model_dump(include=public) for report in reports()],
         "choices": found,
@@ -147,12 +147,11 @@ def _rows(name: str, filters: Asked) -> dict[str, Any]:
 
 def _csv(name: str, filters: Asked) -> Response:
     report, found = _read(name, filters)
-    text = "".join(_csv_lines(report, found))
     headers = {"Content-Disposition": f'attachment; filename="{report.name}.csv"'}
-    return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
+    return Response(_csv_text(report, found), media_type="text/csv; charset=utf-8", headers=headers)
 
 
-def _csv_lines(report: Report, found: Rows) -> Iterator[str]:
+def _csv_text(report: Report, found: Rows) -> str:
     """RFC 4180; a cell that a spreadsheet would run as a formula is quoted as text."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
@@ -160,7 +159,7 @@ def _csv_lines(report: Report, found: Rows) -> Iterator[str]:
     writer.writerow(names)
     for row in found.rows:
         writer.writerow([_cell(row[name]) for name in names])
-    yield buffer.getvalue()
+    return buffer.getvalue()
 
 
 def _cell(value: Any) -> Any:

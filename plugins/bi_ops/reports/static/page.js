@@ -56,7 +56,7 @@ function openInAirflow(event) {
 
 function toAirflow(path, text, attributes = {}) {
   const root = location.pathname.replace(/\/[^/]*\/[^/]*$/, "");
-  const link = element("a", text, { href: root + path.replaceAll("+", "%2B"), ...attributes });
+  const link = element("a", text, { href: root + path, ...attributes });
   link.addEventListener("click", openInAirflow);
   return link;
 }
@@ -105,7 +105,7 @@ function fillTable(table, columns, rows) {
 
 function empty(figure, report, why) {
   figure.view?.finalize();
-  figure.view = null;
+  figure.view = figure.rows = null;
   const chart = figure.querySelector(".chart");
   chart.classList.add("empty");
   chart.textContent = why;
@@ -128,10 +128,16 @@ async function draw(report, figure) {
   figure.querySelector("[data-do=csv]").href = `api/reports/${report.name}.csv?${asked}`;
   fillTable(figure.querySelector("table"), report.columns, found.rows);
   if (!found.rows.length) return empty(figure, report, "Nothing to show for these filters.");
+  figure.rows = found.rows;
+  return show(report, figure);
+}
+
+async function show(report, figure) {
+  const { turn, rows } = figure;
   const chart = figure.querySelector(".chart");
   chart.classList.remove("empty");
   figure.view?.finalize();
-  const spec = { width: "container", height: 260, autosize: { type: "fit", contains: "padding" }, ...report.spec, data: { values: found.rows } };
+  const spec = { width: "container", height: 260, autosize: { type: "fit", contains: "padding" }, ...report.spec, data: { values: rows } };
   const options = { actions: false, ast: true, renderer: "svg", config: page.themes[theme()], defaultStyle: false, tooltip: { disableDefaultStyle: true } };
   const { view } = await vegaEmbed(chart, spec, options);
   if (turn === figure.turn) figure.view = view;
@@ -165,7 +171,10 @@ function drawAll() {
 
 function recolour() {
   document.documentElement.classList.toggle("dark", isDark());
-  if (page) drawAll();
+  for (const report of page?.reports ?? []) {
+    const figure = document.getElementById(report.name);
+    if (figure?.rows) show(report, figure).catch(tell);
+  }
 }
 
 function followAirflowsColours() {
@@ -203,7 +212,8 @@ async function main() {
     sections.get(report.section).append(makeFigure(report));
   }
   drawAll();
-  if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
+  const wanted = page.reports.find(({ name, collection }) => [name, collection].includes(location.hash.slice(1)));
+  if (wanted) document.getElementById(wanted.name).scrollIntoView();
 }
 
 main().catch(tell);
