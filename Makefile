@@ -1,6 +1,6 @@
 # Each command sets itself up first. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run up doctor report atlas test chaos check audit format docs pins clean
+.PHONY: help setup run up doctor report atlas test chaos compat mwaa check audit format docs pins clean
 PYTHON ?= python3
 export PYTHON
 BIN := .venv/bin
@@ -35,6 +35,12 @@ test: .venv/.ready  ## run every test on real databases and a real scheduler
 chaos: .venv/.ready  ## inject hundreds of faults, and print what came of them: about 15 minutes
 	@$(BIN)/python -m pytest tests/chaos --all-faults -s -v
 
+mwaa: .venv/.ready  ## build what Amazon MWAA takes into dist/mwaa/; AIRFLOW=3.2.1 names its version
+	@AIRFLOW="$(AIRFLOW)" $(BIN)/python -m dev.mwaa
+
+compat: .venv/.ready  ## run all DAGs on each supported version of Airflow, and compare the figures: about 10 minutes
+	@$(BIN)/python -m dev.compatibility
+
 check: .venv/.ready  ## format, lint, types, generated documents
 	@dev/check.sh
 
@@ -47,9 +53,8 @@ format: .venv/.ready  ## reformat the code and apply the safe lint fixes
 docs: .venv/.ready  ## write the README's table of jobs and the page of each collection
 	@PYTHONPATH=plugins $(BIN)/python -m dev.document
 
-pins: .venv/.ready  ## resolve dev/requirements.in into dev/requirements.txt
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-emit-index-url \
-	    --no-annotate dev/requirements.in -o dev/requirements.txt
+pins: .venv/.ready  ## resolve dev/requirements.in and dev/compat/*.in into files with every version pinned
+	@dev/pins.sh
 
 clean:  ## remove the environment, all local state and what was made in dist/
 	@rm -rf .venv .local dist

@@ -66,7 +66,7 @@ def report(folder: Path) -> int:
 def atlas(folder: Path) -> int:
     """Write the dashboard for Atlas Charts, and return the status."""
     os.environ.setdefault("AIRFLOW_HOME", str(folder / "airflow"))
-    from airflow.sdk import BaseHook
+    from airflow.providers.common.compat.sdk import BaseHook
 
     from bi_ops.connections import DEFAULT_DATABASE, MONGO, has_connection
     from bi_ops.reports.atlas import dashboard

@@ -6,12 +6,11 @@ nobody has checked, is refused before it is opened.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
-from typing import Any, cast
+from typing import Any
 
 import psycopg
 from airflow.exceptions import AirflowConfigException
@@ -70,9 +69,9 @@ def open_meg(region: str, *, reader: str) -> Meg:
         name = f"meg_{region}"
         with _bad_connection_told(name, "postgres"):
             hook = PostgresHook(name)
-            hook.connection.extra = json.dumps(_postgres_extra(name, hook.connection))
+            parameters = _postgres_parameters(name, hook)
         try:
-            return cast("psycopg.Connection[Any]", hook.get_conn())
+            return psycopg.connect(**parameters)  # the hook's own would be psycopg 2's where Airflow has SQLAlchemy 1.4
         except psycopg.ProgrammingError as error:
             raise ConnectionSettingsError(
                 "libpq cannot use this connection",
@@ -141,6 +140,17 @@ def open_pseudonyms(region: str, settings: Settings) -> Pseudonyms | None:
             cure="Put the key into the connection's password, and keep it: another key gives other pseudonyms.",
         )
     return Pseudonyms(key, region)
+
+
+def _postgres_parameters(name: str, hook: PostgresHook) -> dict[str, Any]:
+    """What to give libpq, as the hook does."""
+    connection = hook.connection
+    extra = _postgres_extra(name, connection)
+    login, password, port = connection.login, connection.password, connection.port
+    if extra.get("iam"):
+        login, password, port = hook.get_iam_token(connection)
+    where = {"host": connection.host, "port": port, "dbname": connection.schema, "user": login, "password": password}
+    return {**where, **{option: extra[option] for option in extra.keys() - PostgresHook.ignored_extra_options}}
 
 
 def _postgres_extra(name: str, connection: Any) -> dict[str, Any]:

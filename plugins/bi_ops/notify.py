@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseNotifier, conf
-from airflow.sdk.definitions.callback import AsyncCallback
-from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+
+from bi_ops.versions import HAS_DEADLINES, TASKS_ARE_TOLD_OF
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -65,17 +65,22 @@ class BiNotifier(BaseNotifier):
         self.log.info("Nobody is told: there is no connection %s", NOTIFY)
 
 
-def deadline(hours: float) -> DeadlineAlert:
+def deadline(hours: float) -> dict[str, Any]:
     """Tell people about a run whose figures are not all published so long after it was due.
 
     Args:
         hours: How long, from when the scheduler queued the run, which is when its period ended or it was triggered.
+
+    Returns:
+        The DAG's argument; none where Airflow is too old to know deadlines.
     """
-    return DeadlineAlert(
-        reference=DeadlineReference.DAGRUN_QUEUED_AT,
-        interval=timedelta(hours=hours),
-        callback=AsyncCallback(BiNotifier, kwargs={"late_after": hours}),
-    )
+    if not HAS_DEADLINES:
+        return {}
+    from airflow.sdk.definitions.callback import AsyncCallback
+    from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+
+    late = AsyncCallback(BiNotifier, kwargs={"late_after": hours})
+    return {"deadline": DeadlineAlert(DeadlineReference.DAGRUN_QUEUED_AT, timedelta(hours=hours), late)}
 
 
 def _run_of(context: Mapping[str, Any]) -> tuple[str, str]:
@@ -88,7 +93,7 @@ def _run_of(context: Mapping[str, Any]) -> tuple[str, str]:
 
 def _what_failed(context: Mapping[str, Any], dag_id: str, run_id: str) -> str:
     """The jobs and regions that were not published."""
-    if "ti" not in context:
+    if "ti" not in context or not TASKS_ARE_TOLD_OF:  # Airflow 3.0's DAG processor cannot ask, and hangs
         return "Some of its figures were not published."
     states = context["ti"].get_task_states(dag_id=dag_id, run_ids=[run_id]).get(run_id, {})
     groups = {tuple(task.split(".")[:2]) for task, state in states.items() if state in _FAILED and "." in task}

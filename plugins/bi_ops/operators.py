@@ -26,6 +26,7 @@ from bi_ops.errors import BiError, NewerSliceLiveError, StagingError
 from bi_ops.jobs import Job
 from bi_ops.settings import Settings
 from bi_ops.slices import Slice
+from bi_ops.versions import HAS_PAGES, SHRINKS_MAPPED_TASKS
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -48,7 +49,9 @@ class ReportLink(BaseOperatorLink):
 
     @override
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """The report's address, on the page that Airflow's API server has."""
+        """The report's address, on the page that Airflow's API server has; empty, and so no link, in Airflow 3.0."""
+        if not HAS_PAGES:
+            return ""
         return f"{conf.get('api', 'base_url', fallback='').rstrip('/')}/bi-reports/#{_collection(ti_key)}"
 
 
@@ -210,6 +213,8 @@ class PlanOperator(_BiOperator):
                 forms_per_chunk=settings.forms_per_chunk,
                 max_tasks=settings.max_mapped_tasks,
             )
+        if not SHRINKS_MAPPED_TASKS:
+            tasks += [[]] * (self._stage_tasks(context) - len(tasks))
         chunks = sum(map(len, tasks))
         self.log.info("%s: %d chunks in %d stage tasks", of, chunks, len(tasks))
         load = {
@@ -221,6 +226,11 @@ class PlanOperator(_BiOperator):
         }
         context["ti"].xcom_push(LOAD, load)
         return tasks
+
+    def _stage_tasks(self, context: Context) -> int:
+        """How many stage tasks an earlier plan of this run had: with fewer, Airflow would not go on."""
+        stage = f"{self.task_id.rpartition('.')[0]}.stage"
+        return int(context["ti"].get_ti_count(dag_id=self.dag_id, task_ids=[stage], run_ids=[context["run_id"]]))
 
     def _skip_unless_picked(self, context: Context) -> None:
         for parameter, name in (("jobs", self.job.name), ("regions", self.region)):

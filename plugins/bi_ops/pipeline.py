@@ -8,7 +8,8 @@ from datetime import timedelta
 
 import pendulum
 from airflow.providers.standard.operators.python import ShortCircuitOperator
-from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, Param, TaskGroup, XComArg
+from airflow.sdk import DAG, Asset, Param, TaskGroup, XComArg
+from airflow.timetables.interval import CronDataIntervalTimetable
 
 from bi_ops.jobs import Job, jobs_of
 from bi_ops.notify import BiNotifier, deadline
@@ -71,7 +72,7 @@ def build_dag(cadence: Cadence, doc_md: str | None) -> DAG:
         max_active_runs=1,
         default_args=_RETRIES,
         on_failure_callback=BiNotifier(),
-        deadline=deadline(settings.deadline_hours) if _PROCESS in os.environ else None,
+        **(deadline(settings.deadline_hours) if _PROCESS in os.environ else {}),
         params=_params(cadence, jobs, settings),
         template_searchpath=[str(include_folder() / "sql")],
         tags=["meg-bi", cadence.value],

@@ -1,0 +1,167 @@
+"""`make compat`: all DAGs on each supported version of Airflow, on real databases; the figures must be the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import bson
+import httpx
+from rich.table import Table
+
+from dev import airflow, catchup, demo, meg, stack
+from dev.processes import StackError
+from dev.show import console
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / ".local" / "compat"
+_FORMS = {"eu": 40, "uk": 15}
+_SHOWN = ("apache-airflow-providers-postgres", "apache-airflow-providers-mongo", "pymongo", "psycopg")
+_STAMPS = ("loaded_at", "run_id")
+
+
+def main() -> int:
+    """Run every version in turn, print a table, and return the status."""
+    current = version("apache-airflow")
+    pins = {file.stem: file for file in sorted((ROOT / "dev" / "compat").glob("*.txt"))}
+    found: dict[str, dict[str, Any]] = {}
+    for name in [*pins, current]:
+        python = _environment(name, pins[name]) if name in pins else Path(sys.executable)
+        with console.status(f"Airflow {name}"):
+            found[name] = _in_its_own_process(python, FOLDER / name / "stack")
+        console.print(f"Airflow {name}: {found[name].get('error') or 'well'}", markup=False, highlight=False)
+    console.print(_table(found, current))
+    return int(any(each.get("error") or each["digest"] != found[current]["digest"] for each in found.values()))
+
+
+def _environment(name: str, pins: Path) -> Path:
+    """The Python of an environment with what the file pins, made where it is not there or was made of another file."""
+    folder = FOLDER / name
+    made_of, python = folder / "pins.txt", folder / "venv" / "bin" / "python"
+    if not made_of.exists() or made_of.read_text() != pins.read_text():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        uv = [str(Path(sys.executable).with_name("uv"))]
+        with console.status(f"Installing Airflow {name}"):
+            for step in (
+                ["venv", "--quiet", "--python", sys.executable, str(folder / "venv")],
+                ["pip", "install", "--quiet", "--python", str(python), "-r", str(pins)],
+            ):
+                done = subprocess.run([*uv, *step], capture_output=True, text=True, check=False)
+                if done.returncode:
+                    raise StackError(f"Airflow {name} cannot be installed:\n{done.stderr}")
+        shutil.copy(pins, made_of)
+    return python
+
+
+def _in_its_own_process(python: Path, folder: Path) -> dict[str, Any]:
+    shutil.rmtree(folder, ignore_errors=True)
+    done = subprocess.run(
+        [str(python), "-m", "dev.compatibility", str(folder)],
+        cwd=ROOT,
+        env={**os.environ, "PATH": os.pathsep.join([str(python.parent), os.environ["PATH"]])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        return {"error": f"{done.stdout[-2000:]}{done.stderr[-2000:]}", "digest": None}
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def one(folder: Path) -> dict[str, Any]:
+    """Run all DAGs once for the last month, or quarter, on the Airflow of this process, and say what came of it."""
+    month = demo.this_month().subtract(months=1)
+    quarter = demo.this_month().first_of("quarter").subtract(months=3)
+    with ExitStack() as until_done:
+        until_done.enter_context(stack.held(folder))
+        servers = until_done.enter_context(stack.databases(folder))
+        for seed, (region, forms) in enumerate(_FORMS.items()):
+            demo_data = meg.Demo(seed=seed, forms=forms, until=demo.this_month().date(), months=6)
+            meg.seed(servers.postgres, demo.DATABASES[region], demo_data)
+        settings = {
+            **demo.settings(servers),
+            "BI_START_DATE": demo.this_month().add(months=2).to_date_string(),  # nothing but what is triggered
+            "BI_MAX_MAPPED_TASKS": "2",
+        }
+        environment = airflow.environment(folder, servers.postgres, servers.secret, settings)
+        airflow.migrate(folder, servers.postgres, servers.secret, environment)
+        up = until_done.enter_context(airflow.running(folder, environment, servers.secret))
+        began = time.monotonic()
+        with up.api() as api:
+            periods = {
+                "bi_monthly": f"{month:YYYY-MM}",
+                "bi_quarterly": f"{quarter.year}-Q{quarter.quarter}",
+                "bi_weekly": f"{month:YYYY-MM}",
+            }
+            wanted = [
+                catchup.Wanted(dag_id, triggered=("compatible", {"period": period}))
+                for dag_id, period in periods.items()
+            ]
+            states = catchup.catch_up(api, *wanted, seconds=600)
+        seconds = time.monotonic() - began
+        with servers.mongo.client() as client:
+            live = client[stack.DATABASE]
+            names = sorted(set(live.list_collection_names()) - {"bi_loads"})
+            documents = {name: list(live[name].find(sort=[("_id", 1)])) for name in names}
+            slices = live["bi_loads"].count_documents({})
+        page = httpx.get(f"{up.url}/bi-reports/", trust_env=False).status_code
+    failed = [dag_id for dag_id, runs in states.items() if set(runs.values()) != {"success"}]
+    return {
+        "error": f"failed: {', '.join(failed)}" if failed else "",
+        "seconds": round(seconds),
+        "slices": slices,
+        "documents": sum(map(len, documents.values())),
+        "digest": _digest(documents),
+        "page": {401: "yes, to whoever is logged in"}.get(page, "no"),
+        "versions": {name: version(name) for name in _SHOWN},
+    }
+
+
+def _digest(documents: dict[str, list[dict[str, Any]]]) -> str:
+    """Of every document to the byte, but for when and by what it was loaded."""
+    digest = hashlib.sha256()
+    for each in (document for name in sorted(documents) for document in documents[name]):
+        digest.update(bson.encode({name: value for name, value in each.items() if name not in _STAMPS}))
+    return digest.hexdigest()[:12]
+
+
+def _table(found: dict[str, dict[str, Any]], current: str) -> Table:
+    columns = (
+        "Airflow",
+        "postgres",
+        "mongo",
+        "pymongo",
+        "psycopg",
+        "slices",
+        "documents",
+        "seconds",
+        "figures",
+        "page",
+    )
+    table = Table(*columns, title="All DAGs on each supported Airflow")
+    for name, each in found.items():
+        if "versions" not in each:
+            table.add_row(name, *[""] * 7, "did not run")
+            continue
+        same = "the same" if each["digest"] == found[current]["digest"] else "DIFFERENT"
+        counts = (str(each[what]) for what in ("slices", "documents", "seconds"))
+        table.add_row(name, *(each["versions"][shown] for shown in _SHOWN), *counts, same, each["page"])
+    return table
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        print(json.dumps(one(Path(sys.argv[1]))))
+    else:
+        sys.exit(main())
