@@ -1,6 +1,6 @@
 # Each command sets itself up first. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run up doctor report atlas test chaos compat mwaa check audit format docs pins clean
+.PHONY: help setup run up doctor report atlas test chaos compare compat mwaa check audit format docs pins clean
 PYTHON ?= python3
 export PYTHON
 BIN := .venv/bin
@@ -34,6 +34,9 @@ test: .venv/.ready  ## run every test on real databases and a real scheduler
 
 chaos: .venv/.ready  ## inject hundreds of faults, and print what came of them: about 15 minutes
 	@$(BIN)/python -m pytest tests/chaos --all-faults -s -v
+
+compare: .venv/.ready  ## hold an old collection against ours: make compare SLICE="monthly_submissions eu 2026-10"
+	@PYTHONPATH=plugins $(BIN)/python -m dev.compare $(SLICE)
 
 mwaa: .venv/.ready  ## build what Amazon MWAA takes into dist/mwaa/; AIRFLOW=3.2.1 names its version
 	@AIRFLOW="$(AIRFLOW)" $(BIN)/python -m dev.mwaa

@@ -1,0 +1,188 @@
+"""`make compare`: what the old collections and ours say differently of one slice, for whoever moves over.
+
+The old ones are read through the connection `bi_old`, whose schema names their database; ours through `bi_mongo`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from dev.processes import StackError
+from dev.show import console
+
+_EXAMPLES = 3
+_NOT_COMPARED = {"_id", "region", "loaded_at", "run_id", "schema_version", "as_of", "period_start"}
+Document = Mapping[str, Any]
+Key = tuple[Any, ...]
+
+
+@dataclass
+class Differences:
+    """What two collections say differently.
+
+    Attributes:
+        ours: How many documents ours has.
+        theirs: How many the old one has.
+        only_ours: The keys of documents that the old one lacks.
+        only_theirs: The keys of those that ours lacks.
+        doubled: The keys that the old one has more than once.
+        fields: By field, the keys of documents of which it differs, with the old value and ours.
+        not_there: Fields of ours that the old documents do not have.
+    """
+
+    ours: int
+    theirs: int
+    only_ours: list[Key]
+    only_theirs: list[Key]
+    doubled: list[Key]
+    fields: dict[str, list[tuple[Key, Any, Any]]] = field(default_factory=lambda: defaultdict(list))
+    not_there: list[str] = field(default_factory=list)
+
+    @property
+    def none(self) -> bool:
+        """Whether both say the same of every field that both have."""
+        return not (self.only_ours or self.only_theirs or self.doubled or self.fields)
+
+
+def differences(
+    ours: Iterable[Document],
+    theirs: Iterable[Document],
+    key: Sequence[str],
+    *,
+    called: Mapping[str, str],
+    tolerance: float = 0.0,
+) -> Differences:
+    """Hold two collections against each other.
+
+    Args:
+        ours: Our documents.
+        theirs: The old ones.
+        key: The fields that tell one document from another.
+        called: What the old ones call a field of ours, where that is another name.
+        tolerance: How far apart two numbers may be that are still the same.
+
+    Raises:
+        StackError: An old document has no key.
+    """
+    mine = {tuple(each[name] for name in key): each for each in ours}
+    old: dict[Key, Document] = {}
+    counts: Counter[Key] = Counter()
+    for each in theirs:
+        missing = [called.get(name, name) for name in key if called.get(name, name) not in each]
+        if missing:
+            raise StackError(
+                f"An old document has no {missing[0]}, by which it is known; its fields are {', '.join(each)}. "
+                f"Say what it is called there: --called {key[0]}=..."
+            )
+        known = tuple(each[called.get(name, name)] for name in key)
+        counts[known] += 1
+        old[known] = each
+    found = Differences(
+        ours=len(mine),
+        theirs=counts.total(),
+        only_ours=sorted(mine.keys() - old.keys(), key=repr),
+        only_theirs=sorted(old.keys() - mine.keys(), key=repr),
+        doubled=sorted((each for each, times in counts.items() if times > 1), key=repr),
+    )
+    names = {name for each in mine.values() for name in each} - _NOT_COMPARED
+    there = {name for each in old.values() for name in each}
+    found.not_there = sorted(name for name in names if called.get(name, name) not in there) if old else []
+    for known in sorted(mine.keys() & old.keys(), key=repr):
+        for name in sorted(names - set(found.not_there)):
+            was, now = old[known].get(called.get(name, name)), mine[known].get(name)
+            if not _same(was, now, tolerance):
+                found.fields[name].append((known, was, now))
+    return found
+
+
+def _same(was: Any, now: Any, tolerance: float) -> bool:
+    numbers = (int, float)
+    if isinstance(was, numbers) and isinstance(now, numbers) and not isinstance(was, bool):
+        return math.isclose(was, now, rel_tol=0, abs_tol=tolerance)
+    if isinstance(was, datetime) and isinstance(now, datetime):
+        return _aware(was) == _aware(now)
+    return bool(was == now)
+
+
+def _aware(instant: datetime) -> datetime:
+    return instant if instant.tzinfo else instant.replace(tzinfo=timezone.utc)
+
+
+def show(found: Differences) -> None:
+    """Print what differs."""
+    table = Table("what differs", "documents", "for example", title="The old collection against ours")
+    for what, keys in (
+        ("only the old one has", found.only_theirs),
+        ("only ours has", found.only_ours),
+        ("the old one has more than once", found.doubled),
+    ):
+        table.add_row(what, f"{len(keys):,}", "; ".join(map(_named, keys[:_EXAMPLES])))
+    for name, cases in sorted(found.fields.items()):
+        examples = "; ".join(f"{_named(known)}: {was!r}, ours {now!r}" for known, was, now in cases[:_EXAMPLES])
+        table.add_row(name, f"{len(cases):,}", examples)
+    console.print(f"{found.theirs:,} old documents, {found.ours:,} of ours", highlight=False)
+    console.print(table)
+    if found.not_there:
+        console.print(f"Not compared, since the old documents have none: {', '.join(found.not_there)}", highlight=False)
+    console.print("They say the same." if found.none else "They differ.")
+
+
+def _named(known: Key) -> str:
+    return ", ".join(map(str, known))
+
+
+def main() -> int:
+    """Compare one slice, and return the status: 1 where anything differs."""
+    parser = argparse.ArgumentParser(prog="python -m dev.compare", description=__doc__)
+    parser.add_argument("job", help="such as monthly_submissions")
+    parser.add_argument("region", help="such as eu")
+    parser.add_argument("period", nargs="?", help="such as 2026-10; of a job that appends")
+    parser.add_argument("--collection", help="the old collection; the job's name where it is not said")
+    parser.add_argument(
+        "--where", default="{}", type=json.loads, help="which old documents, as a MongoDB filter in JSON"
+    )
+    parser.add_argument("--called", action="append", default=[], metavar="OURS=THEIRS", help="an old field's name")
+    parser.add_argument("--tolerance", type=float, default=0.0, help="how far apart two equal numbers may be")
+    asked = parser.parse_args()
+    os.environ.setdefault("AIRFLOW_HOME", str(Path(__file__).parents[1] / ".local" / "airflow"))
+    from bi_ops.connections import open_store
+    from bi_ops.errors import BiError
+    from bi_ops.jobs import JOBS, Mode
+    from bi_ops.slices import IdRange
+
+    job = next((each for each in JOBS if each.name == asked.job), None)
+    if job is None:
+        parser.error(f"there is no job {asked.job}; the jobs are {', '.join(each.name for each in JOBS)}")
+    if (job.mode is Mode.APPEND) != bool(asked.period):
+        parser.error(f"{job.name} {'has' if job.mode is Mode.APPEND else 'has no'} periods")
+    prefix = f"{asked.region}:{asked.period}:" if asked.period else f"{asked.region}:"
+    try:
+        with open_store("compare") as ours, open_store("compare", "bi_old") as theirs:
+            found = differences(
+                ours.live[job.name].find(IdRange.with_prefix(prefix).filter),
+                theirs.live[asked.collection or job.name].find(asked.where),
+                job.key_fields,
+                called=dict(each.split("=", 1) for each in asked.called),
+                tolerance=asked.tolerance,
+            )
+    except (BiError, StackError) as error:
+        console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        return 2
+    show(found)
+    return 0 if found.none else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
