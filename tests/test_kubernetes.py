@@ -1,0 +1,68 @@
+"""The files for Kubernetes: a task's pod as Airflow's executor reads it, and what both files name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
+
+from tests.conftest import ROOT
+
+FOLDER = ROOT / "deploy" / "kubernetes"
+
+
+@pytest.fixture(scope="module")
+def values() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((FOLDER / "values.yaml").read_text())
+    return found
+
+
+def test_the_executor_takes_the_pod_and_adds_a_task_to_it(values: dict[str, Any]) -> None:
+    template = PodGenerator.deserialize_model_file(str(FOLDER / "pod-template.yaml"))
+    pod = PodGenerator.construct_pod(
+        dag_id="bi_monthly",
+        task_id="monthly_submissions.eu.stage",
+        pod_id="bi-monthly-stage",
+        try_number=1,
+        kube_image=template.spec.containers[0].image,
+        date=None,
+        args=["a task"],
+        pod_override_object=None,
+        base_worker_pod=template,
+        namespace="airflow",
+        scheduler_job_id="1",
+        run_id="run",
+        map_index=3,
+    )
+    [task] = pod.spec.containers
+    assert (task.name, task.args, pod.spec.restart_policy) == ("base", ["a task"], "Never")
+    assert task.image == f"{values['images']['airflow']['repository']}:{values['images']['airflow']['tag']}"
+    assert {each.secret_ref.name for each in task.env_from if each.secret_ref} == {"meg-bi-connections"}
+    assert pod.spec.security_context.run_as_non_root
+    assert pod.metadata.labels["app.kubernetes.io/part-of"] == "meg-bi"
+    assert pod.spec.termination_grace_period_seconds == 60
+
+
+def test_a_misspelt_field_would_be_noticed() -> None:
+    """The client leaves out what it does not know, so every field of the file must come back."""
+    given = yaml.safe_load((FOLDER / "pod-template.yaml").read_text())
+    known = PodGenerator.serialize_pod(PodGenerator.deserialize_model_dict(given))
+    assert known == given
+
+
+def test_both_files_name_the_same_settings_and_secrets(values: dict[str, Any]) -> None:
+    template = yaml.safe_load((FOLDER / "pod-template.yaml").read_text())
+    assert yaml.safe_load(values["extraEnvFrom"]) == template["spec"]["containers"][0]["envFrom"]
+    assert values["workers"]["resources"] == template["spec"]["containers"][0]["resources"]
+    assert "password" not in (FOLDER / "values.yaml").read_text().lower()
+
+
+def test_the_images_are_of_the_airflow_that_is_tested() -> None:
+    pins = (ROOT / "dev" / "requirements.txt").read_text()
+    airflow = next(line.split("==")[1] for line in pins.splitlines() if line.startswith("apache-airflow=="))
+    for file in (FOLDER / "Dockerfile", ROOT / "dev" / "Dockerfile"):
+        assert f"FROM apache/airflow:{airflow}-" in file.read_text()
+    assert f"meg-bi-airflow:{airflow}" in (ROOT / "docker-compose.yaml").read_text()
+    assert yaml.safe_load((FOLDER / "values.yaml").read_text())["airflowVersion"] == airflow
