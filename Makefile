@@ -56,7 +56,7 @@ audit: .venv/.ready  ## hold every pinned version against the known vulnerabilit
 format: .venv/.ready  ## reformat the code and apply the safe lint fixes
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-docs: .venv/.ready  ## write the README's table of jobs and the page of each collection
+docs: .venv/.ready  ## write the tables of jobs and of messages, and the page of each collection
 	@PYTHONPATH=plugins $(BIN)/python -m dev.document
 
 pins: .venv/.ready  ## resolve dev/requirements.in and dev/compat/*.in into files with every version pinned

@@ -1,4 +1,4 @@
-"""Write what can be told from declarations: the README's table, a page for each collection, the reports' indexes.
+"""Write what can be told from declarations: tables of jobs and messages, a page for each collection, the indexes.
 
 `python -m dev.document` writes them; with `--check` it changes nothing, and fails where they have drifted.
 """
@@ -13,6 +13,7 @@ from bi_ops.jobs import JOBS, Job, Kind, Mode
 from bi_ops.periods import Cadence
 from bi_ops.reports.indexes import recommended
 from bi_ops.templates import include_folder
+from dev import runbook
 
 ROOT = Path(__file__).parents[1]
 _WHEN = {
@@ -36,13 +37,11 @@ def main() -> int:
     check = "--check" in sys.argv[1:]
     texts = {ROOT / "docs" / "collections" / f"{job.name}.md": page(job) for job in JOBS}
     texts[ROOT / "include" / "mongo" / "indexes.json"] = recommended()
-    readme = ROOT / "README.md"
-    texts[readme] = re.sub(
-        r"(<!-- jobs -->\n).*?(<!-- end of jobs -->)",
-        lambda found: found[1] + job_table() + found[2],
-        readme.read_text(),
-        flags=re.DOTALL,
-    )
+    for file, name, table in (
+        (ROOT / "README.md", "jobs", job_table()),
+        (ROOT / "docs" / "operating.md", "messages", runbook.table()),
+    ):
+        texts[file] = _between(file.read_text(), name, table)
     drifted = [path for path, text in texts.items() if not path.exists() or path.read_text() != text]
     for path in drifted:
         if check:
@@ -51,6 +50,12 @@ def main() -> int:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(texts[path])
     return 1 if check and drifted else 0
+
+
+def _between(text: str, name: str, table: str) -> str:
+    """The text with what stands between the marks of this name replaced."""
+    marks = rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)"
+    return re.sub(marks, lambda found: found[1] + table + found[2], text, flags=re.DOTALL)
 
 
 def job_table() -> str:

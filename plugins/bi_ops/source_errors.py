@@ -19,7 +19,7 @@ from bi_ops.errors import (
 
 _LET_IN = "a login that this MEG lets in, as include/meg/reader.sql makes it"
 _ENCRYPTED = 'a MEG that speaks TLS, with a certificate that "sslmode" and "sslrootcert" fit'
-_REFUSALS = (
+REFUSALS = (
     (re.compile(r"authentication failed|no password supplied"), "MEG does not let this account in", _LET_IN),
     (re.compile(r'(role|database) ".*" does not exist'), "MEG does not have what the connection names", _LET_IN),
     (re.compile(r"no pg_hba.conf entry|permission denied for database"), "MEG does not let this address in", _LET_IN),
@@ -92,7 +92,7 @@ def source_errors_told(
 
 
 def _of_connection(error: psycopg.Error, where: str, *, refusable: bool) -> BiError:
-    for pattern, what, expected in _REFUSALS:
+    for pattern, what, expected in REFUSALS:
         if refusable and pattern.search(str(error)):
             return ConnectionSettingsError(
                 what,
