@@ -14,7 +14,7 @@ _TREE = {name for name, each in vars(errors).items() if isinstance(each, type) a
 
 def table() -> str:
     """The messages in the order of the alphabet, as Markdown."""
-    rows = {}
+    rows: dict[str, tuple[bool, list[str]]] = {}
     for file in sorted(_PACKAGE.rglob("*.py")):
         for call in ast.walk(ast.parse(file.read_text())):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in _TREE and call.args:
