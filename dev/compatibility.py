@@ -26,6 +26,11 @@ FOLDER = ROOT / ".local" / "compat"
 _FORMS = {"eu": 40, "uk": 15}
 _SHOWN = ("apache-airflow-providers-postgres", "apache-airflow-providers-mongo")
 _STAMPS = ("loaded_at", "run_id")
+_FEWER = """
+UPDATE megforms_institution SET is_demo = true
+WHERE id IN (SELECT id FROM megforms_institution WHERE NOT is_demo ORDER BY id LIMIT 2)
+"""
+"""Some institutions, and their forms with them, are left out from now on."""
 
 
 def main() -> int:
@@ -79,9 +84,7 @@ def _in_its_own_process(python: Path, folder: Path) -> dict[str, Any]:
 
 
 def one(folder: Path) -> dict[str, Any]:
-    """Run all DAGs once for the last month, or quarter, on the Airflow of this process, and say what came of it."""
-    month = demo.this_month().subtract(months=1)
-    quarter = demo.this_month().first_of("quarter").subtract(months=3)
+    """Run all DAGs for the last month, or quarter, on the Airflow of this process, and say what came of it."""
     with ExitStack() as until_done:
         until_done.enter_context(stack.held(folder))
         servers = until_done.enter_context(stack.databases(folder))
@@ -91,44 +94,56 @@ def one(folder: Path) -> dict[str, Any]:
         settings = {
             **demo.settings(servers),
             "BI_START_DATE": demo.this_month().add(months=2).to_date_string(),  # nothing but what is triggered
-            "BI_MAX_MAPPED_TASKS": "2",
         }
         environment = airflow.environment(folder, servers.postgres, servers.secret, settings)
         airflow.migrate(folder, servers.postgres, servers.secret, environment)
         up = until_done.enter_context(airflow.running(folder, environment, servers.secret))
         began = time.monotonic()
-        with up.api() as api:
-            periods = {
-                "bi_monthly": f"{month:YYYY-MM}",
-                "bi_quarterly": f"{quarter.year}-Q{quarter.quarter}",
-                "bi_weekly": f"{month:YYYY-MM}",
-            }
-            wanted = [
-                catchup.Wanted(dag_id, triggered=("compatible", {"period": period}))
-                for dag_id, period in periods.items()
-            ]
-            states = catchup.catch_up(api, *wanted, seconds=600)
-            [plugin] = [each for each in catchup.call(api, "GET", "/plugins")["plugins"] if each["name"] == "meg_bi"]
-        seconds = time.monotonic() - began
+        problems, page = _load(up, servers)
+        problems += _integrity(environment)
         with servers.mongo.client() as client:
             live = client[stack.DATABASE]
             names = sorted(set(live.list_collection_names()) - {"bi_loads"})
             documents = {name: list(live[name].find(sort=[("_id", 1)])) for name in names}
             slices = live["bi_loads"].count_documents({})
-    failed = [dag_id for dag_id, runs in states.items() if set(runs.values()) != {"success"}]
-    test = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, str(ROOT / ".astro")]
-    integrity = subprocess.run(test, env=environment, check=False, capture_output=True, text=True)
-    if integrity.returncode:
-        failed.append(f".astro's integrity test: {integrity.stdout[-1500:]}")
     return {
-        "error": f"failed: {', '.join(failed)}" if failed else "",
-        "seconds": round(seconds),
+        "error": "; ".join(problems),
+        "seconds": round(time.monotonic() - began),
         "slices": slices,
         "documents": sum(map(len, documents.values())),
         "digest": _digest(documents),
-        "page": "yes" if plugin.get("external_views") else "no",
+        "page": page,
         "versions": {name: version(name) for name in _SHOWN},
     }
+
+
+def _load(up: airflow.Airflow, servers: stack.Databases) -> tuple[list[str], str]:
+    """Run every DAG twice, the second time over fewer forms; gives which failed, and whether there is a page."""
+    month = demo.this_month().subtract(months=1)
+    quarter = demo.this_month().first_of("quarter").subtract(months=3)
+    periods = {
+        "bi_monthly": f"{month:YYYY-MM}",
+        "bi_quarterly": f"{quarter.year}-Q{quarter.quarter}",
+        "bi_weekly": f"{month:YYYY-MM}",
+    }
+    wanted = [catchup.Wanted(name, triggered=("compatible", {"period": period})) for name, period in periods.items()]
+    with up.api() as api:
+        catchup.catch_up(api, *wanted, seconds=600)
+        with servers.postgres.connect(demo.DATABASES["eu"]) as admin:
+            admin.execute(_FEWER)
+        states = catchup.catch_up(
+            api, *wanted, seconds=600
+        )  # cleared: the monthly run has fewer stage tasks than before
+        [plugin] = [each for each in catchup.call(api, "GET", "/plugins")["plugins"] if each["name"] == "meg_bi"]
+    failed = [f"{name} failed" for name, runs in states.items() if set(runs.values()) != {"success"}]
+    return failed, "yes" if plugin.get("external_views") else "no"
+
+
+def _integrity(environment: dict[str, str]) -> list[str]:
+    """What Astronomer's integrity test finds wrong."""
+    test = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, str(ROOT / ".astro")]
+    done = subprocess.run(test, env=environment, check=False, capture_output=True, text=True)
+    return [f"the integrity test of .astro: {done.stdout[-1500:]}"] if done.returncode else []
 
 
 def _digest(documents: dict[str, list[dict[str, Any]]]) -> str:

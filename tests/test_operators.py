@@ -11,7 +11,7 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from bi_ops.jobs import JOBS, job_named
-from bi_ops.operators import WaitOperator
+from bi_ops.operators import CollectionLink, WaitOperator
 from bi_ops.slices import Slice
 from tests.megs import utc
 
@@ -76,3 +76,11 @@ def test_the_last_eight_quarters_are_bound_with_the_one_before_them() -> None:
     names = of.parameters["quarter_names"]
     assert (len(names), names[0], names[-1]) == (9, "2024-Q3", "2026-Q3")
     assert of.parameters["quarter_starts"][1:] == of.parameters["quarter_ends"][:-1]
+
+
+def test_in_development_a_task_leads_to_its_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = SimpleNamespace(task_id="monthly_submissions.eu.publish")
+    monkeypatch.delenv("BI_MONGO_EXPRESS", raising=False)
+    assert CollectionLink().get_link(None, ti_key=key) == ""
+    monkeypatch.setenv("BI_MONGO_EXPRESS", "http://localhost:8081/")
+    assert CollectionLink().get_link(None, ti_key=key) == "http://localhost:8081/db/bi/monthly_submissions"
