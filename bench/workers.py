@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import time
 from pathlib import Path
 
 from rich.table import Table
 
 from dev import airflow, catchup, demo, meg, stack, workers
+from dev.processes import StackError
 from dev.show import console
 
 FOLDER = Path(__file__).parents[1] / ".local" / "bench"
@@ -24,8 +24,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     asked = parser.parse_args()
     month = demo.this_month().subtract(months=1)
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    with stack.held(FOLDER), stack.databases(FOLDER) as servers:
+    with stack.held(FOLDER, anew=True), stack.databases(FOLDER) as servers:
         data = meg.Demo(seed=1, forms=asked.forms, until=demo.this_month().date(), months=2, sessions_per_form_month=1)
         with console.status(f"Seeding {asked.forms:,} forms"):
             meg.seed(servers.postgres, demo.DATABASES["eu"], data)
@@ -39,26 +38,38 @@ def main() -> None:
         }
         environment = airflow.environment(FOLDER, servers.postgres, servers.secret, settings)
         airflow.migrate(FOLDER, servers.postgres, servers.secret, environment)
-        table = Table(
-            "workers", "seconds", "times as fast", title=f"A month of {asked.forms:,} forms, {os.cpu_count()} cores"
-        )
+        title = f"A month of {asked.forms:,} forms, {os.cpu_count()} cores"
+        table = Table("workers", "seconds", "times as fast", "documents", title=title)
         first = 0.0
         with (
             workers.broker(FOLDER, environment) as celery,
             airflow.running(FOLDER, environment | celery, servers.secret) as up,
         ):
             for count in asked.workers:
+                _empty(servers)  # or only the first would have anything to write
                 conf = {"period": f"{month:YYYY-MM}", "jobs": [_JOB]}
                 with workers.working(up, FOLDER, count, concurrency=1), up.api() as api:
                     began = time.monotonic()
-                    catchup.catch_up(api, catchup.Wanted("bi_monthly", triggered=(f"workers-{count}", conf)))
+                    states = catchup.catch_up(api, catchup.Wanted("bi_monthly", triggered=(f"workers-{count}", conf)))
                     seconds = time.monotonic() - began
+                if set(states["bi_monthly"].values()) != {"success"}:
+                    raise StackError(
+                        f"The run with {count} workers failed; the tasks' logs are in {FOLDER}/airflow/logs."
+                    )
                 first = first or seconds
-                table.add_row(str(count), f"{seconds:.0f}", f"{first / seconds:.2f}")
-        with servers.mongo.client() as client:
-            found = client[stack.DATABASE][_JOB].count_documents({})
+                table.add_row(str(count), f"{seconds:.0f}", f"{first / seconds:.2f}", f"{_documents(servers):,}")
     console.print(table)
-    console.print(f"{found:,} documents")
+
+
+def _empty(servers: stack.Databases) -> None:
+    with servers.mongo_admin.client() as client:
+        for name in (stack.DATABASE, f"{stack.DATABASE}_staging"):
+            client.drop_database(name)
+
+
+def _documents(servers: stack.Databases) -> int:
+    with servers.mongo.client() as client:
+        return client[stack.DATABASE][_JOB].count_documents({})
 
 
 if __name__ == "__main__":

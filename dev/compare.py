@@ -6,7 +6,6 @@ The old ones are read through the connection `bi_old`, whose schema names their 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import sys
@@ -17,8 +16,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from bson import json_util
 from rich.table import Table
 
+from bi_ops.errors import BiError
+from bi_ops.jobs import JOBS, Mode, job_named
+from bi_ops.slices import IdRange
 from dev.processes import StackError
 from dev.show import console
 
@@ -40,6 +43,7 @@ class Differences:
         doubled: The keys that the old one has more than once.
         fields: By field, the keys of documents of which it differs, with the old value and ours.
         not_there: Fields of ours that the old documents do not have.
+        compared: How many documents were held against each other, field by field.
     """
 
     ours: int
@@ -49,6 +53,7 @@ class Differences:
     doubled: list[Key]
     fields: dict[str, list[tuple[Key, Any, Any]]] = field(default_factory=lambda: defaultdict(list))
     not_there: list[str] = field(default_factory=list)
+    compared: int = 0
 
     @property
     def none(self) -> bool:
@@ -80,11 +85,12 @@ def differences(
     old: dict[Key, Document] = {}
     counts: Counter[Key] = Counter()
     for each in theirs:
-        missing = [called.get(name, name) for name in key if called.get(name, name) not in each]
-        if missing:
+        unnamed = [name for name in key if called.get(name, name) not in each]
+        if unnamed:
+            name = unnamed[0]
             raise StackError(
-                f"An old document has no {missing[0]}, by which it is known; its fields are {', '.join(each)}. "
-                f"Say what it is called there: --called {key[0]}=..."
+                f"An old document has no {called.get(name, name)}, by which it is known; its fields are "
+                f"{', '.join(each)}. Say what it is called there: --called {name}=..."
             )
         known = tuple(each[called.get(name, name)] for name in key)
         counts[known] += 1
@@ -99,7 +105,8 @@ def differences(
     names = {name for each in mine.values() for name in each} - _NOT_COMPARED
     there = {name for each in old.values() for name in each}
     found.not_there = sorted(name for name in names if called.get(name, name) not in there) if old else []
-    for known in sorted(mine.keys() & old.keys(), key=repr):
+    for known in sorted((mine.keys() & old.keys()) - set(found.doubled), key=repr):
+        found.compared += 1
         for name in sorted(names - set(found.not_there)):
             was, now = old[known].get(called.get(name, name)), mine[known].get(name)
             if not _same(was, now, tolerance):
@@ -108,6 +115,10 @@ def differences(
 
 
 def _same(was: Any, now: Any, tolerance: float) -> bool:
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        return was.keys() == now.keys() and all(_same(was[name], now[name], tolerance) for name in was)
+    if isinstance(was, list) and isinstance(now, list):
+        return len(was) == len(now) and all(_same(*pair, tolerance) for pair in zip(was, now, strict=True))
     numbers = (int, float)
     if isinstance(was, numbers) and isinstance(now, numbers) and not isinstance(was, bool):
         return math.isclose(was, now, rel_tol=0, abs_tol=tolerance)
@@ -136,51 +147,83 @@ def show(found: Differences) -> None:
     console.print(table)
     if found.not_there:
         console.print(f"Not compared, since the old documents have none: {', '.join(found.not_there)}", highlight=False)
-    console.print("They say the same." if found.none else "They differ.")
+    if found.compared or not found.none:
+        console.print("They say the same." if found.none else "They differ.")
 
 
 def _named(known: Key) -> str:
     return ", ".join(map(str, known))
 
 
-def main() -> int:
-    """Compare one slice, and return the status: 1 where anything differs."""
+def _renamed(text: str) -> tuple[str, str]:
+    ours, equals, theirs = text.partition("=")
+    if not (ours and equals and theirs):
+        raise argparse.ArgumentTypeError(f"{text!r} is not ours=theirs")
+    return ours, theirs
+
+
+def _filter(text: str) -> dict[str, Any]:
+    try:
+        found = json_util.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is no MongoDB filter in (extended) JSON")
+    return found
+
+
+def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m dev.compare", description=__doc__)
-    parser.add_argument("job", help="such as monthly_submissions")
+    parser.add_argument("job", help="such as monthly_submissions", choices=[job.name for job in JOBS])
     parser.add_argument("region", help="such as eu")
     parser.add_argument("period", nargs="?", help="such as 2026-10; of a job that appends")
     parser.add_argument("--collection", help="the old collection; the job's name where it is not said")
+    parser.add_argument("--where", type=_filter, help="which old documents; else those of the region and the period")
     parser.add_argument(
-        "--where", default="{}", type=json.loads, help="which old documents, as a MongoDB filter in JSON"
+        "--called", action="append", default=[], type=_renamed, metavar="OURS=THEIRS", help="an old field's name"
     )
-    parser.add_argument("--called", action="append", default=[], metavar="OURS=THEIRS", help="an old field's name")
     parser.add_argument("--tolerance", type=float, default=0.0, help="how far apart two equal numbers may be")
     asked = parser.parse_args()
-    os.environ.setdefault("AIRFLOW_HOME", str(Path(__file__).parents[1] / ".local" / "airflow"))
-    from bi_ops.connections import open_store
-    from bi_ops.errors import BiError
-    from bi_ops.jobs import JOBS, Mode
-    from bi_ops.slices import IdRange
-
-    job = next((each for each in JOBS if each.name == asked.job), None)
-    if job is None:
-        parser.error(f"there is no job {asked.job}; the jobs are {', '.join(each.name for each in JOBS)}")
+    job = job_named(asked.job)
     if (job.mode is Mode.APPEND) != bool(asked.period):
         parser.error(f"{job.name} {'has' if job.mode is Mode.APPEND else 'has no'} periods")
+    fields = {field.name for field in job.fields} | {"region", "period", *job.key_fields}
+    if strangers := {ours for ours, _ in asked.called} - fields:
+        parser.error(f"{job.name} has no field {sorted(strangers)[0]}; it has {', '.join(sorted(fields))}")
+    return asked
+
+
+def _of_the_slice(asked: argparse.Namespace, old: Any, called: Mapping[str, str]) -> dict[str, Any]:
+    """The old documents of the region and the period, where the old ones say so."""
+    if asked.where is not None:
+        return dict(asked.where)
+    some = old.find_one() or {}
+    values = {called.get(name, name): getattr(asked, name) for name in ("region", "period") if getattr(asked, name)}
+    return {name: value for name, value in values.items() if name in some}
+
+
+def main() -> int:
+    """Compare one slice, and return the status: 1 where anything differs, 2 where nothing could be compared."""
+    asked = _asked()
+    os.environ.setdefault("AIRFLOW_HOME", str(Path(__file__).parents[1] / ".local" / "airflow"))
+    from bi_ops.connections import open_store
+
+    job, called = job_named(asked.job), dict(asked.called)
     prefix = f"{asked.region}:{asked.period}:" if asked.period else f"{asked.region}:"
     try:
         with open_store("compare") as ours, open_store("compare", "bi_old") as theirs:
-            found = differences(
-                ours.live[job.name].find(IdRange.with_prefix(prefix).filter),
-                theirs.live[asked.collection or job.name].find(asked.where),
-                job.key_fields,
-                called=dict(each.split("=", 1) for each in asked.called),
-                tolerance=asked.tolerance,
-            )
+            old = theirs.live[asked.collection or job.name]
+            where = _of_the_slice(asked, old, called)
+            mine = ours.live[job.name].find(IdRange.with_prefix(prefix).filter)
+            found = differences(mine, old.find(where), job.key_fields, called=called, tolerance=asked.tolerance)
     except (BiError, StackError) as error:
         console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
+    console.print(f"Old documents of {asked.collection or job.name} where {json_util.dumps(where)}", highlight=False)
     show(found)
+    if found.none and not found.compared:
+        console.print("Nothing was compared: there are no documents, or none of one are in the other.", style="red")
+        return 2
     return 0 if found.none else 1
 
 

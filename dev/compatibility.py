@@ -17,7 +17,8 @@ from typing import Any
 import bson
 from rich.table import Table
 
-from dev import airflow, catchup, demo, meg, stack
+from bi_ops.jobs import JOBS
+from dev import airflow, catchup, demo, meg, mongo, postgres, stack
 from dev.processes import StackError
 from dev.show import console
 
@@ -35,13 +36,19 @@ WHERE id IN (SELECT id FROM megforms_institution WHERE NOT is_demo ORDER BY id L
 
 def main() -> int:
     """Run every version in turn, print a table, and return the status."""
+    if external := {postgres.EXTERNAL, mongo.EXTERNAL} & set(os.environ):
+        console.print(f"Each version needs databases of its own: unset {', '.join(external)}", style="red")
+        return 1
     current = version("apache-airflow")
     pins = {file.stem: file for file in sorted((ROOT / "dev" / "compat").glob("*.txt"))}
     found: dict[str, dict[str, Any]] = {}
     for name in [*pins, current]:
-        python = _environment(name, pins[name]) if name in pins else Path(sys.executable)
-        with console.status(f"Airflow {name}"):
-            found[name] = _in_its_own_process(python, FOLDER / name / "stack")
+        try:
+            python = _environment(name, pins[name]) if name in pins else Path(sys.executable)
+            with console.status(f"Airflow {name}"):
+                found[name] = _in_its_own_process(python, FOLDER / name / "stack")
+        except StackError as error:
+            found[name] = {"error": str(error), "digest": None}
         console.print(f"Airflow {name}: {found[name].get('error') or 'well'}", markup=False, highlight=False)
     console.print(_table(found, current))
     return int(any(each.get("error") or each["digest"] != found[current]["digest"] for each in found.values()))
@@ -68,7 +75,6 @@ def _environment(name: str, pins: Path) -> Path:
 
 
 def _in_its_own_process(python: Path, folder: Path) -> dict[str, Any]:
-    shutil.rmtree(folder, ignore_errors=True)
     done = subprocess.run(
         [str(python), "-m", "dev.compatibility", str(folder)],
         cwd=ROOT,
@@ -86,7 +92,7 @@ def _in_its_own_process(python: Path, folder: Path) -> dict[str, Any]:
 def one(folder: Path) -> dict[str, Any]:
     """Run all DAGs for the last month, or quarter, on the Airflow of this process, and say what came of it."""
     with ExitStack() as until_done:
-        until_done.enter_context(stack.held(folder))
+        until_done.enter_context(stack.held(folder, anew=True))
         servers = until_done.enter_context(stack.databases(folder))
         for seed, (region, forms) in enumerate(_FORMS.items()):
             demo_data = meg.Demo(seed=seed, forms=forms, until=demo.this_month().date(), months=6)
@@ -106,6 +112,8 @@ def one(folder: Path) -> dict[str, Any]:
             names = sorted(set(live.list_collection_names()) - {"bi_loads"})
             documents = {name: list(live[name].find(sort=[("_id", 1)])) for name in names}
             slices = live["bi_loads"].count_documents({})
+    if slices != len(JOBS) * len(_FORMS):
+        problems.append(f"{slices} slices were published, not one of each job and region")
     return {
         "error": "; ".join(problems),
         "seconds": round(time.monotonic() - began),

@@ -42,32 +42,39 @@ def _mongo(ca: Path, host: str = "mongo", **more: str) -> Mongo:
 
 
 def keys() -> None:
-    """Make everything secret, and give each service what it needs; what is there stays as it is."""
-    done = KEYS / "own" / "done"
-    if done.exists():
-        return
+    """Make what is secret and not there yet, and give each service what it needs of it."""
     secret = stack.kept_secrets(KEYS / "own")
-    authority = trustme.CA(organization_name="MEG BI, for development")
-    server = authority.issue_cert("postgres", "mongo", "localhost", "127.0.0.1")
-    certificate, key = b"".join(each.bytes() for each in server.cert_chain_pems), server.private_key_pem.bytes()
-    ca = authority.cert_pem.bytes()
-    _give("own", os.getuid(), {_CA: ca})
-    _give("postgres", _SERVERS, {"password": secret["postgres"], "server.crt": certificate, "server.key": key})
-    _give("mongo", _SERVERS, {_CA: ca, "server.pem": key + certificate, "members.key": secrets.token_hex(64)})
+    if not (KEYS / "own" / "done").exists():
+        _make_certificates()
+    ca = (KEYS / "own" / _CA).read_text()
+    _give("postgres", _SERVERS, {"password": secret["postgres"]})
+    _give("mongo", _SERVERS, {_CA: ca})
     _give("redis", _SERVERS, {"redis.conf": f"requirepass {secret['redis']}\n"})
     passwords = {airflow.LOGIN: secret["ui"]}
     _give("airflow", _AIRFLOW, {_CA: ca, "airflow.env": _environment(secret), "passwords.json": json.dumps(passwords)})
-    url = f"mongodb://viewer:{secret['viewer']}@mongo:27017/?authSource=admin"
-    sessions = {f"ME_CONFIG_SITE_{name}SECRET": secrets.token_hex(16) for name in ("COOKIE", "SESSION")}
-    environment = _exports({"ME_CONFIG_MONGODB_URL": url, **sessions})
-    _give("mongo-express", _MONGO_EXPRESS, {_CA: ca, "mongo-express.env": environment})
-    done.touch()
+    environment = {
+        "ME_CONFIG_MONGODB_URL": f"mongodb://viewer:{secret['viewer']}@mongo:27017/?authSource=admin",
+        "ME_CONFIG_SITE_COOKIESECRET": secrets.token_hex(16),
+        "ME_CONFIG_SITE_SESSIONSECRET": secrets.token_hex(16),
+    }
+    _give("mongo-express", _MONGO_EXPRESS, {_CA: ca, "mongo-express.env": _exports(environment)})
 
 
-def _give(service: str, owner: int, files: Mapping[str, str | bytes]) -> None:
-    for name, content in files.items():
+def _make_certificates() -> None:
+    authority = trustme.CA(organization_name="MEG BI, for development")
+    server = authority.issue_cert("postgres", "mongo", "localhost", "127.0.0.1")
+    certificate = "".join(each.bytes().decode() for each in server.cert_chain_pems)
+    key = server.private_key_pem.bytes().decode()
+    _give("own", os.getuid(), {_CA: authority.cert_pem.bytes().decode()})
+    _give("postgres", _SERVERS, {"server.crt": certificate, "server.key": key})
+    _give("mongo", _SERVERS, {"server.pem": key + certificate, "members.key": secrets.token_hex(64)})
+    (KEYS / "own" / "done").touch()
+
+
+def _give(service: str, owner: int, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
         file = KEYS / service / name
-        keep(file, content.decode() if isinstance(content, bytes) else content)
+        keep(file, text)
         shutil.chown(file, owner, 0)
 
 
@@ -122,7 +129,8 @@ def welcome() -> None:
     secret = stack.kept_secrets(KEYS / "own")
     port = os.environ.get("BI_UI_PORT") or airflow.UI_PORT
     print(f"Airflow:       http://localhost:{port}   login: {airflow.LOGIN}   password: {secret['ui']}")
-    print("mongo-express: http://localhost:8081   login: admin   password: password", flush=True)
+    port = os.environ.get("BI_MONGO_EXPRESS_PORT") or 8081
+    print(f"mongo-express: http://localhost:{port}   login: admin   password: password", flush=True)
 
 
 def _wait_until(ready: Callable[[], bool], otherwise: str) -> None:

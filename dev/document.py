@@ -54,8 +54,11 @@ def main() -> int:
 
 def _between(text: str, name: str, table: str) -> str:
     """The text with what stands between the marks of this name replaced."""
-    marks = rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)"
-    return re.sub(marks, lambda found: found[1] + table + found[2], text, flags=re.DOTALL)
+    before, mark, rest = text.partition(f"<!-- {name} -->\n")
+    _, end, after = rest.partition(f"<!-- end of {name} -->")
+    if not end:
+        raise ValueError(f"there are no marks for the {name}")
+    return before + mark + table + end + after
 
 
 def job_table() -> str:

@@ -200,7 +200,9 @@ def make_primary(server: Mongo, member: str) -> None:
             client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": members})
             return
         except OperationFailure as error:
-            if error.code not in (_ALREADY_INITIALISED, _UNAUTHORISED):
+            if error.code == _ALREADY_INITIALISED:
+                return  # and open still: a first start was interrupted before there was an administrator
+            if error.code != _UNAUTHORISED:
                 raise
     with _direct(server, let_in=True) as client:
         config = client.admin.command("replSetGetConfig")["config"]

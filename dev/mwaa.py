@@ -31,8 +31,12 @@ _NO_CONSTRAINTS = """\
 """
 
 
-def build(airflow: str) -> Path:
+def build(airflow: str, into: Path = DIST) -> Path:
     """Write everything for an environment of this version of Airflow, and return the folder.
+
+    Args:
+        airflow: The version.
+        into: The folder; what was in it goes, but for a startup.sh, which somebody may have edited.
 
     Raises:
         StackError: It is none that MWAA has and these DAGs run on.
@@ -43,17 +47,18 @@ def build(airflow: str) -> Path:
         raise StackError(
             f"There is no Amazon MWAA with Airflow {airflow} here. Name one of {known}: make mwaa AIRFLOW=..."
         )
-    shutil.rmtree(DIST, ignore_errors=True)
-    shutil.copytree(ROOT / "dags", DIST / "dags", ignore=shutil.ignore_patterns("__pycache__"))
-    with zipfile.ZipFile(DIST / "plugins.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+    shutil.rmtree(into / "dags", ignore_errors=True)
+    shutil.copytree(ROOT / "dags", into / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+    with zipfile.ZipFile(into / "plugins.zip", "w", zipfile.ZIP_DEFLATED) as packed:
         for name, file in sorted(_packed()):
             entry = zipfile.ZipInfo(name, _ALWAYS_THE_SAME)
             entry.external_attr = 0o644 << 16
             packed.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
-    (DIST / "requirements.txt").write_text(_requirements(airflow, pins.read_text()))
-    shutil.copy(ROOT / "dev" / "mwaa-startup.sh", DIST / "startup.sh")
-    shutil.copy(ROOT / "docs" / "mwaa.md", DIST / "README.md")
-    return DIST
+    (into / "requirements.txt").write_text(_requirements(airflow, pins.read_text()))
+    if not (into / "startup.sh").exists():
+        shutil.copy(ROOT / "dev" / "mwaa-startup.sh", into / "startup.sh")
+    shutil.copy(ROOT / "docs" / "mwaa.md", into / "README.md")
+    return into
 
 
 def _packed() -> Iterator[tuple[str, Path]]:

@@ -11,9 +11,13 @@ have wget || missing="$missing wget"
 have ip || missing="$missing iproute2"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-    echo "test: installing$missing"
-    # shellcheck disable=SC2086 - several words
-    { apt-get -qq update && apt-get -qq install -y --no-install-recommends $missing; } >/dev/null 2>&1 || echo "test: apt-get could not install$missing"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq update >/dev/null 2>&1 || true
+    for package in $missing; do # each by itself: one that this system does not have keeps no other away
+        echo "test: installing $package"
+        problem=$(apt-get -qq install -y --no-install-recommends "$package" </dev/null 2>&1) ||
+            echo "test: apt-get could not: $(printf '%s' "$problem" | tail -n 1)"
+    done
 else
     echo "test: not here, so the tests that need them are skipped: sudo apt-get install$missing"
 fi

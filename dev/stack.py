@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,8 +64,12 @@ class Databases:
 
 
 @contextmanager
-def held(stack: Path) -> Iterator[None]:
+def held(stack: Path, *, anew: bool = False) -> Iterator[None]:
     """Hold the stack's folder for this process alone, with nothing left running in it from before or after.
+
+    Args:
+        stack: The folder.
+        anew: Whether what an earlier start left in it goes first.
 
     Raises:
         StackError: Another process holds it.
@@ -83,6 +88,12 @@ def held(stack: Path) -> Iterator[None]:
         lock.write(str(os.getpid()))
         lock.flush()
         sweep(stack)
+        if anew:
+            for each in stack.iterdir():
+                if each.is_dir():
+                    shutil.rmtree(each)
+                elif each.name != "lock":
+                    each.unlink()
         try:
             yield
         finally:
@@ -92,11 +103,12 @@ def held(stack: Path) -> Iterator[None]:
 def kept_secrets(stack: Path) -> dict[str, str]:
     """The stack's secrets, by name, made at its first start."""
     file = stack / "secrets.json"
-    if not file.exists():
-        names = ("postgres", "mongo", "reader", "writer", "viewer", "redis")
-        made = {name: secrets.token_urlsafe(24) for name in names}
-        keep(file, json.dumps({**made, **airflow.new_secrets()}))
-    found: dict[str, str] = json.loads(file.read_text())
+    found: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+    names = ("postgres", "mongo", "reader", "writer", "viewer", "redis")
+    wanted = {name: secrets.token_urlsafe(24) for name in names} | airflow.new_secrets()
+    if wanted.keys() - found.keys():
+        found = wanted | found
+        keep(file, json.dumps(found))
     return found
 
 

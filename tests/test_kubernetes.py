@@ -41,6 +41,9 @@ def test_the_executor_takes_the_pod_and_adds_a_task_to_it(values: dict[str, Any]
     assert task.image == f"{values['images']['airflow']['repository']}:{values['images']['airflow']['tag']}"
     assert {each.secret_ref.name for each in task.env_from if each.secret_ref} == {"meg-bi-connections"}
     assert pod.spec.security_context.run_as_non_root
+    given = {each.name: each.value for each in task.env}
+    assert given["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
+    assert given["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"].endswith(":8080/execution/")
     assert pod.metadata.labels["app.kubernetes.io/part-of"] == "meg-bi"
     assert pod.spec.termination_grace_period_seconds == 60
 

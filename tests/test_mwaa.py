@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -33,10 +34,12 @@ print(len(reports()), templates.include_folder())
 @pytest.fixture
 def unpacked(tmp_path: Path) -> Path:
     """/usr/local/airflow, as MWAA makes it."""
-    built = mwaa.build(mwaa.DEFAULT)
-    shutil.copytree(built / "dags", tmp_path / "dags")
-    zipfile.ZipFile(built / "plugins.zip").extractall(tmp_path / "plugins")
-    return tmp_path
+    bucket, home = tmp_path / "a bucket", tmp_path / "home"
+    mwaa.build(mwaa.DEFAULT, bucket)
+    shutil.copytree(bucket / "dags", home / "dags")
+    zipfile.ZipFile(bucket / "plugins.zip").extractall(home / "plugins")
+    shutil.copy(bucket / "startup.sh", home)
+    return home
 
 
 def test_a_month_is_loaded_from_the_bundle_alone(
@@ -55,7 +58,7 @@ def test_a_month_is_loaded_from_the_bundle_alone(
     )
 
     def run(*words: str) -> str:
-        command = ["sh", "-c", f'. {mwaa.DIST}/startup.sh && export MEG_REGIONS=eu && exec "$@"', "sh", *words]
+        command = ["sh", "-c", f'. "{unpacked}/startup.sh" && export MEG_REGIONS=eu && exec "$@"', "sh", *words]
         done = subprocess.run(command, cwd=unpacked, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -71,8 +74,8 @@ def test_a_month_is_loaded_from_the_bundle_alone(
 
 
 @pytest.mark.parametrize("airflow", VERSIONS)
-def test_each_version_asks_for_what_its_constraints_have(airflow: str) -> None:
-    lines = (mwaa.build(airflow) / "requirements.txt").read_text().splitlines()
+def test_each_version_asks_for_what_its_constraints_have(airflow: str, tmp_path: Path) -> None:
+    lines = (mwaa.build(airflow, tmp_path) / "requirements.txt").read_text().splitlines()
     names = {re.split(r"[\[=]", line)[0] for line in lines if line[0] not in "-#"}
     wanted = {re.split(r"[\[= ]", line)[0] for line in (ROOT / "requirements.txt").read_text().splitlines()} - {"#"}
     assert names == wanted | {"apache-airflow-providers-common-compat"}
@@ -81,11 +84,23 @@ def test_each_version_asks_for_what_its_constraints_have(airflow: str) -> None:
     assert any("--constraint " in line for line in lines), "MWAA would force its own"
 
 
-def test_the_same_files_make_the_same_bundle() -> None:
-    first = (mwaa.build(mwaa.DEFAULT) / "plugins.zip").read_bytes()
-    assert (mwaa.build(mwaa.DEFAULT) / "plugins.zip").read_bytes() == first
-    with zipfile.ZipFile(mwaa.DIST / "plugins.zip") as packed:
-        assert not [name for name in packed.namelist() if name.endswith(".pyc") or "password" in name]
+def test_the_same_files_make_the_same_bundle_and_an_edited_script_stays(tmp_path: Path) -> None:
+    built = mwaa.build(mwaa.DEFAULT, tmp_path)
+    first = (built / "plugins.zip").read_bytes()
+    (built / "startup.sh").write_text("export MEG_REGIONS=au\n")
+    module = ROOT / "plugins" / "bi_ops" / "versions.py"
+    times = module.stat()
+    os.utime(module, (0, 1_700_000_000))
+    try:
+        mwaa.build(mwaa.DEFAULT, tmp_path)
+    finally:
+        os.utime(module, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert (built / "plugins.zip").read_bytes() == first
+    assert (built / "startup.sh").read_text() == "export MEG_REGIONS=au\n"
+    with zipfile.ZipFile(built / "plugins.zip") as packed:
+        names = packed.namelist()
+    assert ".airflowignore" in names, "Airflow would run each module as a plugin"
+    assert not [name for name in names if name.endswith(".pyc")]
 
 
 def test_a_version_that_mwaa_does_not_have_is_told() -> None:

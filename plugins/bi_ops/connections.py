@@ -7,11 +7,14 @@ nobody has checked, is refused before it is opened.
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
+import certifi
 import psycopg
 from airflow.exceptions import AirflowConfigException
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
@@ -179,7 +182,14 @@ def _postgres_extra(name: str, connection: Any) -> dict[str, Any]:
             cure='Put {"sslmode": "verify-full"} into the connection\'s extra, with "sslrootcert" where the authority '
             "is one of your own.",
         )
+    if mode in _CHECKED and extra.get("sslrootcert", "system") == "system" and not _knows_authorities():
+        extra["sslrootcert"] = ssl.get_default_verify_paths().cafile or certifi.where()
     return extra
+
+
+def _knows_authorities() -> bool:
+    """Whether libpq has been told, outside the connection, whom to trust; psycopg's own OpenSSL trusts nobody."""
+    return bool(os.environ.get("PGSSLROOTCERT")) or Path("~/.postgresql/root.crt").expanduser().exists()
 
 
 def _mongo_extra(hook: MongoHook, defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Containers:
         self._running: dict[str, Service] = {}
         self._done: set[str] = set()
         self.order: list[str] = []
-        names = "".join(f"127.0.0.1 {name}\n" for name in ("localhost", *self._services))
+        names = "::1 localhost\n" + "".join(f"127.0.0.1 {name}\n" for name in ("localhost", *self._services))
         self._etc = {
             "/etc/hosts": names,
             "/etc/passwd": f"{Path('/etc/passwd').read_text()}server:x:999:999::/:/bin/sh\n",
@@ -65,12 +65,22 @@ class Containers:
         unshared = ["unshare", "--net", "sh", "-c", "ip link set lo up && exec sleep infinity"]
         self._net = subprocess.Popen(unshared, env=child_environment(self._folder, {}))
         try:
-            time.sleep(0.5)
+            self._wait_for_network()
             yield
         finally:
             stop(*reversed(self._running.values()))
             self._net.kill()
             self._net.wait()
+
+    def _wait_for_network(self, seconds: float = 20) -> None:
+        """Until it is another one than this machine's, or the services would be open to everybody."""
+        deadline = time.monotonic() + seconds
+        while Path(f"/proc/{self._net.pid}/cmdline").read_bytes().split(b"\0")[0] != b"sleep":  # as which it has lo up
+            assert self._net.poll() is None, "there is no network namespace"
+            assert time.monotonic() < deadline, "the network namespace did not come up"
+            time.sleep(0.02)
+        here, there = (Path(f"/proc/{which}/ns/net").readlink() for which in ("self", self._net.pid))
+        assert here != there
 
     def up(self, *names: str) -> None:
         """Start services after what they depend on, each once that is as it must be."""

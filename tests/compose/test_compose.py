@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,8 +16,9 @@ import pendulum
 import pytest
 import yaml
 
+from bi_ops.settings import Settings
 from dev import mongo, postgres
-from dev.processes import sweep
+from dev.stack import held
 from tests.compose.containers import Containers, Image
 from tests.conftest import ROOT
 
@@ -48,16 +50,34 @@ def composed(profiles: tuple[str, ...] = ("bi", "celery"), **environment: str) -
     if not shutil.which(program[0]):
         pytest.skip("there is no docker-compose here, and only root may install it: apt-get install docker-compose")
     chosen = [word for profile in profiles for word in ("--profile", profile)]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("BI_", "MEG_", "COMPOSE_"))}
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    nothing = FOLDER / "nothing.env"  # instead of a developer's .env
+    nothing.touch()
     done = subprocess.run(
-        [*program, "--file", str(ROOT / "docker-compose.yaml"), *chosen, "config"],
-        env={**os.environ, **environment},
+        [*program, "--file", str(ROOT / "docker-compose.yaml"), "--env-file", str(nothing), *chosen, "config"],
+        env={**inherited, **environment},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = yaml.safe_load(done.stdout)
+    for service in found["services"].values():
+        service["ports"] = [_port(each) for each in service.get("ports", ())]
+        service["volumes"] = [_volume(each) for each in service.get("volumes", ())]
     return found
+
+
+def _port(given: Any) -> str:
+    """As the first Compose writes it; the second writes a mapping."""
+    return given if isinstance(given, str) else f"{given['host_ip']}:{given['published']}:{given['target']}"
+
+
+def _volume(given: Any) -> str:
+    if isinstance(given, str):
+        return given
+    return f"{given['source']}:{given['target']}{':ro' if given.get('read_only') else ''}"
 
 
 def docker() -> str | None:
@@ -71,20 +91,24 @@ def test_nothing_is_published_beyond_this_machine_and_everything_has_its_limits(
     }
     assert set(services) == long_running | {"keys", "mongo-init", "meg-init", "airflow-init", "welcome"}
     for name, service in services.items():
-        assert all(str(port).startswith("127.0.0.1:") for port in service.get("ports", ())), name
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"]), name
         assert service["mem_limit"], name
         assert ("healthcheck" in service) is (name in long_running), name
         assert service["restart"] == ("unless-stopped" if name in long_running else "on-failure"), name
-    assert {name for name in services if services[name].get("ports")} == {"airflow-apiserver", "mongo-express"}
+    assert [name for name in services if "build" in services[name]] == ["keys"], "Compose would build one image twice"
+    assert {name for name in services if services[name]["ports"]} == {"airflow-apiserver", "mongo-express"}
 
 
 def test_what_can_be_set_is_in_the_example_with_its_default() -> None:
     text = (ROOT / ".env.example").read_text()
     shown = dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
-    defaults, changed = composed(), composed(**{name: f"{value or 1}7" for name, value in shown.items()})
-    assert defaults != changed
-    asked = {part.split(":-")[0] for part in (ROOT / "docker-compose.yaml").read_text().split("${")[1:]}
-    assert asked == set(shown)
+    asked = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", (ROOT / "docker-compose.yaml").read_text()))
+    assert set(asked) == set(shown)
+    settings = {field.alias: field.default for field in Settings.model_fields.values()}
+    for name, default in asked.items():
+        otherwise = str(settings.get(name, "")) if name not in ("BI_AGGREGATE", "BI_PSEUDONYMISE") else ""
+        assert shown[name] == (default or otherwise), name
+        assert composed(**{name: "77"}) != composed(**{name: "78"}), name
 
 
 def from_npm() -> Path:
@@ -150,7 +174,6 @@ def programs() -> dict[str, Image]:
 @pytest.fixture(scope="module")
 def up(programs: dict[str, Image]) -> Iterator[Containers]:
     """Everything of the profile `bi`, loading one month of both regions."""
-    sweep(FOLDER)
     for name in ("volumes", "logs", "roots"):
         shutil.rmtree(FOLDER / name, ignore_errors=True)
     last_month = pendulum.now("UTC").start_of("month").subtract(months=1)
@@ -161,10 +184,9 @@ def up(programs: dict[str, Image]) -> Iterator[Containers]:
         "BI_MAX_MAPPED_TASKS": "1",
     }
     containers = Containers(composed(("bi",), **settings), programs, FOLDER)
-    with containers.network():
+    with held(FOLDER), containers.network():
         containers.up("welcome", "airflow-dag-processor", "airflow-triggerer")
         yield containers
-    sweep(FOLDER)
 
 
 def in_mongo(up: Containers, expression: str) -> str:
@@ -195,7 +217,7 @@ def test_a_month_is_loaded_and_everything_is_healthy(up: Containers) -> None:
 
 
 def test_mongo_express_shows_the_databases_to_whoever_knows_the_login(up: Containers) -> None:
-    address = "http://{}localhost:8081/"
+    address = "http://{}127.0.0.1:8081/"
     page = up.run("mongo-express", ["curl", "--silent", "--fail", address.format("admin:password@")])
     assert "bi_staging" in page.stdout
     assert up.run("mongo-express", ["curl", "--silent", "--fail", address.format("")]).returncode != 0

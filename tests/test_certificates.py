@@ -1,0 +1,34 @@
+"""Whom libpq trusts where a connection does not say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+from bi_ops.connections import _postgres_parameters
+
+
+def parameters(monkeypatch: pytest.MonkeyPatch, **extra: str) -> dict[str, Any]:
+    connection = {"conn_type": "postgres", "host": "meg.example.com", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_MEG_EU", json.dumps(connection))
+    return _postgres_parameters("meg_eu", PostgresHook("meg_eu"))
+
+
+@pytest.mark.parametrize("extra", [{}, {"sslrootcert": "system"}])
+def test_libpq_is_told_whom_this_machine_trusts(monkeypatch: pytest.MonkeyPatch, extra: dict[str, str]) -> None:
+    """The OpenSSL of psycopg's wheel trusts nobody by itself."""
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "PGSSLROOTCERT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/nowhere")
+    told = parameters(monkeypatch, sslmode="verify-full", **extra)["sslrootcert"]
+    assert "BEGIN CERTIFICATE" in Path(told).read_text()
+
+
+def test_who_names_an_authority_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parameters(monkeypatch, sslmode="verify-ca", sslrootcert="/ours.pem")["sslrootcert"] == "/ours.pem"
+    monkeypatch.setenv("PGSSLROOTCERT", "/theirs.pem")
+    assert "sslrootcert" not in parameters(monkeypatch, sslmode="verify-full")
