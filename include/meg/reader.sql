@@ -1,7 +1,7 @@
 -- The role bi_reader: what MEG BI may do on a MEG, which is to read these columns, and nothing else.
 --
--- Run in MEG's database by its owner, as often as you like; it takes away what else the role itself was granted on the
--- tables of schema public. Then let the role in, in psql:  \password bi_reader
+-- Run in MEG's database by a superuser, or by its owner with CREATEROLE, as often as you like; it takes away what else the
+-- role itself was granted on the tables of schema public. Then let the role in, in psql:  \password bi_reader
 -- It may read no e-mail address, no password, and nothing that was written in a form, an issue or a document.
 DO $$
 BEGIN
