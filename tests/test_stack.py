@@ -123,3 +123,17 @@ def test_servers_of_ones_own_are_used_where_they_are_named(folder: Path, monkeyp
                 client["bi"]["anything"].insert_one({})
         with pytest.raises(psycopg.OperationalError):
             psycopg.connect(host=pg.host, port=pg.port, user="postgres", password="wrong", dbname="postgres")
+
+
+def test_a_replica_set_that_was_interrupted_before_it_had_an_administrator_gets_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_one = mongo.ensure_administrator
+
+    def interrupted(server: mongo.Mongo) -> None:
+        mongo.make_primary(server, f"127.0.0.1:{server.port}")  # as the next start does first
+        make_one(server)
+
+    monkeypatch.setattr(mongo, "ensure_administrator", interrupted)
+    with mongo.running(tmp_path, "secret") as server, server.client() as client:
+        assert client.admin.command("ping")["ok"] == 1
