@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import pendulum
 import psutil
 import psycopg
 import pytest
@@ -17,7 +16,8 @@ from bi_ops.store import Store
 from dev import airflow, workers
 from dev.processes import Service
 from dev.stack import Databases
-from tests.conftest import ROOT, STACK
+from tests.conftest import STACK
+from tests.installations import QUICK_TO_NOTICE, TRIGGERED_ONLY, new_airflow
 from tests.loads import SUBMISSIONS, live, month, until
 from tests.megs import MegRows
 
@@ -62,24 +62,13 @@ class Divided:
 @pytest.fixture
 def divided(servers: Databases, store: Store, rows: MegRows) -> Iterator[Divided]:
     rows.many_forms(FORMS)
-    if servers.postgres.has(airflow.DATABASE):
-        with servers.postgres.connect() as admin:
-            admin.execute(f"DROP DATABASE {airflow.DATABASE} WITH (FORCE)")
     settings = {
-        "BI_AGGREGATE": "1",
-        "BI_START_DATE": pendulum.now().add(months=2).to_date_string(),  # nothing but what is triggered
-        "MEG_REGIONS": "eu",
+        **TRIGGERED_ONLY,
         "BI_FORMS_PER_CHUNK": "2",
-        "PYTHONPATH": str(ROOT / "tests" / "policy"),
-        "TEST_RETRIES": "6",
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
-        "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "20",
-        "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "3",
+        **QUICK_TO_NOTICE,
         **servers.connections({"eu": "meg_eu"}),
     }
-    environment = airflow.environment(STACK, servers.postgres, servers.secret, settings)
-    airflow.migrate(STACK, servers.postgres, servers.secret, environment)
+    environment = new_airflow(servers, STACK, settings)
     with (
         workers.broker(STACK, environment) as celery,
         airflow.running(STACK, environment | celery, servers.secret) as up,

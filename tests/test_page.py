@@ -22,6 +22,7 @@ from dev.airflow import Airflow
 from dev.stack import Databases
 from tests.conftest import ROOT, STACK
 from tests.filled import HOSTILE
+from tests.installations import new_airflow
 
 SHOTS = ROOT / "dist" / "screenshots"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -60,9 +61,6 @@ class Seen:
 @pytest.fixture(scope="module")
 def up(servers: Databases, filled: Store) -> Iterator[Airflow]:
     assert filled.live.name
-    if servers.postgres.has(airflow.DATABASE):
-        with servers.postgres.connect() as admin:
-            admin.execute(f"DROP DATABASE {airflow.DATABASE} WITH (FORCE)")
     settings = {
         "BI_AGGREGATE": "1",
         "MEG_REGIONS": "eu,uk",
@@ -70,8 +68,7 @@ def up(servers: Databases, filled: Store) -> Iterator[Airflow]:
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{airflow.LOGIN}:admin",
         **servers.connections({region: f"meg_reports_{region}" for region in ("eu", "uk")}),
     }
-    environment = airflow.environment(STACK, servers.postgres, servers.secret, settings)
-    airflow.migrate(STACK, servers.postgres, servers.secret, environment)
+    environment = new_airflow(servers, STACK, settings)
     with airflow.running(STACK, environment, servers.secret) as running:
         yield running
 

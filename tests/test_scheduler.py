@@ -20,6 +20,7 @@ from bi_ops.store import Store
 from dev import airflow, catchup
 from dev.stack import DATABASE, Databases
 from tests.conftest import ROOT, STACK
+from tests.installations import new_airflow
 from tests.listener import Listener, listening
 from tests.loads import live_bytes, month, until
 from tests.megs import MegRows
@@ -110,11 +111,7 @@ def installation(servers: Databases) -> Iterator[Installation]:
         "PYTHONPATH": str(ROOT / "tests" / "policy"),
         **servers.connections({region: f"meg_{region}" for region in FORMS}),
     }
-    if servers.postgres.has(airflow.DATABASE):
-        with servers.postgres.connect() as admin_connection:
-            admin_connection.execute(f"DROP DATABASE {airflow.DATABASE} WITH (FORCE)")
-    environment = airflow.environment(STACK, servers.postgres, servers.secret, settings)
-    airflow.migrate(STACK, servers.postgres, servers.secret, environment)
+    environment = new_airflow(servers, STACK, settings)
     with (
         listening() as listener,
         airflow.running(STACK, environment | notifying(listener), servers.secret) as up,

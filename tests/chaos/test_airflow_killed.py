@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import pendulum
 import psutil
 import pytest
 
@@ -20,7 +19,7 @@ from tests.chaos.proxy import proxies
 from tests.chaos.task import MONTH
 from tests.chaos.test_faults import PARAMETERS, SEED, STACK, print_figures
 from tests.chaos.world import World
-from tests.conftest import ROOT
+from tests.installations import QUICK_TO_NOTICE, TRIGGERED_ONLY, new_airflow
 from tests.loads import SUBMISSIONS, until
 
 DAG = "bi_monthly"
@@ -78,25 +77,14 @@ def installation(*, all_faults: bool) -> Iterator[Installation]:
         pytest.skip("takes minutes: make chaos")
     with held(STACK), databases(STACK, PARAMETERS) as servers:
         reference.seed(servers.postgres, "meg_eu", None)
-        if servers.postgres.has(airflow.DATABASE):
-            with servers.postgres.connect() as admin:
-                admin.execute(f"DROP DATABASE {airflow.DATABASE} WITH (FORCE)")
         settings = {
-            "BI_AGGREGATE": "1",
-            "BI_START_DATE": pendulum.now().add(months=2).to_date_string(),  # nothing but what is triggered
-            "MEG_REGIONS": "eu",
+            **TRIGGERED_ONLY,
             "BI_FORMS_PER_CHUNK": "100",
             "BI_MAX_MAPPED_TASKS": "8",
-            "PYTHONPATH": str(ROOT / "tests" / "policy"),
-            "TEST_RETRIES": "6",
-            "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "5",
-            "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "3",
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+            **QUICK_TO_NOTICE,
             **servers.connections({"eu": "meg_eu"}),
         }
-        environment = airflow.environment(STACK, servers.postgres, servers.secret, settings)
-        airflow.migrate(STACK, servers.postgres, servers.secret, environment)
+        environment = new_airflow(servers, STACK, settings)
         with (
             airflow.running(STACK, environment, servers.secret) as up,
             up.api() as api,
