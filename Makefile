@@ -45,7 +45,7 @@ mwaa: .venv/.ready  ## build what Amazon MWAA takes into dist/mwaa/; AIRFLOW=3.2
 	@AIRFLOW="$(AIRFLOW)" $(BIN)/python -m dev.mwaa
 
 compat: .venv/.ready  ## run all DAGs on each supported version of Airflow, and compare the figures: about 6 minutes
-	@$(BIN)/python -m dev.compatibility
+	@PYTHONPATH=plugins $(BIN)/python -m dev.compatibility
 
 check: .venv/.ready  ## format, lint, types, generated documents
 	@dev/check.sh
