@@ -44,7 +44,7 @@ compare: .venv/.ready  ## hold an old collection against ours: make compare SLIC
 mwaa: .venv/.ready  ## build what Amazon MWAA takes into dist/mwaa/; AIRFLOW=3.2.1 names its version
 	@AIRFLOW="$(AIRFLOW)" $(BIN)/python -m dev.mwaa
 
-compat: .venv/.ready  ## run all DAGs on each supported version of Airflow, and compare the figures: about 8 minutes
+compat: .venv/.ready  ## run all DAGs on each supported version of Airflow, and compare the figures: 6 to 10 minutes
 	@PYTHONPATH=plugins $(BIN)/python -m dev.compatibility
 
 check: .venv/.ready  ## format, lint, types, generated documents
