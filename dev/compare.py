@@ -21,7 +21,8 @@ from rich.table import Table
 
 from bi_ops.errors import BiError
 from bi_ops.jobs import JOBS, Mode, job_named
-from bi_ops.slices import IdRange
+from bi_ops.periods import Period
+from bi_ops.slices import Slice
 from dev.processes import StackError
 from dev.show import console
 
@@ -209,12 +210,13 @@ def main() -> int:
     from bi_ops.connections import open_store
 
     job, called = job_named(asked.job), dict(asked.called)
-    prefix = f"{asked.region}:{asked.period}:" if asked.period else f"{asked.region}:"
     try:
+        period = Period.parse(asked.period, job.cadence, "UTC") if asked.period else None
+        ids = Slice(job, asked.region, datetime.now(timezone.utc), period).ids
         with open_store("compare") as ours, open_store("compare", "bi_old") as theirs:
             old = theirs.live[asked.collection or job.name]
             where = _of_the_slice(asked, old, called)
-            mine = ours.live[job.name].find(IdRange.with_prefix(prefix).filter)
+            mine = ours.live[job.name].find(ids.filter)
             found = differences(mine, old.find(where), job.key_fields, called=called, tolerance=asked.tolerance)
     except (BiError, StackError) as error:
         console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)

@@ -88,11 +88,10 @@ def _named(line: str) -> str:
 
 
 if __name__ == "__main__":
+    version = os.environ.get("AIRFLOW") or DEFAULT
     try:
-        made = build(os.environ.get("AIRFLOW") or DEFAULT)
+        made = build(version)
     except StackError as error:
         console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
-    console.print(
-        f"{made.relative_to(ROOT)}/, for Airflow {os.environ.get('AIRFLOW') or DEFAULT}; README.md says where to"
-    )
+    console.print(f"{made.relative_to(ROOT)}/, for Airflow {version}; README.md says where to")

@@ -43,7 +43,7 @@ def _texts(node: ast.expr) -> Iterator[str]:
         case ast.Constant(value=str(text)):
             yield _told(text)
         case ast.JoinedStr(values=parts):
-            yield _told("".join(part.value if isinstance(part, ast.Constant) else "…" for part in parts))  # type: ignore[misc]
+            yield _told("".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts))
         case ast.IfExp(body=one, orelse=other):
             yield from _texts(one)
             yield from _texts(other)

@@ -83,12 +83,10 @@ def _is_ready(worker: Service) -> bool:
     return " ready." in worker.log.read_text(errors="replace")
 
 
-def kill(worker: Service) -> int:
-    """Kill a worker and all that it runs, as a machine that loses its power; returns how many processes that were."""
+def kill(worker: Service) -> None:
+    """Kill a worker and all that it runs, as a machine that loses its power."""
     first = psutil.Process(worker.process.pid)
-    tree = [first, *first.children(recursive=True)]
-    for process in tree:
+    for process in [first, *first.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     worker.process.wait()
-    return len(tree)

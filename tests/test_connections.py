@@ -42,7 +42,7 @@ from tests.conftest import STACK
 from tests.loads import RUN, load_slice, month, stage_slice, until
 from tests.megs import MegRows, connect_as_reader
 
-PASSWORD = "hunter2-the-planted-secret"  # noqa: S105 - nobody's
+PASSWORD = "hunter2-the-planted-secret"
 MONGO = {"conn_type": "mongo", "host": "127.0.0.1", "port": 1, "login": "bi", "password": PASSWORD, "schema": "bi"}
 MEG = {"conn_type": "postgres", "host": "127.0.0.1", "port": 1, "login": "bi", "password": PASSWORD, "schema": "meg"}
 

@@ -26,7 +26,7 @@ from pymongo.uri_parser import parse_uri
 
 from bi_ops.documents import Pseudonyms
 from bi_ops.errors import ConnectionSettingsError
-from bi_ops.settings import Settings
+from bi_ops.settings import Settings, is_on
 from bi_ops.source import Meg
 from bi_ops.store import Document, Store
 from bi_ops.store_errors import store_errors_told
@@ -208,7 +208,7 @@ def _mongo_extra(hook: MongoHook, defaults: Mapping[str, Any]) -> dict[str, Any]
     options = {name.lower(): value for name, value in {**parsed["options"], **given}.items()}
     srv = hook.uri.startswith("mongodb+srv:")
     said_twice = len(options) < len(parsed["options"]) + len(given)
-    odd = [name for name in _UNCHECKED if _is_true(options.get(name))]
+    odd = [name for name in _UNCHECKED if is_on(options.get(name))]
     odd += ["srv"] if srv and str(given.get("srv")).lower() == "false" else []
     odd += ["an option twice"] if said_twice else []
     if odd:
@@ -219,7 +219,7 @@ def _mongo_extra(hook: MongoHook, defaults: Mapping[str, Any]) -> dict[str, Any]
             found=odd[0],
             cure=f"Take {odd[0]} out of the connection's extra.",
         )
-    if not _is_true(options.get("tls", options.get("ssl", srv))):
+    if not is_on(options.get("tls", options.get("ssl", srv))):
         _refuse_other_machines(hook, [host for host, _ in parsed["nodelist"]], srv=srv)
         # Or the driver would go on to whatever the server calls its set's members.
         hook.extras["directConnection"] = True
@@ -244,10 +244,6 @@ def _is_here(host: str) -> bool:
         return host == "localhost" or host.startswith("/") or ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _is_true(value: Any) -> bool:
-    return str(value).strip().lower() in ("true", "1", "yes", "on")
 
 
 @contextmanager

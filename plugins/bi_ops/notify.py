@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseNotifier, conf
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseNotifier
 
+from bi_ops.links import run_path, ui
 from bi_ops.versions import HAS_DEADLINES, TASKS_ARE_TOLD_OF
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class BiNotifier(BaseNotifier):
         from apprise import NotifyType
 
         dag_id, run_id = _run_of(context)
-        link = f"{conf.get('api', 'base_url', fallback='').rstrip('/')}/dags/{dag_id}/runs/{quote(run_id, safe='')}"
+        link = ui() + run_path(dag_id, run_id)
         if self.late_after is None:
             title, body = f"{dag_id} failed", f"{_what_failed(context, dag_id, run_id)} What was live is live still."
         else:

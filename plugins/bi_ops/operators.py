@@ -18,12 +18,12 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
     BaseOperator,
     BaseOperatorLink,
-    conf,
 )
 from typing_extensions import override
 
 from bi_ops.errors import BiError, NewerSliceLiveError, StagingError
 from bi_ops.jobs import Job
+from bi_ops.links import ui
 from bi_ops.settings import Settings
 from bi_ops.slices import Slice
 from bi_ops.versions import HAS_PAGES, SHRINKS_MAPPED_TASKS
@@ -52,7 +52,7 @@ class ReportLink(BaseOperatorLink):
         """The report's address, on the page that Airflow's API server has; empty, and so no link, in Airflow 3.0."""
         if not HAS_PAGES:
             return ""
-        return f"{conf.get('api', 'base_url', fallback='').rstrip('/')}/bi-reports/#{_collection(ti_key)}"
+        return f"{ui()}/bi-reports/#{_collection(ti_key)}"
 
 
 class CollectionLink(BaseOperatorLink):

@@ -6,7 +6,6 @@ import logging
 import os
 from datetime import timedelta
 
-import pendulum
 from airflow.providers.standard.operators.python import ShortCircuitOperator
 from airflow.sdk import DAG, Asset, Param, TaskGroup, XComArg
 from airflow.timetables.interval import CronDataIntervalTimetable
@@ -67,7 +66,7 @@ def build_dag(cadence: Cadence, doc_md: str | None) -> DAG:
         description=f"MEG's usage, {cadence.value}: {', '.join(job.name for job in jobs)}",
         doc_md=(doc_md or "").replace("{jobs}", _job_table(jobs)),
         schedule=CronDataIntervalTimetable(_CRON[cadence], timezone=settings.timezone),
-        start_date=pendulum.datetime(*settings.start_date.timetuple()[:3], tz=settings.timezone),
+        start_date=settings.starts_at,
         catchup=cadence is not Cadence.WEEKLY,  # of the weekly snapshots only the newest matters
         max_active_runs=1,
         default_args=_RETRIES,

@@ -6,8 +6,9 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
+
+from bi_ops.links import ui
 
 ROOT = "/bi-reports"
 
@@ -31,7 +32,7 @@ _APPS = [{"app": reports_app, "url_prefix": ROOT, "name": "MEG BI reports"}]
 _VIEWS = [
     {
         "name": "BI reports",
-        "href": f"{urlsplit(conf.get('api', 'base_url', fallback='')).path.rstrip('/')}{ROOT}/",
+        "href": f"{urlsplit(ui()).path}{ROOT}/",
         "url_route": "bi-reports",
         "destination": "nav",
         "nav_top_level": True,

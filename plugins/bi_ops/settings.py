@@ -27,7 +27,8 @@ _ON = {"1", "true", "yes", "on"}
 _OFF = {"0", "false", "no", "off"}
 
 
-def _is_on(value: Any) -> bool:
+def is_on(value: Any) -> bool:
+    """Whether a value says yes, in one of the words that people use for it."""
     return str(value).strip().lower() in _ON
 
 
@@ -88,7 +89,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
-    aggregate: Annotated[bool, BeforeValidator(_is_on)] = Field(False, alias="BI_AGGREGATE")
+    aggregate: Annotated[bool, BeforeValidator(is_on)] = Field(False, alias="BI_AGGREGATE")
     regions: Annotated[tuple[str, ...], BeforeValidator(_regions)] = Field(("local",), alias="MEG_REGIONS")
     timezone: Annotated[str, AfterValidator(_timezone)] = Field("UTC", alias="BI_TIMEZONE")
     start_date: Annotated[date, BeforeValidator(_day)] = Field(date(2026, 1, 1), alias="BI_START_DATE")
@@ -98,6 +99,11 @@ class Settings(BaseModel):
     max_shrink: float = Field(0.5, alias="BI_MAX_SHRINK", ge=0, le=1)
     pseudonymise: Annotated[tuple[str, ...], BeforeValidator(_some_regions)] = Field((), alias="BI_PSEUDONYMISE")
     deadline_hours: float = Field(24, alias="BI_DEADLINE_HOURS", gt=0, le=24 * 28)
+
+    @property
+    def starts_at(self) -> pendulum.DateTime:
+        """The start date's first midnight."""
+        return pendulum.datetime(*self.start_date.timetuple()[:3], tz=self.timezone)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:

@@ -15,10 +15,6 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowFailException
 from pymongo import monitoring
 
-# Imported here so that the process which all tries are forked from has them.
-import bi_ops.connections
-import bi_ops.load
-import bi_ops.publish  # noqa: F401
 from bi_ops.operators import PlanOperator, PublishOperator, StageOperator
 from bi_ops.periods import Period
 from bi_ops.templates import render

@@ -36,7 +36,7 @@ DEMO = 1_000_001
 TRIES = 7
 """As many as the operators have."""
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["tests.chaos.task"])
+_PROCESSES.set_forkserver_preload(["tests.chaos.task", "bi_ops.connections", "bi_ops.load", "bi_ops.publish"])
 
 
 @dataclass

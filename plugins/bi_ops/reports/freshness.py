@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
-from urllib.parse import quote
 
 import pendulum
 
 from bi_ops.jobs import JOBS, Job, Mode
+from bi_ops.links import run_path
 from bi_ops.periods import Cadence, Period
 from bi_ops.settings import Settings
 from bi_ops.store import LEDGER, Store
@@ -75,7 +75,7 @@ def freshness(store: Store, settings: Settings, now: datetime | None = None) -> 
 def _of(job: Job, region: str, rows: list[dict[str, Any]], settings: Settings, now: datetime) -> Freshness:
     periods = tuple(_periods(job, {row["period"]: row for row in rows}, settings, now))
     if not rows:
-        return Freshness(job.name, region, "", 0, "", 0, _path(job), overdue=True, periods=periods)
+        return Freshness(job.name, region, "", 0, "", 0, run_path(job.cadence.dag_id), overdue=True, periods=periods)
     last = max(rows, key=lambda row: row["as_of"])
     return Freshness(
         job=job.name,
@@ -84,7 +84,7 @@ def _of(job: Job, region: str, rows: list[dict[str, Any]], settings: Settings, n
         documents=last["documents"],
         published_at=last["published_at"].isoformat(),
         seconds=round((last["published_at"] - last["started_at"]).total_seconds(), 1),
-        run=_path(job, last["run_id"]),
+        run=run_path(job.cadence.dag_id, last["run_id"]),
         overdue=last["as_of"] < _due(job, settings, now),
         periods=periods,
     )
@@ -103,15 +103,10 @@ def _periods(job: Job, rows: Mapping[str, Any], settings: Settings, now: datetim
     if job.mode is not Mode.APPEND:
         return
     last = Period.containing(now, job.cadence, settings.timezone).before()
-    start = pendulum.datetime(*settings.start_date.timetuple()[:3], tz=settings.timezone)
     for period in last.last(_STRIP):
         given_time = period.end + timedelta(hours=settings.deadline_hours)
         row = rows.get(period.name)
-        if period.start >= start and (row or given_time <= now):
+        if period.start >= settings.starts_at and (row or given_time <= now):
             scheduled = f"scheduled__{pendulum.instance(period.end).in_timezone('UTC').isoformat()}"
-            run = _path(job, row["run_id"] if row else scheduled)
+            run = run_path(job.cadence.dag_id, row["run_id"] if row else scheduled)
             yield PeriodState(period.name, row["documents"] if row else None, run)
-
-
-def _path(job: Job, run_id: str = "") -> str:
-    return f"/dags/{job.cadence.dag_id}/runs/{quote(run_id, safe='')}"
