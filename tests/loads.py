@@ -7,13 +7,16 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
-from bi_ops.documents import id_of
+import bson
+
+from bi_ops.encoded import id_of
 from bi_ops.jobs import Job, Mode, job_named
 from bi_ops.load import Chunk, plan, stage
 from bi_ops.periods import Period
 from bi_ops.publish import Load, Published, publish
 from bi_ops.slices import Slice
 from bi_ops.source import Meg
+from bi_ops.staging import StagedSlice
 from bi_ops.store import Run, Store
 from bi_ops.templates import render
 
@@ -47,7 +50,7 @@ def documents_of(store: Store, of: Slice) -> dict[str, dict[str, Any]]:
 def plan_slice(store: Store, meg: Meg, of: Slice, run: Run = RUN, **divided: int) -> list[list[Chunk]]:
     store.prepare_staging(of.job.name)
     divided = {"forms_per_chunk": 10, "max_tasks": 256, **divided}
-    return plan(meg, store.staged(of, run), of, sql=render("plan_forms.sql"), **divided)
+    return plan(meg, StagedSlice(store, of, run), of, sql=render("plan_forms.sql"), **divided)
 
 
 def stage_slice(
@@ -56,9 +59,9 @@ def stage_slice(
     """Plan and stage; what is returned is ready to publish."""
     tasks = plan_slice(store, meg, of, run, **divided)
     sql = render(f"{of.job.name}.sql") if sql is None else sql
-    staged = store.staged(of, run)
+    staged = StagedSlice(store, of, run)
     documents = sum(
-        stage(meg, staged, of, chunk, sql=sql, timezone=timezone).documents for task in tasks for chunk in task
+        done.documents for chunks in tasks for done in stage(meg, staged, of, chunks, sql=sql, timezone=timezone)
     )
     return load_of(of, documents, run, chunks=sum(map(len, tasks)))
 
@@ -81,27 +84,29 @@ def live(store: Store, of: Slice) -> list[dict[str, Any]]:
 def live_bytes(store: Store, of: Slice) -> dict[str, bytes]:
     """The live documents of a slice to the byte, each without the two load stamps behind its last field."""
     found = (bytes(document.raw) for document in store.live_raw(of.job.name).find(of.ids.filter))
-    return {id_of(raw): raw[4 : raw.rindex(b"\x09loaded_at\0")] for raw in found}
+    return {id_of(raw).decode(): raw[4 : raw.rindex(b"\x09loaded_at\0")] for raw in found}
 
 
 def stage_documents(store: Store, of: Slice, numbers: dict[int, int], run: Run = RUN, **more: Any) -> Load:
     """Stage made-up documents, `submissions` by form id, past MEG: for tests of publish alone."""
     store.prepare_staging(of.job.name)
-    staged = store.staged(of, run)
+    staged = StagedSlice(store, of, run)
     staged.clear()
     forms = list(numbers.items())
-    for first in range(0, len(forms), 5000):
-        staged.add(
-            {
-                "_id": of.document_id(form_id=form),
-                "region": of.region,
-                "form_id": form,
-                "submissions": submissions,
-                **more,
-            }
-            for form, submissions in forms[first : first + 5000]
-        )
+    for number, first in enumerate(range(0, len(forms), 5000)):
+        with staged.task(number) as task:
+            task.add([made_up(of, form, submissions, **more) for form, submissions in forms[first : first + 5000]])
     return load_of(of, len(numbers), run)
+
+
+def made_up(of: Slice, form: int, submissions: int, **more: Any) -> bytes:
+    """A document of a form, encoded, as it is staged."""
+    fields = {"region": of.region, "form_id": form, "submissions": submissions, **more}
+    return bson.encode({"_id": of.document_id(form_id=form), **fields})
+
+
+def staged_count(store: Store, of: Slice, run: Run = RUN) -> int:
+    return sum(pack.documents for pack in StagedSlice(store, of, run).packs())
 
 
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:

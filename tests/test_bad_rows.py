@@ -14,6 +14,7 @@ from bi_ops.load import stage
 from bi_ops.operators import _refuse_other_names
 from bi_ops.settings import Settings
 from bi_ops.source import Meg
+from bi_ops.staging import StagedSlice
 from bi_ops.store import Store
 from bi_ops.store_errors import store_errors_told
 from bi_ops.templates import render
@@ -137,10 +138,11 @@ def test_names_are_replaced_by_pseudonyms_that_stay_the_same(store: Store, meg: 
 
     def names_with(key: str) -> dict[str, str]:
         store.prepare_staging(of.job.name)
-        staged = store.staged(of, RUN)
-        stage(meg, staged, of, None, sql=render("top_users.sql"), timezone="UTC", pseudonyms=Pseudonyms(key, of.region))
+        staged = StagedSlice(store, of, RUN)
+        how = {"sql": render("top_users.sql"), "timezone": "UTC", "pseudonyms": Pseudonyms(key, of.region)}
+        assert [*stage(meg, staged, of, [None], **how)]
         found = store.client["bi_staging"]["top_users"].find()
-        return {each["_id"]: each["document"]["user_name"] for each in found}
+        return {each["_id"]: each["user_name"] for packed in found for each in packed["documents"]}
 
     first, again, other = names_with("k" * 32), names_with("k" * 32), names_with("l" * 32)
     assert first == again

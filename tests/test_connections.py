@@ -33,13 +33,14 @@ from bi_ops.errors import (
 )
 from bi_ops.settings import Settings
 from bi_ops.source import Meg
+from bi_ops.staging import StagedSlice, StagedTask
 from bi_ops.store import Store
 from bi_ops.store_errors import store_errors_told
 from dev.mongo import binary
 from dev.processes import Service, child_environment, free_port, stop
 from dev.stack import Databases
 from tests.conftest import STACK
-from tests.loads import RUN, load_slice, month, stage_slice, until
+from tests.loads import RUN, load_slice, made_up, month, stage_slice, until
 from tests.megs import MegRows, connect_as_reader
 
 PASSWORD = "hunter2-the-planted-secret"
@@ -365,13 +366,19 @@ def test_a_try_that_was_thought_dead_is_told_from_two_rows_of_one_key(store: Sto
     """A stage task that goes on after its retry has begun writes among the retry's documents."""
     rows.many_forms(3)
     store.prepare_staging("monthly_submissions")
-    late, document = store.staged(month(), RUN), {"_id": month().document_id(form_id=2), "form_id": 2}
-    again = store.staged(month(), RUN)
-    late.add([document])
+    staged, document = StagedSlice(store, month(), RUN), made_up(month(), 2, 1)
+    late = staged.task(1)
     with pytest.raises(BiError, match="another try of this task is still staging") as caught:
-        again.add([document])
+        _stage_while(late, staged.task(1), document)
     assert caught.value.heals_by_itself
     assert stage_slice(store, meg, month()).documents == 3
+
+
+def _stage_while(late: StagedTask, again: StagedTask, document: bytes) -> None:
+    with late:
+        with again:
+            again.add([document])
+        late.add([document])
 
 
 def test_no_driver_logs_a_secret(

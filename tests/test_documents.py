@@ -8,7 +8,8 @@ import bson
 import pytest
 from bson.codec_options import CodecOptions
 
-from bi_ops.documents import DocumentMaker, id_of, load_stamps, says_the_same, stamped
+from bi_ops.documents import DocumentMaker
+from bi_ops.encoded import id_of, load_stamps, pack, says_the_same, split, stamped, unpacked
 from bi_ops.errors import SourceRowError
 from tests.loads import SUBMISSIONS, month
 from tests.megs import utc
@@ -28,18 +29,20 @@ ROW: dict[str, Any] = {
 AWARE: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True)
 
 
-def make(**changed: Any) -> dict[str, Any]:
-    return DocumentMaker(month(), COLUMNS)([*{**ROW, **changed}.values()])
+def make(**changed: Any) -> bytes:
+    [document] = DocumentMaker(month(), COLUMNS)([[*{**ROW, **changed}.values()]])
+    return document
 
 
 def test_a_row_becomes_a_document() -> None:
-    document = make()
+    document = bson.decode(make(), AWARE)
     assert document["_id"] == "eu:2026-10:7"
     assert document["submissions_by_platform"] == {"web": 0, "ios": 0, "android": 0, "public": 0}
     assert document["change_pct"] == 12.5
     assert isinstance(document["change_pct"], float)
     assert document["last_submitted_at"] is None
-    assert bson.decode(bson.encode(document), AWARE)["first_submitted_at"] == utc(2026, 10, 5, 12)
+    assert document["first_submitted_at"] == utc(2026, 10, 5, 12)
+    assert make() == bson.encode(document)
 
 
 @pytest.mark.parametrize(
@@ -85,23 +88,44 @@ def test_columns_that_are_not_the_fields_are_refused(columns: list[str]) -> None
 
 def test_columns_may_stand_in_any_order() -> None:
     maker = DocumentMaker(month(), COLUMNS[::-1])
-    assert maker([*ROW.values()][::-1]) == make()
+    assert maker([[*ROW.values()][::-1]]) == [make()]
 
 
 def test_stamps_go_behind_the_last_field_and_count_for_nothing() -> None:
-    staged = bson.encode(make())
+    staged = make()
     live = stamped(staged, load_stamps(utc(2026, 11, 1), "run 1"))
     assert bson.decode(live, AWARE) == {
         **bson.decode(staged, AWARE),
         "loaded_at": utc(2026, 11, 1),
         "run_id": "run 1",
     }
-    assert id_of(live) == id_of(staged) == "eu:2026-10:7"
+    assert id_of(live) == id_of(staged) == b"eu:2026-10:7"
     assert says_the_same(live, staged)
     assert says_the_same(stamped(staged, load_stamps(utc(2026, 12, 1), "a longer run id")), staged)
 
 
 @pytest.mark.parametrize("changed", [{"submissions": 1}, {"form_name": "Fallz"}, {"change_pct": None}])
 def test_one_value_makes_a_document_another(changed: dict[str, Any]) -> None:
-    live = stamped(bson.encode(make()), load_stamps(utc(2026, 11, 1), "run 1"))
-    assert not says_the_same(live, bson.encode(make(**changed)))
+    live = stamped(make(), load_stamps(utc(2026, 11, 1), "run 1"))
+    assert not says_the_same(live, make(**changed))
+
+
+def test_rows_become_the_same_documents_together_as_each_alone() -> None:
+    """A column that is looked at as a whole, and one in which a value must be looked at by itself."""
+    many = [
+        {"form_id": 8, "change_pct": 0.5, "last_submitted_at": utc(2026, 10, 5)},
+        {"form_id": 9, "change_pct": None, "wards": None, "form_name": None},
+        {"form_id": 10, "change_pct": Decimal("0.1"), "submissions": 2**62},
+    ]
+    together = DocumentMaker(month(), COLUMNS)([[*{**ROW, **changed}.values()] for changed in many])
+    assert together == [make(**changed) for changed in many]
+    assert DocumentMaker(month(), COLUMNS)([]) == []
+
+
+@pytest.mark.parametrize("count", [1, 9, 10, 11, 1000])
+def test_what_is_packed_comes_out_again_to_the_byte(count: int) -> None:
+    documents = [make(form_id=number) for number in range(count)]
+    packed = pack("a name\x04documents", {"count": count}, documents)
+    assert unpacked(packed) == documents
+    assert bson.decode(packed, AWARE)["documents"] == [bson.decode(document, AWARE) for document in documents]
+    assert [*split(b"".join(documents))] == documents

@@ -11,10 +11,22 @@ from pymongo.errors import OperationFailure
 from bi_ops.errors import DuplicateKeyError, SourceQueryError, SourceRowError, SourceUnavailableError
 from bi_ops.load import divide
 from bi_ops.source import Meg
+from bi_ops.staging import StagedSlice
 from bi_ops.store import Run, Store
 from bi_ops.templates import render
 from dev.stack import DATABASE, Databases
-from tests.loads import RUN, SUBMISSIONS, live, load_slice, month, plan_slice, stage_slice, until
+from tests.loads import (
+    RUN,
+    SUBMISSIONS,
+    live,
+    load_slice,
+    made_up,
+    month,
+    plan_slice,
+    stage_slice,
+    staged_count,
+    until,
+)
 from tests.megs import MegRows, connect_as_reader, utc
 
 QUERY = render("monthly_submissions.sql")
@@ -53,18 +65,13 @@ def test_a_plan_made_again_forgets_what_was_staged(store: Store, meg: Meg, rows:
     rows.many_forms(11)
     stage_slice(store, meg, month())
     plan_slice(store, meg, month())
-    assert store.staged(month(), RUN).count(month().ids) == 0
+    assert staged_count(store, month()) == 0
 
 
 def test_staging_again_replaces_what_an_earlier_try_left(store: Store, meg: Meg, rows: MegRows) -> None:
     rows.many_forms(11)
-    staged = store.staged(month(), RUN)
-    staged.add(
-        [
-            {"_id": month().document_id(form_id=3), "submissions": 99},
-            {"_id": month().document_id(form_id=5), "submissions": 99},
-        ]
-    )
+    with StagedSlice(store, month(), RUN).task(1) as task:
+        task.add([made_up(month(), 3, 99), made_up(month(), 5, 99)])
     assert load_slice(store, meg, month()).documents == 11
     assert {document["submissions"] for document in live(store, month())} == {1}
 
@@ -73,9 +80,9 @@ def test_runs_stage_apart_from_each_other(store: Store, meg: Meg, rows: MegRows)
     rows.many_forms(11)
     other = Run("bi_monthly", "manual__2026-11-02")
     first, second = stage_slice(store, meg, month()), stage_slice(store, meg, month(), other)
-    store.staged(month(), other).clear()
+    StagedSlice(store, month(), other).clear()
     assert (first.documents, second.documents) == (11, 11)
-    assert store.staged(month(), RUN).count(month().ids) == 11
+    assert staged_count(store, month()) == 11
 
 
 def test_what_is_staged_expires_by_a_ttl_index(store: Store, servers: Databases) -> None:
@@ -95,7 +102,7 @@ def test_two_rows_of_one_key_are_refused(store: Store, meg: Meg, rows: MegRows) 
 
 def test_forms_of_another_chunk_are_refused(store: Store, meg: Meg, rows: MegRows) -> None:
     rows.many_forms(11)
-    everything = QUERY.replace("%(form_ids)s::bigint[]", "(SELECT array_agg(id) FROM megforms_auditform)::bigint[]")
+    everything = QUERY.replace("chunk.form_ids::bigint[]", "(SELECT array_agg(id) FROM megforms_auditform)::bigint[]")
     with pytest.raises(SourceRowError, match="not asked for"):
         stage_slice(store, meg, month(), sql=everything)
 

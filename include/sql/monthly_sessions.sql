@@ -5,6 +5,8 @@
 -- window  submitted_at in [period_start, period_end)
 -- units   counts; seconds, 1 decimal; a duration is valid where the session ended, not before its start and at most
 --         24 hours after it
+{% extends "in_chunks.sql" %}
+{% block of_chunk %}
 WITH
 form AS NOT MATERIALIZED (
     {% include "source/form.sql" %}
@@ -28,7 +30,7 @@ submitted AS (
         (SELECT count(*) FROM observation WHERE observation.session_id = session.session_id) AS observations
     FROM session
     WHERE
-        session.form_id = ANY(%(form_ids)s::bigint[])
+        session.form_id = ANY(chunk.form_ids::bigint[])
         AND session.submitted_at >= %(period_start)s
         AND session.submitted_at < %(period_end)s
 ),
@@ -66,7 +68,7 @@ SELECT
 FROM form
 LEFT JOIN activity ON activity.form_id = form.form_id
 WHERE
-    form.form_id = ANY(%(form_ids)s::bigint[])
+    form.form_id = ANY(chunk.form_ids::bigint[])
     AND (
         (
             form.created_at < %(period_end)s
@@ -74,3 +76,4 @@ WHERE
         )
         OR activity.observations > 0
     )
+{% endblock %}

@@ -4,6 +4,8 @@
 --         submissions in it
 -- window  submitted_at in [period_start, period_end); the month before in [previous_start, period_start)
 -- units   counts; change_pct in percent, 2 decimals
+{% extends "in_chunks.sql" %}
+{% block of_chunk %}
 WITH
 form AS NOT MATERIALIZED (
     {% include "source/form.sql" %}
@@ -25,7 +27,7 @@ submission AS (
     FROM session
     JOIN observation ON observation.session_id = session.session_id
     WHERE
-        session.form_id = ANY(%(form_ids)s::bigint[])
+        session.form_id = ANY(chunk.form_ids::bigint[])
         AND session.submitted_at >= %(previous_start)s
         AND session.submitted_at < %(period_end)s
 ),
@@ -67,7 +69,7 @@ SELECT
 FROM form
 LEFT JOIN activity ON activity.form_id = form.form_id
 WHERE
-    form.form_id = ANY(%(form_ids)s::bigint[])
+    form.form_id = ANY(chunk.form_ids::bigint[])
     AND (
         (
             form.created_at < %(period_end)s
@@ -75,3 +77,4 @@ WHERE
         )
         OR activity.submissions > 0
     )
+{% endblock %}

@@ -1,21 +1,15 @@
-"""Documents: how a row of MEG's becomes BSON, and how a staged document is held against a live one.
-
-A live document is a staged one, byte for byte, with the two load stamps `loaded_at` and `run_id` behind its last
-field. So two documents say the same when they are equal up to the stamps, and neither is ever decoded to tell.
-The bytes are those of https://bsonspec.org: an int32 length, the elements, a zero byte.
-"""
+"""Documents: how a row of MEG's becomes one, encoded as BSON and of values of the kinds that its job declares."""
 
 from __future__ import annotations
 
 import hmac
 import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
-import bson
-
+from bi_ops.encoded import document, elements, id_element
 from bi_ops.errors import SourceRowError
 from bi_ops.jobs import Field, Kind, Mode
 from bi_ops.slices import Slice
@@ -25,10 +19,6 @@ SCHEMA_VERSION = 1
 
 _INT64 = 2**63
 """The first integer that BSON cannot hold."""
-_LENGTH = 4
-_ID_TEXT = _LENGTH + len(b"\x02_id\0") + 4
-_STAMPS = b"\x09loaded_at\0"
-_STAMPS_BEFORE_RUN = len(_STAMPS) + 8 + len(b"\x02run_id\0") + 4
 
 
 def _integer(value: Any) -> int:
@@ -78,6 +68,21 @@ _CONVERT: Mapping[Kind, Callable[[Any], Any]] = {
     Kind.TIME: _time,
 }
 
+_IS_STORED_AS_IT_IS: Mapping[Kind, Callable[[Sequence[Any]], bool]] = {
+    Kind.INTEGER: lambda values: {*map(type, values)} == {int} and -_INT64 <= min(values) <= max(values) < _INT64,
+    Kind.NUMBER: lambda values: (
+        {*map(type, values)} <= {float, type(None)} and all(map(math.isfinite, filter(None, values)))
+    ),
+    Kind.TEXT: lambda values: {*map(type, values)} <= {str, type(None)},
+    Kind.TEXTS: lambda values: {*map(type, values)} <= {type(None)},
+    Kind.BOOLEAN: lambda values: {*map(type, values)} <= {bool, type(None)},
+    Kind.TIME: lambda values: (
+        {*map(type, values)} <= {datetime, type(None)}
+        and {value.tzinfo for value in values if value is not None} <= {timezone.utc}
+    ),
+}
+"""Whether all the values of a column, as the driver gives them, are what is stored: one look at it, and a cheap one."""
+
 _ALLOWED: Mapping[Kind, str] = {
     Kind.INTEGER: "an integer of 64 bits (cast a numeric to bigint)",
     Kind.NUMBER: "a finite number",
@@ -107,7 +112,7 @@ class Pseudonyms:
 
 
 class DocumentMaker:
-    """Makes the documents of one slice from the rows of its SQL template.
+    """Makes the documents of one slice from the rows of its SQL template, encoded, as they are staged.
 
     Args:
         of: The slice.
@@ -134,35 +139,57 @@ class DocumentMaker:
                 cure=f"Mend include/sql/{of.job.name}.sql or the job's declaration in bi_ops/jobs.py.",
             )
         self._place = {name: place for place, name in enumerate(columns)}
-        self._fields = [(field, *field.name.partition(".")[::2], self._place[field.name]) for field in of.job.fields]
         self._key_fields = of.job.key_fields
-        self._head: dict[str, Any] = {"region": of.region}
+        head: dict[str, Any] = {"region": of.region}
         if of.job.is_snapshot:
-            self._head["as_of"] = of.as_of
+            head["as_of"] = of.as_of
         elif of.job.mode is Mode.APPEND and of.period:
-            self._head |= {"period": of.period.name, "period_start": of.period.start}
+            head |= {"period": of.period.name, "period_start": of.period.start}
+        self._head = elements(head)
+        self._tail = elements({"schema_version": SCHEMA_VERSION})
 
-    def __call__(self, row: Sequence[Any]) -> dict[str, Any]:
-        """The document of one row, as the live collection has it but for the load stamps.
+    def __call__(self, rows: Sequence[Sequence[Any]]) -> list[bytes]:
+        """The encoded document of each row, as the live collection has it but for the load stamps.
 
         Raises:
-            SourceRowError: The key is null, or a value is not of its field's kind.
+            SourceRowError: A key is null, or a value is not of its field's kind.
         """
-        key = self._key(row)
-        if None in key.values():
-            raise self._refusal("a row has no key", row, f"{', '.join(key)} to be set", f"{[*key.values()]}")
-        document: dict[str, Any] = {"_id": self._slice.document_id(**key), **self._head}
-        for field, outer, inner, place in self._fields:
-            value = self._value(field, row[place], row)
-            if inner:
-                document.setdefault(outer, {})[inner] = value
-            else:
-                document[outer] = value
-        document["schema_version"] = SCHEMA_VERSION
-        return document
+        if not rows:
+            return []
+        given = [*zip(*rows, strict=True)]
+        columns: dict[str, Sequence[Any]] = {}
+        inner: dict[str, dict[str, Sequence[Any]]] = {}
+        for field in self._slice.job.fields:
+            outer, _, name = field.name.partition(".")
+            values = self._stored(field, given[self._place[field.name]], rows)
+            columns[outer] = values
+            if name:
+                inner.setdefault(outer, {})[name] = values
+        for outer, fields in inner.items():
+            columns[outer] = [dict(zip(fields, values, strict=True)) for values in zip(*fields.values(), strict=True)]
+        ids = self._ids([given[self._place[name]] for name in self._key_fields], rows)
+        return [
+            document(id_element(key), self._head, elements(dict(zip(columns, values, strict=True))), self._tail)
+            for key, values in zip(ids, zip(*columns.values(), strict=True), strict=True)
+        ]
+
+    def _ids(self, keys: Sequence[Sequence[Any]], rows: Sequence[Sequence[Any]]) -> list[bytes]:
+        for row in rows if any(None in column for column in keys) else ():
+            key = self._key(row)
+            if None in key.values():
+                raise self._refusal("a row has no key", row, f"{', '.join(key)} to be set", f"{[*key.values()]}")
+        written, prefix = self._slice.job.key.format_map, self._slice.prefix
+        names = self._key_fields
+        return [(prefix + written(dict(zip(names, key, strict=True)))).encode() for key in zip(*keys, strict=True)]
 
     def _key(self, row: Sequence[Any]) -> dict[str, Any]:
         return {name: row[self._place[name]] for name in self._key_fields}
+
+    def _stored(self, field: Field, values: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Sequence[Any]:
+        """A column as it is stored; looked at value by value only where a look at all of it does not do."""
+        if not (field.names and self._pseudonyms) and _IS_STORED_AS_IT_IS[field.kind](values):
+            return values
+        return [self._value(field, value, row) for value, row in zip(values, rows, strict=True)]
 
     def _value(self, field: Field, value: Any, row: Sequence[Any]) -> Any:
         if value is None:
@@ -188,29 +215,3 @@ class DocumentMaker:
             found=found,
             cure=f"Mend the row in MEG, or the column in include/sql/{self._slice.job.name}.sql.",
         )
-
-
-def id_of(raw: bytes) -> str:
-    """The `_id`, a string, of an encoded document; MongoDB keeps it as the first element."""
-    length = int.from_bytes(raw[_ID_TEXT - 4 : _ID_TEXT], "little")
-    return raw[_ID_TEXT : _ID_TEXT + length - 1].decode()
-
-
-def load_stamps(loaded_at: datetime, run_id: str) -> bytes:
-    """The elements that `stamped` adds: when the document came to be as it is, and by which DAG run."""
-    return bson.encode({"loaded_at": loaded_at, "run_id": run_id})[_LENGTH:-1]
-
-
-def stamped(staged: bytes, stamps: bytes) -> bytes:
-    """The live form of an encoded staged document."""
-    length = len(staged) + len(stamps)
-    return b"".join((length.to_bytes(_LENGTH, "little"), staged[_LENGTH:-1], stamps, b"\0"))
-
-
-def says_the_same(live: bytes, staged: bytes) -> bool:
-    """Whether a live document is this staged one, whatever its load stamps."""
-    if not live[_LENGTH:].startswith(staged[_LENGTH:-1] + _STAMPS):
-        return False
-    run_id = len(staged) - 1 + _STAMPS_BEFORE_RUN
-    length = int.from_bytes(live[run_id - 4 : run_id], "little")
-    return live[-1] == 0 and run_id + length + 1 == len(live)  # nothing of anybody else's behind the stamps

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bi_ops.behind import Behind
 from bi_ops.documents import DocumentMaker, Pseudonyms
 from bi_ops.errors import SourceRowError
 from bi_ops.slices import Slice
-from bi_ops.source import Meg
-from bi_ops.store import StagedSlice
+from bi_ops.source import BATCH_ROWS, Meg, Result
+from bi_ops.staging import StagedSlice
 
 Chunk = list[int] | None
 """The ids of the forms that one query reads; None where a job reads everything in one."""
 
 
+_ROWS_OF_CHUNKS = 200
+"""Rows fetched at once where a query reads chunks: so the statement timeout is that of about 20 chunks, not of all."""
+
+
 @dataclass(frozen=True)
-class StagedChunk:
-    """What staging one chunk gave.
+class StagedBatch:
+    """What staging some rows gave.
 
     Attributes:
-        documents: How many documents were staged.
-        forms: The names of the chunk's forms, in the order of the rows; empty for a job without chunks.
+        documents: How many documents they became.
+        forms: The names of their forms, in the order of the rows; empty for a job without chunks.
     """
 
     documents: int
@@ -63,51 +68,61 @@ def stage(
     meg: Meg,
     staged: StagedSlice,
     of: Slice,
-    chunk: Chunk,
+    chunks: Sequence[Chunk],
     *,
     sql: str,
     timezone: str,
     pseudonyms: Pseudonyms | None = None,
-) -> StagedChunk:
-    """Read one chunk from MEG into the staging database, in place of what an earlier try staged of it.
+) -> Iterator[StagedBatch]:
+    """Read one task's chunks from MEG into the staging database, in place of what an earlier try staged of them.
 
     Args:
         meg: The region's MEG.
         staged: Where the run stages the slice.
         of: The slice.
-        chunk: The forms to read.
-        sql: The job's query; it may bind the slice's `parameters`, `form_ids` and `timezone`.
+        chunks: The forms to read, ten at a time.
+        sql: The job's query; it may bind the slice's `parameters`, `chunks` and `timezone`.
         timezone: The settings' time zone.
         pseudonyms: What replaces the names of people; None where they stay.
+
+    Yields:
+        What has been read, as it is; all of it is staged when there is no more.
 
     Raises:
         SourceUnavailableError: MEG cannot be reached, or gave up on the way.
         SourceQueryError: MEG refused the query.
-        SourceRowError: A row cannot become a document, or is not of this chunk.
+        SourceRowError: A row cannot become a document, or is of no chunk.
         DuplicateKeyError: Two rows would become the same document.
         SupersededError: Another try of the same task is staging too.
     """
-    staged.clear(chunk)
-    parameters: dict[str, Any] = {**of.parameters, "form_ids": chunk, "timezone": timezone}
-    count, forms = 0, []
-    with meg.query(sql, parameters) as result:
-        make = DocumentMaker(of, result.columns, pseudonyms)
-        for batch in result.batches:
-            documents = [make(row) for row in batch]
-            if chunk is not None:
-                _check_of_chunk(documents, of, chunk)
-                forms += [document["form_name"] for document in documents]
-            count += staged.add(documents)
-    return StagedChunk(count, forms)
+    forms = {form_id for chunk in chunks if chunk for form_id in chunk}
+    parameters: dict[str, Any] = {**of.parameters, "timezone": timezone}
+    parameters["chunks"] = [f"{{{','.join(map(str, chunk))}}}" for chunk in chunks if chunk]
+    batch_rows = _ROWS_OF_CHUNKS if of.job.in_chunks else BATCH_ROWS
+    with staged.task(min(forms, default=0)) as task:
+        if of.job.in_chunks and not forms:
+            return
+        with meg.query(sql, parameters, batch_rows) as result, Behind() as in_meg:
+            make = DocumentMaker(of, result.columns, pseudonyms)
+            for rows in in_meg.ahead(result.batches):
+                task.add(make(rows))
+                if of.job.in_chunks:
+                    _check_of_chunks(_column("form_id", result, rows), of, forms)
+                yield StagedBatch(len(rows), _column("form_name", result, rows) if of.job.in_chunks else [])
 
 
-def _check_of_chunk(documents: list[dict[str, Any]], of: Slice, chunk: list[int]) -> None:
-    strangers = {document["form_id"] for document in documents}.difference(chunk)
+def _column(name: str, result: Result, rows: Sequence[Sequence[Any]]) -> list[Any]:
+    place = result.columns.index(name)
+    return [row[place] for row in rows]
+
+
+def _check_of_chunks(found: list[int], of: Slice, forms: set[int]) -> None:
+    strangers = set(found) - forms
     if strangers:
         raise SourceRowError(
             "the SQL template gave forms that were not asked for",
             where=str(of),
-            expected=f"forms {', '.join(map(str, chunk))}",
+            expected=f"forms {', '.join(map(str, sorted(forms)))}",
             found=f"form {min(strangers)}",
-            cure=f"Filter by form_id = ANY(%(form_ids)s::bigint[]) in include/sql/{of.job.name}.sql.",
+            cure=f"Filter by form_id = ANY(chunk.form_ids::bigint[]) in include/sql/{of.job.name}.sql.",
         )

@@ -31,7 +31,7 @@ from bi_ops.versions import HAS_PAGES, SHRINKS_MAPPED_TASKS
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from bi_ops.load import Chunk, StagedChunk
+    from bi_ops.load import Chunk
     from bi_ops.publish import Published
     from bi_ops.source import Meg
     from bi_ops.store import Run
@@ -197,6 +197,7 @@ class PlanOperator(_BiOperator):
     def _run_step(self, context: Context) -> list[list[Chunk]]:
         from bi_ops.connections import open_meg, open_store
         from bi_ops.load import plan
+        from bi_ops.staging import StagedSlice
 
         self._skip_unless_picked(context)
         settings = Settings.from_environment()
@@ -207,7 +208,7 @@ class PlanOperator(_BiOperator):
             store.prepare_staging(of.job.name)
             tasks = plan(
                 self._meg,
-                store.staged(of, _run(context)),
+                StagedSlice(store, of, _run(context)),
                 of,
                 sql=self.sql,
                 forms_per_chunk=settings.forms_per_chunk,
@@ -278,22 +279,21 @@ class StageOperator(_BiOperator):
     def _run_step(self, context: Context) -> int:
         from bi_ops.connections import open_meg, open_pseudonyms, open_store
         from bi_ops.load import stage
+        from bi_ops.staging import StagedSlice
 
         settings = Settings.from_environment()
         of = Slice.from_json(self.load["slice"], settings.timezone)
         _refuse_other_names(of, self.load, settings)
         pseudonyms = open_pseudonyms(of.region, settings) if _pseudonymised(of, settings) else None
-        count = 0
         with open_store(f"{of} stage") as store, open_meg(of.region, reader=f"{of} stage") as self._meg:
-            staged = store.staged(of, _run(context))
-            for number, chunk in enumerate(self.chunks, start=1):
-                done = stage(
-                    self._meg, staged, of, chunk, sql=self.sql, timezone=settings.timezone, pseudonyms=pseudonyms
-                )
-                count += done.documents
-                self._note(of, number, done)
-        self._documents = count
-        return count
+            staged = StagedSlice(store, of, _run(context))
+            for done in stage(
+                self._meg, staged, of, self.chunks, sql=self.sql, timezone=settings.timezone, pseudonyms=pseudonyms
+            ):
+                self._documents += done.documents
+                self._forms += done.forms
+                self.log.info("%s: %d documents of %d chunks", of, self._documents, len(self.chunks))
+        return self._documents
 
     def get_openlineage_facets_on_complete(self, _task_instance: Any) -> Any:
         """What OpenLineage's provider, where it is installed, records of this task."""
@@ -301,10 +301,6 @@ class StageOperator(_BiOperator):
 
         of = Slice.from_json(self.load["slice"], Settings.from_environment().timezone)
         return lineage.of_stage(of, self.sql, self._documents)
-
-    def _note(self, of: Slice, number: int, done: StagedChunk) -> None:
-        self._forms += done.forms
-        self.log.info("%s: chunk %d of %d, %d documents", of, number, len(self.chunks), done.documents)
 
     @property
     def label(self) -> str:

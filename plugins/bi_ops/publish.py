@@ -17,26 +17,27 @@ from typing import Any
 
 from bson import ObjectId
 from bson.raw_bson import RawBSONDocument
-from pymongo import DeleteOne, InsertOne, ReplaceOne
+from pymongo import DeleteOne, ReplaceOne
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from bi_ops.documents import SCHEMA_VERSION, id_of, load_stamps, says_the_same, stamped
-from bi_ops.errors import NewerSliceLiveError, ShrinkError, StagingError, SupersededError
+from bi_ops.behind import Behind
+from bi_ops.documents import SCHEMA_VERSION
+from bi_ops.encoded import load_stamps, says_the_same, stamped
+from bi_ops.errors import NewerSliceLiveError, ShrinkError, SupersededError
 from bi_ops.jobs import Mode
+from bi_ops.merge import Named, windows
 from bi_ops.slices import IdRange, Slice
-from bi_ops.store import BATCH, Run, StagedSlice, Store, ids_every
+from bi_ops.staging import StagedSlice, not_as_reported
+from bi_ops.store import BATCH, Run, Store, named_batches
 
 TRANSACTION_DOCUMENTS = 100_000
 """The largest slice that is replaced in one transaction; it stays far inside MongoDB's 60 seconds for one."""
 
 
-_END = ("\U0010ffff", b"")
-"""Stands behind every `_id` in the order of strings."""
-
-Write = InsertOne[RawBSONDocument] | ReplaceOne[RawBSONDocument] | DeleteOne
+Change = ReplaceOne[RawBSONDocument] | DeleteOne
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,21 @@ class Published:
     documents: int
     previous_documents: int
     written: int
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What of a slice has been replaced.
+
+    Attributes:
+        read: How many staged documents were met.
+        written: How many live documents were written or deleted.
+        next: The `_id` at which to go on; empty where all is done.
+    """
+
+    read: int
+    written: int
+    next: str
 
 
 @dataclass(frozen=True)
@@ -98,10 +114,11 @@ def publish(
         ShrinkError: The slice would shrink by more than `max_shrink`, or to nothing.
         SupersededError: Another run took the slice over meanwhile.
     """
-    staged = store.staged(load.slice, load.run)
+    staged = StagedSlice(store, load.slice, load.run)
     live = store.live_raw(load.slice.job.name)
     token = None if dry_run else _take_over(store, load)
-    parts = _parts(staged, live, load, transaction_documents)
+    packs = staged.packs()
+    _check_staged(sum(pack.documents for pack in packs), load)
     _check_newest(store, load)
     previous = live.count_documents(load.slice.ids.filter)
     if not force:
@@ -114,23 +131,32 @@ def publish(
     stamps = load_stamps(loaded_at, load.run.run_id)
     ledger_row = _ledger_row(load, previous, forced=force, published_at=loaded_at)
 
-    def replace(ids: IdRange, documents: int, session: ClientSession) -> int:
+    most = transaction_documents
+    batch = min(BATCH, most)
+
+    def replace(done: _Part, session: ClientSession) -> _Part:
         _keep_hold(store, load, token, session)
-        read, written = _write_differences(live, staged, ids, stamps, session)
-        _check_staged(read, documents, load)  # it may have expired, or been cleared, since it was counted
-        if ids is parts[-1][0]:
+        ids = IdRange(done.next, load.slice.ids.end)
+        olds = named_batches(live, ids, session, batch)
+        part = _write_differences(live, staged.documents(packs, ids.first, batch), olds, stamps, session, most=most)
+        part = _Part(done.read + part.read, done.written + part.written, part.next)
+        if not part.next:
+            _check_staged(part.read, load)
             store.ledger.replace_one({"_id": ledger_row["_id"]}, ledger_row, upsert=True, session=session)
-        return written
+        return part
 
-    return Published(load.documents, previous, sum(_in_transaction(store, partial(replace, *part)) for part in parts))
+    done = _Part(0, 0, load.slice.ids.first)
+    while done.next:
+        done = _in_transaction(store, partial(replace, done))
+    return Published(load.documents, previous, done.written)
 
 
-def _in_transaction(store: Store, write: Callable[[ClientSession], int]) -> int:
+def _in_transaction(store: Store, write: Callable[[ClientSession], _Part]) -> _Part:
     with store.client.start_session() as session:
-        written: int = session.with_transaction(
+        part: _Part = session.with_transaction(
             write, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority")
         )
-    return written
+    return part
 
 
 def _take_over(store: Store, load: Load) -> ObjectId:
@@ -155,15 +181,9 @@ def _keep_hold(store: Store, load: Load, token: ObjectId | None, session: Client
         )
 
 
-def _check_staged(found: int, expected: int, load: Load) -> None:
-    if found != expected:
-        raise StagingError(
-            "what is staged is not what the stage tasks reported, so the live slice was left as it was",
-            where=str(load.slice),
-            expected=f"{expected} documents of run {load.run.run_id}",
-            found=f"{found}; what is staged is kept for 30 days",
-            cure=f"Clear the task group {load.slice.task_group} of this run to stage it again.",
-        )
+def _check_staged(found: int, load: Load) -> None:
+    if found != load.documents:
+        raise not_as_reported(load.slice, load.run, f"{load.documents} documents", f"{found}")
 
 
 def _check_newest(store: Store, load: Load) -> None:
@@ -192,54 +212,46 @@ def _check_shrink(load: Load, previous: int, max_shrink: float) -> None:
         )
 
 
-def _parts(staged: StagedSlice, live: Collection[Any], load: Load, size: int) -> list[tuple[IdRange, int]]:
-    """The slice cut so that no part has more than `size` documents, staged or live; each with how many are staged."""
-    cuts = sorted({*staged.ids_every(size), *ids_every(live, load.slice.ids, size)})
-    parts = [(ids, staged.count(ids)) for ids in load.slice.ids.split(cuts)]
-    _check_staged(sum(documents for _, documents in parts), load.documents, load)
-    return parts
-
-
 def _write_differences(
-    live: Collection[RawBSONDocument], staged: StagedSlice, ids: IdRange, stamps: bytes, session: ClientSession
-) -> tuple[int, int]:
-    """Turn the live range into the staged one; returns how many documents were staged, and how many were written."""
-    read = written = 0
-    batch: list[Write] = []
-    for new, old in _side_by_side(live, staged, ids, session):
-        read += new is not None
-        if new is None and old is not None:
-            batch.append(DeleteOne({"_id": id_of(old)}))
-        elif new is not None and old is None:
-            batch.append(InsertOne(RawBSONDocument(stamped(new, stamps))))
-        elif new is not None and old is not None and not says_the_same(old, new):
-            batch.append(ReplaceOne({"_id": id_of(new)}, RawBSONDocument(stamped(new, stamps))))
-        if len(batch) == BATCH:
-            live.bulk_write(batch, ordered=False, session=session)
-            written, batch = written + len(batch), []
-    if batch:
-        live.bulk_write(batch, ordered=False, session=session)
-    return read, written + len(batch)
+    live: Collection[RawBSONDocument],
+    news: Iterator[list[Named]],
+    olds: Iterator[list[Named]],
+    stamps: bytes,
+    session: ClientSession,
+    *,
+    most: int,
+) -> _Part:
+    """Turn the old documents into the new ones, until `most` were met of either; `news` is read beside the session."""
+    read = met = written = 0
+    with Behind() as in_session, Behind() as in_staging:
+        for wanted, found in windows([in_staging.ahead(news), in_session.ahead(olds)]):
+            if max(read + len(wanted), met + len(found)) > most:
+                first = min(named[0][0] for named in (wanted, found) if named)
+                return _Part(read, written, first.decode())
+            read, met = read + len(wanted), met + len(found)
+            new, changes = _differences(wanted, dict(found), stamps)
+            written += len(new) + len(changes)
+            if new:
+                in_session.do(live.insert_many, new, ordered=False, session=session)
+            if changes:
+                in_session.do(live.bulk_write, changes, ordered=False, session=session)
+    return _Part(read, written, "")
 
 
-def _side_by_side(
-    live: Collection[RawBSONDocument], staged: StagedSlice, ids: IdRange, session: ClientSession
-) -> Iterator[tuple[bytes | None, bytes | None]]:
-    """Each `_id`'s staged and live document, encoded, None where there is none: two sorted streams, merged."""
-    cursor = live.find(ids.filter, sort=[("_id", 1)], batch_size=BATCH, session=session)
-    news = ((id_of(raw), raw) for raw in staged.documents(ids))
-    olds = ((id_of(raw), raw) for raw in (bytes(document.raw) for document in cursor))
-    new, old = next(news, _END), next(olds, _END)
-    while new is not _END or old is not _END:
-        if new[0] < old[0]:
-            yield new[1], None
-            new = next(news, _END)
-        elif old[0] < new[0]:
-            yield None, old[1]
-            old = next(olds, _END)
-        else:
-            yield new[1], old[1]
-            new, old = next(news, _END), next(olds, _END)
+def _differences(
+    wanted: list[Named], found: dict[bytes, bytes], stamps: bytes
+) -> tuple[list[RawBSONDocument], list[Change]]:
+    """What to insert, and what to replace or delete, so that what is found becomes what is wanted."""
+    new: list[RawBSONDocument] = []
+    changes: list[Change] = []
+    for name, document in wanted:
+        old = found.pop(name, None)
+        if old is None:
+            new.append(RawBSONDocument(stamped(document, stamps)))
+        elif not says_the_same(old, document):
+            changes.append(ReplaceOne({"_id": name.decode()}, RawBSONDocument(stamped(document, stamps))))
+    changes += [DeleteOne({"_id": name.decode()}) for name in found]
+    return new, changes
 
 
 def _ledger_row(load: Load, previous: int, *, forced: bool, published_at: datetime) -> dict[str, Any]:

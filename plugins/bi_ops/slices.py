@@ -84,7 +84,7 @@ class Slice:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What the job's SQL may bind about the slice, beside `form_ids` and `timezone`."""
+        """What the job's SQL may bind about the slice, beside `chunks` and `timezone`."""
         values: dict[str, Any] = {"as_of": self.as_of}
         if self.period:
             values["period_start"] = self.period.start

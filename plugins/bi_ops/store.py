@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
-from typing import Any, NoReturn
+from datetime import timedelta
+from typing import Any
 
-from bson import ObjectId
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient, ReadPreference
+from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import BulkWriteError, OperationFailure
+from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from bi_ops.errors import DuplicateKeyError, SupersededError
-from bi_ops.slices import IdRange, Slice
+from bi_ops.encoded import id_of, split
+from bi_ops.merge import Named
+from bi_ops.slices import IdRange
 
 LEDGER = "bi_loads"
 PUBLISHERS = "publishing"
@@ -27,7 +28,6 @@ STAGED_FOR = timedelta(days=30)
 BATCH = 2_000
 """Documents read or written at once: enough to hide the round trip, few enough that memory stays flat."""
 
-_DUPLICATE_KEY = 11000
 _NAMESPACE_EXISTS = 48
 _RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument, tz_aware=True)
 
@@ -93,94 +93,20 @@ class Store:
             "staged_at", name="staged_at_ttl", expireAfterSeconds=int(STAGED_FOR.total_seconds())
         )
 
-    def staged(self, of: Slice, run: Run) -> StagedSlice:
-        """What `run` has staged of a slice."""
-        return StagedSlice(self._staging[of.job.name], of, run)
+    def staging(self, job_name: str) -> Collection[RawBSONDocument]:
+        """A staging collection, whose documents stay encoded."""
+        return self._staging[job_name].with_options(codec_options=_RAW)
 
 
-class StagedSlice:
-    """What one DAG run has staged of one slice: a range of the `_id` index, in the order of the live `_id`s.
-
-    A staged document is `{_id: "dag|run|<live _id>", staged_at, try, document}`; `document` is the live one without its
-    load stamps, `try` tells the tries of one task apart.
-    """
-
-    def __init__(self, collection: Collection[Document], of: Slice, run: Run) -> None:
-        self._collection = collection
-        self._slice = of
-        self._prefix = f"{run.dag_id}|{run.run_id}|"
-        self._ids = self._range(of.ids)
-        self._try = ObjectId()
-
-    def _range(self, ids: IdRange) -> IdRange:
-        return IdRange(self._prefix + ids.first, self._prefix + ids.end)
-
-    def clear(self, form_ids: Iterable[int] | None = None) -> None:
-        """Remove what an earlier try staged, of these forms or altogether."""
-        if form_ids is None:
-            self._collection.delete_many(self._ids.filter)
-        else:
-            ids = [self._prefix + self._slice.document_id(form_id=form_id) for form_id in form_ids]
-            self._collection.delete_many({"_id": {"$in": ids}})
-
-    def add(self, documents: Iterable[Document]) -> int:
-        """Stage documents, and return how many they were.
-
-        Raises:
-            DuplicateKeyError: Two documents have the same `_id`.
-            SupersededError: Another try of the same task is staging too.
-        """
-        about = {"staged_at": datetime.now(timezone.utc), "try": self._try}
-        staged = [{"_id": self._prefix + document["_id"], **about, "document": document} for document in documents]
-        try:
-            self._collection.insert_many(staged, ordered=False)
-        except BulkWriteError as error:
-            twice = [problem for problem in error.details["writeErrors"] if problem["code"] == _DUPLICATE_KEY]
-            if not twice:
-                raise
-            self._refuse([problem["op"]["_id"] for problem in twice])
-        return len(staged)
-
-    def _refuse(self, doubled: list[str]) -> NoReturn:
-        """Tell what was staged twice: by this try, or by one that was thought dead and is not."""
-        if self._collection.find_one({"_id": {"$in": doubled}, "try": {"$ne": self._try}}, {"_id": 1}):
-            raise SupersededError(
-                "another try of this task is still staging",
-                where=str(self._slice),
-                expected="one try of a task at a time",
-                found="its documents among those of this one",
-                cure="Nothing if a retry heals it; else end the other process and clear this task.",
-            ) from None
-        raise DuplicateKeyError(
-            "two rows of MEG's would become the same document",
-            where=str(self._slice),
-            expected=f"rows that differ in {', '.join(self._slice.job.key_fields)}",
-            found=f"{len(doubled)} doubled, such as _id {doubled[0].removeprefix(self._prefix)}",
-            cure=f"Mend include/sql/{self._slice.job.name}.sql, so that a key gives one row.",
-        ) from None
-
-    def count(self, ids: IdRange) -> int:
-        """How many documents are staged whose live `_id` lies in `ids`."""
-        return self._collection.count_documents(self._range(ids).filter)
-
-    def ids_every(self, step: int) -> list[str]:
-        """The live `_id` of every `step`-th document, without the first."""
-        return [staged.removeprefix(self._prefix) for staged in ids_every(self._collection, self._ids, step)]
-
-    def documents(self, ids: IdRange) -> Iterator[bytes]:
-        """The encoded documents whose live `_id` lies in `ids`, in the order of the `_id`s."""
-        staged = self._collection.with_options(codec_options=_RAW)
-        for envelope in staged.find(self._range(ids).filter, {"document": 1}, sort=[("_id", 1)], batch_size=BATCH):
-            yield bytes(envelope["document"].raw)
+def raw_batches(collection: Collection[RawBSONDocument], which: Document, **how: Any) -> Iterator[bytes]:
+    """What is found, encoded, in batches in which the documents stand one behind the other."""
+    found: Iterable[Any] = collection.find_raw_batches(which, **how)  # typed as if it gave documents
+    return filter(None, found)
 
 
-def ids_every(collection: Collection[Any], ids: IdRange, step: int) -> list[str]:
-    """The `_id` of every `step`-th document of a range, without the first."""
-    found: list[str] = []
-    rest = ids
-    while True:
-        after = list(collection.find(rest.filter, {"_id": 1}, sort=[("_id", 1)], skip=step, limit=1))
-        if not after:
-            return found
-        found.append(after[0]["_id"])
-        rest = IdRange(found[-1], ids.end)
+def named_batches(
+    collection: Collection[RawBSONDocument], ids: IdRange, session: ClientSession, most: int
+) -> Iterator[list[Named]]:
+    """The encoded documents of a range, in batches of so many at most, in the order of the `_id`s."""
+    for batch in raw_batches(collection, ids.filter, sort=[("_id", 1)], batch_size=most, session=session):
+        yield [(id_of(document), document) for document in split(batch)]

@@ -30,6 +30,7 @@ _UNAUTHORISED, _NO_REPLICA_SET = 13, 20
 _BAD_LOGIN = (18, 8000)
 _DISK_FULL = re.compile(r"space quota|out of disk space|no space left", re.IGNORECASE)
 _OUT_OF_DISK_SPACE = 14031
+_TOO_LARGE_FOR_CACHE = 388
 _UNCHECKABLE = re.compile(r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|doesn't match|not valid for")
 _NO_SUCH_NAME = re.compile(r"Name or service not known|nodename nor servname|No address associated")
 _NOT_ALLOWED = re.compile(r"not authorized|not allowed to do action")
@@ -159,6 +160,14 @@ def _refusal(error: PyMongoError, where: str) -> BiError:
             expected="no unique index and no validation beyond what the pipeline writes",
             found=text,
             cure="Take the rule away on the Atlas website, then clear this task.",
+        )
+    if code == _TOO_LARGE_FOR_CACHE:
+        return MongoUnavailableError(
+            "a slice does not fit into MongoDB's cache, in which a transaction is kept until it is committed",
+            where=where,
+            expected="a gigabyte of cache for a slice of 100,000 documents (a cluster of 4 GB)",
+            found=text,
+            cure="Nothing if a retry heals it, when other writes have gone to disk; else enlarge the cluster.",
         )
     if code == _NO_REPLICA_SET:
         return MongoRefusedError(

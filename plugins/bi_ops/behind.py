@@ -1,0 +1,46 @@
+"""Reading and writing at the same time: while one server works for a task, the task and the other server go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Behind:
+    """Does what it is asked to, one thing after the other, in a thread of its own.
+
+    Nobody gets further ahead of it than one thing. What goes wrong there is raised here: when the next thing is asked
+    for, or at the end of the `with` block, which waits for whatever is under way.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self._last: Future[Any] | None = None
+
+    def __enter__(self) -> Behind:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        with self._thread:
+            if kind is None:
+                self._wait()
+
+    def do(self, what: Callable[..., object], *arguments: Any, **named: Any) -> None:
+        """Begin to do this, once what was asked for before has been done."""
+        self._wait()
+        self._last = self._thread.submit(what, *arguments, **named)
+
+    def ahead(self, items: Iterator[Item]) -> Iterator[Item]:
+        """The items, of which the next is fetched while one is looked at."""
+        coming = self._thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = self._thread.submit(next, items, None)
+            yield item
+
+    def _wait(self) -> None:
+        if self._last is not None:
+            self._last.result()
