@@ -1,6 +1,6 @@
 # Each command sets itself up first. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run up doctor report atlas test chaos bench-workers compare compat mwaa check audit format docs pins clean
+.PHONY: help setup run up doctor report atlas test chaos bench bench-workers compare compat mwaa check audit format docs pins clean
 PYTHON ?= python3
 export PYTHON
 BIN := .venv/bin
@@ -34,6 +34,12 @@ test: .venv/.ready  ## run every test on real databases and a real scheduler
 
 chaos: .venv/.ready  ## inject hundreds of faults, and print what came of them: about 15 minutes
 	@$(BIN)/python -m pytest tests/chaos --all-faults -s -v
+
+.venv/.bench-ready: .venv/.ready bench/requirements.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r bench/requirements.txt && touch $@
+
+bench: .venv/.bench-ready  ## what it costs, as ratios beside their goals; QUICK=1 for a few minutes, ONLY=path,meg for some
+	@PYTHONPATH=plugins $(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 bench-workers: .venv/.ready  ## how a month of 20,000 forms divides over 1, 2 and 4 workers: about 15 minutes
 	@$(BIN)/python -m bench.workers

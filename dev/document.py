@@ -41,7 +41,7 @@ def main() -> int:
         (ROOT / "README.md", "jobs", job_table()),
         (ROOT / "docs" / "operating.md", "messages", runbook.table()),
     ):
-        texts[file] = _between(file.read_text(), name, table)
+        texts[file] = between(file.read_text(), name, table)
     drifted = [path for path, text in texts.items() if not path.exists() or path.read_text() != text]
     for path in drifted:
         if check:
@@ -52,7 +52,7 @@ def main() -> int:
     return 1 if check and drifted else 0
 
 
-def _between(text: str, name: str, table: str) -> str:
+def between(text: str, name: str, table: str) -> str:
     """The text with what stands between the marks of this name replaced."""
     before, mark, rest = text.partition(f"<!-- {name} -->\n")
     _, end, after = rest.partition(f"<!-- end of {name} -->")

@@ -54,13 +54,16 @@ class Mongo:
 
 
 @contextmanager
-def running(stack: Path, password: str, *, parameters: dict[str, str] | None = None) -> Iterator[Mongo]:
+def running(
+    stack: Path, password: str, *, parameters: dict[str, str] | None = None, cache_gb: float = 0.5
+) -> Iterator[Mongo]:
     """A replica set with an administrator, up until the block ends.
 
     Args:
         stack: The stack's folder, which keeps its data.
         password: The administrator's, kept with the data.
         parameters: Server parameters, as `mongod --setParameter` takes them.
+        cache_gb: How much of memory it takes for its cache.
 
     Raises:
         StackError: It cannot be started.
@@ -81,7 +84,7 @@ def running(stack: Path, password: str, *, parameters: dict[str, str] | None = N
         "MongoDB",
         [
             *(str(binary()), "--dbpath", str(data), "--port", str(port), "--bind_ip", "127.0.0.1"),
-            *("--replSet", REPLICA_SET, "--keyFile", str(key), "--quiet", "--wiredTigerCacheSizeGB", "0.5"),
+            *("--replSet", REPLICA_SET, "--keyFile", str(key), "--quiet", "--wiredTigerCacheSizeGB", str(cache_gb)),
             *("--nounixsocket",),
             *(part for name, value in settings.items() for part in ("--setParameter", f"{name}={value}")),
         ],

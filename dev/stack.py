@@ -113,8 +113,15 @@ def kept_secrets(stack: Path) -> dict[str, str]:
 
 
 @contextmanager
-def databases(stack: Path, mongo_parameters: dict[str, str] | None = None) -> Iterator[Databases]:
+def databases(
+    stack: Path, mongo_parameters: dict[str, str] | None = None, *, mongo_cache_gb: float = 0.5
+) -> Iterator[Databases]:
     """Both database servers, with the accounts of least privilege that the pipeline uses.
+
+    Args:
+        stack: The stack's folder, which keeps their data.
+        mongo_parameters: MongoDB's, as `mongod --setParameter` takes them.
+        mongo_cache_gb: How much of memory MongoDB takes for its cache.
 
     Raises:
         StackError: One of them cannot be started.
@@ -122,7 +129,7 @@ def databases(stack: Path, mongo_parameters: dict[str, str] | None = None) -> It
     secret = kept_secrets(stack)
     with (
         postgres.running(stack, secret["postgres"]) as pg,
-        mongo.running(stack, secret["mongo"], parameters=mongo_parameters) as admin,
+        mongo.running(stack, secret["mongo"], parameters=mongo_parameters, cache_gb=mongo_cache_gb) as admin,
     ):
         pg.ensure_role(meg.READER, secret["reader"])
         # On another's server the account is what it is.

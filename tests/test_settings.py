@@ -16,7 +16,7 @@ def test_defaults_are_the_documented_ones() -> None:
         "timezone": "UTC",
         "start_date": date(2026, 1, 1),
         "forms_per_chunk": 10,
-        "max_mapped_tasks": 256,
+        "max_mapped_tasks": 32,
         "max_parallel_chunks": 8,
         "max_shrink": 0.5,
         "pseudonymise": (),

@@ -94,7 +94,7 @@ class Settings(BaseModel):
     timezone: Annotated[str, AfterValidator(_timezone)] = Field("UTC", alias="BI_TIMEZONE")
     start_date: Annotated[date, BeforeValidator(_day)] = Field(date(2026, 1, 1), alias="BI_START_DATE")
     forms_per_chunk: int = Field(10, alias="BI_FORMS_PER_CHUNK", ge=1, le=1000)
-    max_mapped_tasks: int = Field(256, alias="BI_MAX_MAPPED_TASKS", ge=1, le=1024)
+    max_mapped_tasks: int = Field(32, alias="BI_MAX_MAPPED_TASKS", ge=1, le=1024)
     max_parallel_chunks: int = Field(8, alias="BI_MAX_PARALLEL_CHUNKS", ge=1, le=128)
     max_shrink: float = Field(0.5, alias="BI_MAX_SHRINK", ge=0, le=1)
     pseudonymise: Annotated[tuple[str, ...], BeforeValidator(_some_regions)] = Field((), alias="BI_PSEUDONYMISE")

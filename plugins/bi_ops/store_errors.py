@@ -124,7 +124,7 @@ def _down(error: PyMongoError, where: str) -> BiError:
     )
 
 
-def _refusal(error: PyMongoError, where: str) -> BiError:
+def _refusal(error: PyMongoError, where: str) -> BiError:  # noqa: PLR0911 - one for each kind of refusal
     code = error.code if isinstance(error, OperationFailure) else None
     if isinstance(error, BulkWriteError):
         code = next((problem["code"] for problem in (error.details or {}).get("writeErrors", ())), code)

@@ -1,0 +1,147 @@
+"""`make bench`: every ratio beside its goal, in one run on this machine; `make bench QUICK=1` the same, smaller.
+
+What was measured goes into dist/bench/; a whole run also writes docs/performance.md's figures and its picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+
+import psutil
+import vl_convert
+from rich.table import Table
+
+from bench import airflow_share, growth, meg_share, old_way, path, profiles, reports_page
+from bench.figures import FIGURE_COLUMNS, Section, markdown, picture
+from bench.installation import FOLDER
+from dev import stack
+from dev.document import between
+from dev.processes import StackError, die_with_parent
+from dev.show import console
+
+ROOT = Path(__file__).parents[1]
+_GUIDE = ROOT / "docs" / "performance.md"
+_CACHE_GB = 2.0
+"""MongoDB's cache: a slice of 100,000 documents with three indexes does not fit into less than one."""
+
+Measure = Callable[[stack.Databases], Section]
+WHOLE: Mapping[str, Measure] = {
+    "path": lambda servers: path.measure(servers, 200_000, rounds=5, dlt_rounds=5),
+    "million": lambda servers: path.measure(servers, 1_000_000, rounds=3, dlt_rounds=1),
+    "meg": lambda servers: meg_share.measure(servers, [200, 2_000, 20_000], rounds=5, observations=5_000_000),
+    "airflow": lambda servers: airflow_share.measure(servers, rounds=3),
+    "growth": lambda servers: growth.measure(servers, [1_000, 10_000, 100_000], months=24, regions=8, rounds=1),
+    "old": lambda servers: old_way.measure(servers, 2_000, rounds=5),
+    "reports": lambda servers: reports_page.measure(servers, 2_000, requests=200),
+    "profiles": lambda servers: profiles.measure(servers, 500_000),
+}
+QUICK: Mapping[str, Measure] = {
+    "path": lambda servers: path.measure(servers, 50_000, rounds=3, dlt_rounds=1),
+    "meg": lambda servers: meg_share.measure(servers, [2_000], rounds=3, observations=5_000_000),
+    "growth": lambda servers: growth.measure(servers, [200, 2_000], months=3, regions=3, rounds=1),
+    "old": lambda servers: old_way.measure(servers, 500, rounds=1),
+    "reports": lambda servers: reports_page.measure(servers, 300, requests=20),
+}
+
+
+def main() -> int:
+    """Measure, print, write, and return the exit status: 0 whatever the ratios are."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="smaller and fewer, to see whether something got slow")
+    parser.add_argument("--only", help=f"some of {', '.join(WHOLE)}, with commas between")
+    asked = parser.parse_args()
+    wanted = QUICK if asked.quick else WHOLE
+    names = asked.only.split(",") if asked.only else [*wanted]
+    if strangers := set(names) - set(wanted):
+        parser.error(f"there is no benchmark {sorted(strangers)[0]!r}; there are {', '.join(wanted)}")
+    if "MAKELEVEL" in os.environ:
+        die_with_parent()
+    began = time.monotonic()
+    sections = []
+    try:
+        with stack.held(FOLDER), stack.databases(FOLDER, mongo_cache_gb=_CACHE_GB) as servers:
+            os.environ["AIRFLOW_HOME"] = str(FOLDER / "airflow")
+            for name in names:
+                console.rule(name)
+                started = time.monotonic()
+                section = wanted[name](servers)
+                section.seconds = round(time.monotonic() - started, 1)
+                sections.append(section)
+                _show(section)
+    except StackError as error:
+        console.print(str(error), style="red", markup=False, highlight=False)
+        return 1
+    console.print(f"{time.monotonic() - began:.0f} s in all")
+    _write(sections, whole=names == [*WHOLE] and not asked.quick)
+    return 0
+
+
+def _show(section: Section) -> None:
+    for title, columns, rows in (
+        (section.title, section.columns, section.rows),
+        ("", FIGURE_COLUMNS, [figure.row() for figure in section.figures]),
+    ):
+        if rows:
+            table = Table(*columns, title=title)
+            for row in rows:
+                table.add_row(*row)
+            console.print(table)
+    for note in section.notes:
+        console.print(note, markup=False, highlight=False)
+    console.print(f"({section.seconds:.0f} s)")
+
+
+def _write(sections: list[Section], *, whole: bool) -> None:
+    folder = ROOT / "dist" / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    machine = _machine()
+    results = {"machine": machine, "sections": [asdict(section) for section in sections]}
+    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    png = vl_convert.vegalite_to_png(picture(sections), scale=2)
+    (folder / "performance.png").write_bytes(png)
+    told = _told(sections, machine)
+    (folder / "performance.md").write_text(told)
+    if whole:
+        (ROOT / "docs" / "performance.png").write_bytes(png)
+        _GUIDE.write_text(between(_GUIDE.read_text(), "figures", told))
+    console.print(f"Written to {folder.relative_to(ROOT)}/" + (" and docs/performance.md" if whole else ""))
+
+
+def _told(sections: list[Section], machine: str) -> str:
+    """The figures as Markdown."""
+    parts = [f"{machine}\n"]
+    for section in sections:
+        parts.append(f"### {section.title}\n")
+        if section.rows:
+            parts.append(markdown(section.columns, section.rows))
+        if section.figures:
+            parts.append(markdown(FIGURE_COLUMNS, [figure.row() for figure in section.figures]))
+        if section.notes:
+            parts.append("\n".join(section.notes) + "\n")
+    return "\n".join(parts)
+
+
+def _machine() -> str:
+    cpu = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine())
+    memory = psutil.virtual_memory().total / 2**30
+    day = datetime.now(timezone.utc).date()
+    python = f"Python {platform.python_version()}"
+    return f"{day}, {os.cpu_count()} cores ({cpu}), {memory:.0f} GB, {python}, all of it on one machine."
+
+
+def _cpuinfo() -> list[str]:
+    file = Path("/proc/cpuinfo")
+    return file.read_text().splitlines() if file.exists() else []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

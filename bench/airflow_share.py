@@ -1,0 +1,82 @@
+"""Airflow's share of a month: our tasks against empty ones, and our DAG file against an empty one."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+from bench.figures import Figure, Section, ratios
+from bench.installation import FOLDER, JOB, installed
+from dev import meg, stack
+from dev.airflow import ROOT
+from dev.processes import child_environment
+
+CHUNKS = 200
+_FORMS = 2_320
+"""Of which some are archived: what is left are 200 chunks of ten."""
+_DATABASE = "bench_chunks"
+_MONTH = "2026-10"
+_EMPTY_DAG = """
+from airflow.providers.common.compat.sdk import BaseNotifier, BaseOperator, BaseOperatorLink
+from airflow.providers.standard.operators.python import ShortCircuitOperator
+from airflow.sdk import DAG, Asset, Param, TaskGroup, XComArg
+from airflow.sdk.definitions.callback import AsyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+with DAG("empty"):
+    pass
+"""
+"""What the package imports of Airflow to make a DAG, and none made."""
+
+
+def measure(servers: stack.Databases, rounds: int) -> Section:
+    """A month of 200 chunks, each a task, and 200 empty tasks, in turn on one Airflow.
+
+    Args:
+        servers: The databases.
+        rounds: How many times.
+    """
+    demo = meg.Demo(seed=1, forms=_FORMS, until=date(2026, 11, 1), months=3)
+    meg.seed(servers.postgres, _DATABASE, demo)
+    months, empties = [], []
+    with installed(servers, {"eu": _DATABASE}, BI_MAX_MAPPED_TASKS="256") as airflow:
+        airflow.months(_MONTH)  # warm
+        tasks = airflow.tasks()
+        for _ in range(rounds):
+            empties.append(airflow.seconds_of("bench_empty", {"tasks": tasks}))
+            months.append(airflow.months(_MONTH))
+    section = Section(f"Airflow's share: {tasks} tasks on LocalExecutor", ("run", "seconds", "seconds a task"))
+    for name, seconds in ((f"{JOB}, a chunk a task", months), ("empty tasks", empties)):
+        median = statistics.median(seconds)
+        section.rows.append([name, f"{median:.1f}", f"{median / tasks:.2f}"])
+    why = "two queries' connections, and what plan and publish take, on top of Airflow's own third of a second a task"
+    section.figures = [
+        Figure(f"{tasks} chunks as tasks / as many empty tasks", ratios(months, empties), most=1.15, why=why),
+        _parsing(rounds),
+    ]
+    return section
+
+
+def _parsing(rounds: int) -> Figure:
+    """A process that imports Airflow and the DAG file, and nothing else, as whoever parses it once has to."""
+    empty = FOLDER / "empty_dag.py"
+    empty.write_text(_EMPTY_DAG)
+    found = [[_seconds_to_run(file) for file in (ROOT / "dags" / "bi_monthly.py", empty)] for _ in range(rounds)]
+    ours, theirs = ([each[number] for each in found] for number in (0, 1))
+    return Figure("parsing bi_monthly / an empty DAG with the same imports", ratios(ours, theirs), most=1.3)
+
+
+def _seconds_to_run(file: Path) -> float:
+    home = {
+        "AIRFLOW_HOME": str(FOLDER / "airflow"),
+        "PYTHONPATH": str(ROOT / "plugins"),
+        "_AIRFLOW_PROCESS_CONTEXT": "server",
+    }
+    began = time.perf_counter()
+    subprocess.run([sys.executable, str(file)], env=child_environment(FOLDER, home), check=True, capture_output=True)
+    return time.perf_counter() - began

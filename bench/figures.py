@@ -1,0 +1,128 @@
+"""What was measured, and how it is told: tables, ratios beside their goals, a picture, JSON."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A ratio of two things measured in the same run.
+
+    Attributes:
+        name: What is held against what.
+        ratios: One a round, each of two measurements made next to each other.
+        least: The goal, where more is better.
+        most: The goal, where less is better.
+        why: What keeps it from its goal, where it may fall short.
+    """
+
+    name: str
+    ratios: tuple[float, ...]
+    least: float | None = None
+    most: float | None = None
+    why: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """The median."""
+        return statistics.median(self.ratios)
+
+    @property
+    def goal(self) -> str:
+        """The goal in words; empty where there is none."""
+        if self.least is not None:
+            return f"at least {self.least:g}"
+        return "" if self.most is None else f"at most {self.most:g}"
+
+    @property
+    def reaches(self) -> float | None:
+        """How many times as good as its goal it is; None where it has none."""
+        if self.least is not None:
+            return self.ratio / self.least
+        return None if self.most is None else self.most / self.ratio
+
+    @property
+    def verdict(self) -> str:
+        """Whether the goal is reached, or by how much it is missed and why."""
+        if self.reaches is None:
+            return ""
+        return "reached" if self.reaches >= 1 else f"{1 - self.reaches:.0%} short: {self.why or 'see below'}"
+
+    def row(self) -> list[str]:
+        """It as a row of the table of all figures."""
+        spread = f"{min(self.ratios):.2f} to {max(self.ratios):.2f}"
+        return [self.name, f"{self.ratio:.2f}", spread, str(len(self.ratios)), self.goal, self.verdict]
+
+
+FIGURE_COLUMNS = ("ratio of", "median", "spread", "rounds", "goal", "")
+
+
+@dataclass
+class Section:
+    """One benchmark's results.
+
+    Attributes:
+        title: What it is about.
+        columns: The names of the table's columns, the first of which names the rows.
+        rows: The table.
+        figures: The ratios.
+        notes: What a reader must know to understand them.
+        seconds: How long it took.
+    """
+
+    title: str
+    columns: tuple[str, ...] = ()
+    rows: list[list[str]] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0
+
+
+def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> tuple[float, ...]:
+    """The ratio of each round."""
+    return tuple(above / below for above, below in zip(numerators, denominators, strict=True))
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def picture(sections: Sequence[Section]) -> dict[str, Any]:
+    """The figures that have a goal, as a Vega-Lite specification: how many times as good as the goal each is."""
+    values = [
+        {"section": section.title, "figure": figure.name, "reaches": round(figure.reaches, 3)}
+        for section in sections
+        for figure in section.figures
+        if figure.reaches is not None
+    ]
+    bar = {
+        "mark": {"type": "bar", "height": 12},
+        "encoding": {
+            "y": {"field": "figure", "type": "nominal", "sort": None, "axis": {"title": None, "labelLimit": 420}},
+            "x": {
+                "field": "reaches",
+                "type": "quantitative",
+                "scale": {"type": "log"},
+                "title": "times as good as the goal (logarithmic)",
+            },
+            "color": {
+                "condition": {"test": "datum.reaches >= 1", "value": "#2a7f62"},
+                "value": "#c8553d",
+            },
+        },
+    }
+    rule = {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": {"x": {"datum": 1}}}
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+        "data": {"values": values},
+        "width": 460,
+        "height": {"step": 20},
+        "background": "white",
+        "layer": [bar, rule],
+    }

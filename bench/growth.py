@@ -1,0 +1,172 @@
+"""How time, memory and room grow with forms, months and regions."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timezone
+from typing import Any
+
+import psycopg
+
+from bench.figures import Figure, Section
+from bench.installation import JOB, REGION, installed
+from bench.runs import Cost, cost_of
+from bi_ops.jobs import job_named
+from bi_ops.load import plan, stage
+from bi_ops.periods import Cadence, Period
+from bi_ops.publish import Load, publish
+from bi_ops.settings import Settings
+from bi_ops.slices import Slice
+from bi_ops.source import Meg
+from bi_ops.staging import StagedSlice
+from bi_ops.store import Run, Store
+from bi_ops.templates import render
+from dev import meg, stack
+
+_UNTIL = date(2026, 11, 1)
+_MONTH = Period.parse("2026-10", Cadence.MONTHLY, "UTC")
+_SLICE = Slice(job_named(JOB), REGION, _MONTH.end, _MONTH)
+_RUN = Run("bi_monthly", "scheduled__2026-11-01T00:00:00+00:00")
+_MB = 2**20
+
+
+@dataclass(frozen=True)
+class _Month:
+    """A month of one MEG, loaded without Airflow: plan, each task's chunks in turn, publish."""
+
+    servers: stack.Databases
+    database: str
+
+    def _meg(self) -> Meg:
+        server = self.servers.postgres
+
+        def connect() -> psycopg.Connection[Any]:
+            return psycopg.connect(
+                host=server.host, port=server.port, user=server.admin, password=server.password, dbname=self.database
+            )
+
+        return Meg(REGION, connect, reader="bench")
+
+    def read(self) -> None:
+        settings = Settings.from_environment({})
+        with self.servers.mongo.client() as client, self._meg() as opened:
+            store = Store(client, stack.DATABASE)
+            store.prepare_staging(JOB)
+            staged = StagedSlice(store, _SLICE, _RUN)
+            tasks = plan(
+                opened,
+                staged,
+                _SLICE,
+                sql=render("plan_forms.sql"),
+                forms_per_chunk=settings.forms_per_chunk,
+                max_tasks=settings.max_mapped_tasks,
+            )
+            for chunks in tasks:
+                for _ in stage(opened, staged, _SLICE, chunks, sql=render(f"{JOB}.sql"), timezone="UTC"):
+                    pass
+
+    def publish(self) -> None:
+        with self.servers.mongo.client() as client:
+            store = Store(client, stack.DATABASE)
+            documents = sum(pack.documents for pack in StagedSlice(store, _SLICE, _RUN).packs())
+            publish(store, Load(_SLICE, _RUN, documents, 1, datetime.now(timezone.utc)), max_shrink=0.5)
+
+    def costs(self) -> tuple[Cost, Cost, float, int]:
+        """Of reading and of publishing, with the MB that are staged and how many documents are live."""
+        empty(self.servers)
+        read = cost_of(self.read)
+        published = cost_of(self.publish)
+        with self.servers.mongo_admin.client() as client:
+            staged = client[f"{stack.DATABASE}_staging"].command("collStats", JOB)["size"] / _MB
+            return read, published, staged, client[stack.DATABASE][JOB].estimated_document_count()
+
+
+def empty(servers: stack.Databases) -> None:
+    """Nothing live, nothing staged."""
+    with servers.mongo_admin.client() as client:
+        for name in (stack.DATABASE, f"{stack.DATABASE}_staging"):
+            client.drop_database(name)
+
+
+def seed(servers: stack.Databases, forms: int, months: int = 2) -> str:
+    """A MEG with a session a form and month, about; returns its database."""
+    database = f"bench_growth_{forms}"
+    demo = meg.Demo(seed=1, forms=forms, until=_UNTIL, months=months, sessions_per_form_month=1)
+    meg.seed(servers.postgres, database, demo)
+    return database
+
+
+def measure(servers: stack.Databases, sizes: Sequence[int], months: int, regions: int, rounds: int) -> Section:
+    """Ten and a hundred times the forms, two years of months, eight regions.
+
+    Args:
+        servers: The databases.
+        sizes: Numbers of forms, the smallest first.
+        months: How many months.
+        regions: How many regions.
+        rounds: How often each size is loaded without Airflow.
+    """
+    section = Section(
+        "Growth",
+        ("forms", "documents", "read, s", "publish, s", "MB more than at rest", "MB staged", "in Airflow, s", "tasks"),
+    )
+    databases = {forms: seed(servers, forms) for forms in sizes}
+    loaded = {
+        forms: [_Month(servers, database).costs() for _ in range(rounds)] for forms, database in databases.items()
+    }
+    name = _MONTH.name
+    with installed(servers, {}, MEG_REGIONS=REGION) as airflow:
+        airflow.read_from(servers, databases[sizes[0]])
+        airflow.months(name)  # warm
+        in_airflow: dict[int, float] = {}
+        for forms, database in databases.items():
+            airflow.read_from(servers, database)
+            empty(servers)
+            in_airflow[forms] = airflow.months(name)
+            section.rows.append([f"{forms:,}", *_row(loaded[forms]), f"{in_airflow[forms]:.0f}", str(airflow.tasks())])
+        airflow.read_from(servers, seed(servers, 10, months=months))
+        one = [airflow.months(name) for _ in range(rounds)]
+        catchup = airflow.months(*(period.name for period in _MONTH.last(months)))
+    names = [f"r{number}" for number in range(1, regions + 1)]
+    with installed(servers, dict.fromkeys(names, databases[sizes[0]])) as airflow:
+        airflow.months(name, regions=names[:1])  # warm
+        first = airflow.months(name, regions=names[:1])
+        all_regions = airflow.months(name, regions=names)
+    for forms in sizes[1:]:
+        section.figures += _of_forms(forms // sizes[0], forms, loaded[sizes[0]], loaded[forms])
+        times = forms / sizes[0]
+        ratio = in_airflow[forms] / in_airflow[sizes[0]] / times
+        section.figures.append(
+            Figure(f"forms x{times:g}, {forms:,}: a month in Airflow / {times:g} times", (ratio,), most=1)
+        )
+    section.figures += [
+        Figure(f"months x{months}: catchup / {months} times one", (catchup / statistics.median(one) / months,), most=1),
+        Figure(f"regions x{regions}: a month of all / {regions} times one", (all_regions / first / regions,), most=1),
+    ]
+    return section
+
+
+_Loads = Sequence[tuple[Cost, Cost, float, int]]
+
+
+def _row(loads: _Loads) -> list[str]:
+    read = statistics.median(load[0].seconds for load in loads)
+    published = statistics.median(load[1].seconds for load in loads)
+    peak = max(max(load[0].peak, load[1].peak) for load in loads)
+    return [f"{loads[0][3]:,}", f"{read:.1f}", f"{published:.2f}", f"{peak:.0f}", f"{loads[0][2]:.1f}"]
+
+
+def _of_forms(times: int, forms: int, small: _Loads, large: _Loads) -> list[Figure]:
+    """Time, room and the publish's transaction, each against so many times the small one's."""
+
+    def figure(what: str, of: Callable[[tuple[Cost, Cost, float, int]], float]) -> Figure:
+        found = tuple(of(after) / of(before) / times for before, after in zip(small, large, strict=True))
+        return Figure(f"forms x{times}, {forms:,}: {what} / {times} times", found, most=1)
+
+    return [
+        figure("time of reading", lambda load: load[0].seconds),
+        figure("time of publish", lambda load: load[1].seconds),
+        figure("room staged", lambda load: load[2]),
+    ]

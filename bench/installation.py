@@ -1,0 +1,114 @@
+"""An Airflow with the monthly DAG and an empty one, over databases of its own: what several benchmarks run on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from dev import airflow, demo, stack
+from dev.airflow import Airflow
+from dev.catchup import call
+from dev.processes import StackError
+
+FOLDER = Path(__file__).parents[1] / ".local" / "bench"
+DAGS = Path(__file__).parent / "dags"
+JOB = "monthly_submissions"
+REGION = "eu"
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A running Airflow.
+
+    Attributes:
+        up: Its processes.
+        api: Its REST API, logged in.
+    """
+
+    up: Airflow
+    api: httpx.Client
+
+    def seconds_of(self, dag_id: str, *confs: Mapping[str, Any], within: float = 900) -> float:
+        """Trigger a run for each of these parameters, and tell how long it was from the first start to the last end.
+
+        Raises:
+            StackError: One failed, or did not end in time.
+        """
+        runs = [
+            call(self.api, "POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": dict(conf)})
+            for conf in confs
+        ]
+        call(self.api, "PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+        deadline = time.monotonic() + within
+        while any(run["state"] in ("queued", "running") for run in runs):
+            if time.monotonic() > deadline:
+                raise StackError(f"The runs of {dag_id} did not end within {within:g} s.")
+            time.sleep(0.5)
+            runs = [call(self.api, "GET", f"/dags/{dag_id}/dagRuns/{run['dag_run_id']}") for run in runs]
+        if any(run["state"] != "success" for run in runs):
+            raise StackError(f"A run of {dag_id} failed; the tasks' logs are in {FOLDER}/airflow/logs.")
+        instants = [[datetime.fromisoformat(run[name]) for run in runs] for name in ("start_date", "end_date")]
+        return (max(instants[1]) - min(instants[0])).total_seconds()
+
+    def months(self, *periods: str, **conf: Any) -> float:
+        """Load months of submissions; returns the seconds."""
+        return self.seconds_of("bi_monthly", *({"period": period, "jobs": [JOB], **conf} for period in periods))
+
+    def read_from(self, servers: stack.Databases, database: str) -> None:
+        """Let the region's connection, where the environment has none, lead to this database."""
+        fields = json.loads(servers.connections({REGION: database})[f"AIRFLOW_CONN_MEG_{REGION.upper()}"])
+        fields |= {"connection_id": f"meg_{REGION}", "extra": json.dumps(fields["extra"])}
+        self.api.delete(f"/connections/meg_{REGION}")
+        call(self.api, "POST", "/connections", json=fields)
+
+    def tasks(self) -> int:
+        """How many stage tasks the last run had."""
+        runs = call(self.api, "GET", "/dags/bi_monthly/dagRuns", params={"order_by": "-run_after", "limit": 1})
+        path = f"/dags/bi_monthly/dagRuns/{runs['dag_runs'][0]['dag_run_id']}/taskInstances"
+        found = call(self.api, "GET", path, params={"task_id": f"{JOB}.{REGION}.stage", "limit": 1})
+        return int(found["total_entries"])
+
+
+@contextmanager
+def installed(servers: stack.Databases, regions: Mapping[str, str], **settings: str) -> Iterator[Installation]:
+    """Airflow on LocalExecutor over these databases, until the block ends.
+
+    Args:
+        servers: The databases.
+        regions: The database of each region's MEG.
+        **settings: Further environment variables, which may be the regions' names where there are no databases.
+    """
+    environment = airflow.environment(
+        FOLDER,
+        servers.postgres,
+        servers.secret,
+        {
+            "BI_AGGREGATE": "1",
+            "MEG_REGIONS": ",".join(regions),
+            "BI_START_DATE": demo.this_month().add(months=2).to_date_string(),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+            **servers.connections(regions),
+            **settings,
+        },
+    )
+    airflow.migrate(FOLDER, servers.postgres, servers.secret, environment)
+    with airflow.running(FOLDER, environment, servers.secret) as up, up.api() as api:
+        for dag_id in ("bi_monthly", "bench_empty"):
+            _wait_for(api, dag_id)
+        yield Installation(up, api)
+
+
+def _wait_for(api: httpx.Client, dag_id: str, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while api.get(f"/dags/{dag_id}").status_code == httpx.codes.NOT_FOUND:
+        if time.monotonic() > deadline:
+            raise StackError(f"Airflow did not find the DAG {dag_id} within {seconds:g} s.")
+        time.sleep(0.5)

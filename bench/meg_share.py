@@ -1,0 +1,180 @@
+"""What reading forms in chunks of ten costs PostgreSQL, against one pass over them all, and which indexes matter."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import psutil
+import psycopg
+
+from bench.figures import Figure, Section, ratios
+from bi_ops.jobs import job_named
+from bi_ops.load import Chunk, divide
+from bi_ops.periods import Cadence, Period
+from bi_ops.settings import Settings
+from bi_ops.slices import Slice
+from bi_ops.source import Meg
+from bi_ops.templates import render
+from dev import meg
+from dev.postgres import Postgres
+from dev.stack import Databases
+
+OBSERVATIONS = 5_000_000
+_MONTHS = 24
+_UNTIL = date(2026, 11, 1)
+_MONTH = Period.parse("2026-10", Cadence.MONTHLY, "UTC")
+_SLICE = Slice(job_named("monthly_submissions"), "eu", _MONTH.end, _MONTH)
+_OF_CHUNK = re.compile(r"\w+\.form_id = ANY\(chunk\.form_ids::bigint\[\]\)")
+_EXPLAINED = 5
+"""Chunks whose reading is explained: without an index each takes as long as a pass over everything."""
+_INDEXES = {
+    "both recommended": "",
+    "none on sessions by form": "DROP INDEX megforms_auditsession_form_submitted",
+    "sessions by time alone": "DROP INDEX megforms_auditsession_form_submitted;"
+    " CREATE INDEX ON megforms_auditsession (submitted_at)",
+    "sessions by form alone": "DROP INDEX megforms_auditsession_form_submitted;"
+    " CREATE INDEX ON megforms_auditsession (form_id)",
+    "none on observations by session": "DROP INDEX megforms_observation_session",
+}
+
+
+@dataclass(frozen=True)
+class _Cost:
+    seconds: float
+    cpu: float
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """One MEG, and the ways to read a month of it."""
+
+    server: Postgres
+    database: str
+    sql: str
+
+    @property
+    def ids(self) -> list[int]:
+        with self._meg() as opened, opened.query(render("plan_forms.sql"), _SLICE.parameters) as result:
+            return [row[0] for batch in result.batches for row in batch]
+
+    def one_pass(self) -> _Cost:
+        """All forms by one GROUP BY, as if there were no chunks."""
+        return self._cost([["{}"]], _OF_CHUNK.sub("TRUE", self.sql))
+
+    def in_tasks(self, tasks: Sequence[Sequence[Chunk]]) -> _Cost:
+        """As the stage tasks do it: each with a connection of its own, and a query for all its chunks."""
+        return self._cost([_literals(chunks) for chunks in tasks], self.sql)
+
+    def explained(self, chunks: Sequence[Chunk], change: str) -> tuple[float, str]:
+        """The ms that a chunk takes with the indexes changed, and how its sessions and observations are found."""
+        parameters = {**_SLICE.parameters, "timezone": "UTC", "chunks": _literals(chunks)}
+        with self.server.connect(self.database) as connection, connection.transaction(force_rollback=True):
+            connection.execute(change or "SELECT 1")
+            connection.execute("ANALYZE megforms_auditsession; SET LOCAL jit = off")
+            [(plan,)] = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {self.sql}", parameters).fetchall()
+        return plan[0]["Execution Time"] / len(chunks), "; ".join(_scans(plan[0]["Plan"]))
+
+    def _read(self, each: Sequence[Sequence[str]], sql: str) -> None:
+        for chunks in each:
+            parameters = {**_SLICE.parameters, "timezone": "UTC", "chunks": list(chunks)}
+            with self._meg() as opened, opened.query(sql, parameters) as result:
+                for _ in result.batches:
+                    pass
+
+    def _meg(self) -> Meg:
+        return Meg("eu", lambda: _connect(self.server, self.database), reader="bench")
+
+    def _cost(self, each: Sequence[Sequence[str]], sql: str) -> _Cost:
+        worked, began = _cpu(self.server), time.perf_counter()
+        self._read(each, sql)
+        seconds = time.perf_counter() - began
+        time.sleep(0.1)  # until the last backend has gone, and counts
+        return _Cost(seconds, _cpu(self.server) - worked)
+
+
+def _connect(server: Postgres, database: str) -> psycopg.Connection[Any]:
+    return psycopg.connect(
+        host=server.host, port=server.port, user=server.admin, password=server.password, dbname=database
+    )
+
+
+def _cpu(server: Postgres) -> float:
+    """Processor time of all of PostgreSQL's processes, those that have ended too, in seconds."""
+    postmaster = psutil.Process(server.pid)
+    return sum(sum(each.cpu_times()[:4]) for each in (postmaster, *postmaster.children()))
+
+
+def _literals(chunks: Sequence[Chunk]) -> list[str]:
+    return [f"{{{','.join(map(str, chunk or ()))}}}" for chunk in chunks]
+
+
+def _scans(node: dict[str, Any]) -> Iterator[str]:
+    """How the two large tables are read, out of a plan."""
+    if node.get("Relation Name") in ("megforms_auditsession", "megforms_observation"):
+        by = node.get("Index Name") or next((each["Index Name"] for each in node.get("Plans", ())), "")
+        yield f"{node['Node Type']} {node['Relation Name']} {by}".strip()
+    for child in node.get("Plans", ()):
+        yield from _scans(child)
+
+
+def seed(server: Postgres, forms: int, observations: int = OBSERVATIONS) -> str:
+    """A MEG of so many forms with about so many observations in two years; returns its database."""
+    database = f"bench_{forms}_{observations}"
+    sessions = 60 * 2_000 / forms * observations / OBSERVATIONS  # 2,000 forms with 60 a month have five million
+    demo = meg.Demo(seed=1, forms=forms, until=_UNTIL, months=_MONTHS, sessions_per_form_month=sessions)
+    if meg.seed(server, database, demo):
+        with server.connect(database) as connection:
+            connection.execute("VACUUM ANALYZE")
+    return database
+
+
+def measure(servers: Databases, sizes: Sequence[int], rounds: int, observations: int) -> Section:
+    """Chunks against one pass, for each number of forms.
+
+    Args:
+        servers: The databases.
+        sizes: How many forms there are.
+        rounds: How many times.
+        observations: How many observations there are, about.
+    """
+    section = Section(
+        f"What chunks of ten cost MEG, {observations:,} observations",
+        ("forms", "chunks", "tasks", "one pass, s", "in tasks, s", "one pass, CPU s", "in tasks, CPU s"),
+    )
+    most = Settings.from_environment({}).max_mapped_tasks
+    sql = render("monthly_submissions.sql")
+    for forms in sizes:
+        reader = _Reader(servers.postgres, seed(servers.postgres, forms, observations), sql)
+        tasks = divide(reader.ids, forms_per_chunk=10, max_tasks=most)
+        reader.one_pass()  # into the cache
+        costs = [(reader.one_pass(), reader.in_tasks(tasks)) for _ in range(rounds)]
+        once, chunked = [cost[0] for cost in costs], [cost[1] for cost in costs]
+        figures = (statistics.median(getattr(c, w) for c in of) for w in ("seconds", "cpu") for of in (once, chunked))
+        section.rows.append(
+            [f"{forms:,}", f"{sum(map(len, tasks)):,}", str(len(tasks)), *(f"{figure:.2f}" for figure in figures)]
+        )
+        section.figures += [
+            Figure(
+                f"{forms:,} forms: PostgreSQL's CPU, chunks of ten / one pass",
+                ratios([cost.cpu for cost in chunked], [cost.cpu for cost in once]),
+                most=1.5,
+                why="each task opens a connection and plans once, and a chunk looks up what one pass hashes once",
+            ),
+            Figure(
+                f"{forms:,} forms: wall time, chunks of ten one after the other / one pass",
+                ratios([cost.seconds for cost in chunked], [cost.seconds for cost in once]),
+                most=1.5,
+                why="one pass takes both cores where PostgreSQL lets it, and chunks one",
+            ),
+        ]
+    section.notes = ["A chunk of ten forms, ms, by the indexes (`EXPLAIN ANALYZE`, on the largest):", ""]
+    for name, change in _INDEXES.items():
+        ms, scans = reader.explained(tasks[0][:_EXPLAINED], change)
+        section.notes.append(f"- {name}: {ms:,.1f} ms. {scans}.")
+    return section

@@ -1,0 +1,241 @@
+"""The path of a row from MEG to MongoDB, against its limits and against other ways of going it."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import bson
+import psycopg
+from bson.raw_bson import RawBSONDocument
+from pymongo import MongoClient
+
+from bench import rivals
+from bench.figures import Figure, Section, ratios
+from bench.runs import Cost, cost_of
+from bi_ops.jobs import Field, Job, Kind, Mode
+from bi_ops.load import stage
+from bi_ops.periods import Cadence, Period
+from bi_ops.publish import Load, publish
+from bi_ops.slices import Slice
+from bi_ops.source import Meg
+from bi_ops.staging import StagedSlice
+from bi_ops.store import Run, Store
+from dev import meg, stack
+
+_COLUMNS = {
+    "form_id": Kind.INTEGER,
+    "form_name": Kind.TEXT,
+    "institution_id": Kind.INTEGER,
+    "institution_name": Kind.TEXT,
+    "form_type": Kind.TEXT,
+    "submissions": Kind.INTEGER,
+    "submitters": Kind.INTEGER,
+    "wards": Kind.INTEGER,
+    "last_submitted_at": Kind.TIME,
+    "change_pct": Kind.NUMBER,
+}
+_JOB = Job(
+    name="bench_path",
+    meg_task="",
+    cadence=Cadence.MONTHLY,
+    mode=Mode.APPEND,
+    key="{form_id}",
+    summary="",
+    fields=tuple(Field(name, kind, "") for name, kind in _COLUMNS.items()),
+)
+_MONTH = Period.parse("2026-10", Cadence.MONTHLY, "UTC")
+_SLICE = Slice(_JOB, "eu", _MONTH.end, _MONTH)
+DATABASE = "bench_path"
+_MADE_UP = """
+CREATE TABLE IF NOT EXISTS result AS
+SELECT
+    n AS form_id,
+    'Hand hygiene ' || n AS form_name,
+    n % 997 AS institution_id,
+    'St. Mary''s Hospital ' || n % 997 AS institution_name,
+    (ARRAY['audit', 'survey', 'inspection'])[1 + n % 3] AS form_type,
+    n % 1009 AS submissions,
+    n % 31 AS submitters,
+    n % 7 AS wards,
+    timestamptz '2026-10-01' + n * interval '2 seconds' AS last_submitted_at,
+    CASE WHEN n % 3 > 0 THEN round((n % 1009) / 7.0, 2)::double precision END AS change_pct
+FROM generate_series(1, {rows}::bigint) AS n
+"""
+_MOST_ROWS = 1_000_000
+_INSERT = "insert of encoded documents"
+_OLD = "get_records, insert_many"
+_STAGE, _PUBLISH, _AGAIN, _TENTH = "stage", "publish", "publish again, unchanged", "publish again, a tenth changed"
+_RIVALS: Mapping[str, Callable[..., None]] = {
+    "binary COPY to nowhere": rivals.read_to_nowhere,
+    _OLD: rivals.get_records_insert_many,
+    "ADBC, pymongoarrow": rivals.pymongoarrow_adbc,
+    "dlt": rivals.dlt_pipeline,
+}
+
+
+@dataclass(frozen=True)
+class Ways:
+    """All the ways, over one number of rows."""
+
+    servers: stack.Databases
+    rows: int
+
+    @property
+    def postgres(self) -> str:
+        server = self.servers.postgres
+        return psycopg.conninfo.make_conninfo(
+            host=server.host, port=server.port, user=server.admin, password=server.password, dbname=DATABASE
+        )
+
+    @property
+    def mongo(self) -> str:
+        server = self.servers.mongo
+        return f"mongodb://{server.login}:{server.password}@{server.host}:{server.port}/?authSource=admin&replicaSet=meg-bi"
+
+    def sql(self, changed: str = "0") -> str:
+        columns = ", ".join(
+            f"submissions + {changed} AS submissions" if name == "submissions" else name for name in _COLUMNS
+        )
+        return f"SELECT {columns} FROM result WHERE form_id <= {self.rows}"
+
+    def empty(self) -> None:
+        """Nothing live and nothing staged, and the two indexes that reports would like."""
+        with self.servers.mongo_admin.client() as client:
+            for name in (stack.DATABASE, f"{stack.DATABASE}_staging"):
+                client.drop_database(name)
+            live = client[stack.DATABASE][_JOB.name]
+            live.create_index([("period_start", 1), ("region", 1)])
+            live.create_index("institution_name")
+            Store(client, stack.DATABASE).prepare_staging(_JOB.name)
+
+    def round(self, dlt: bool) -> dict[str, Cost]:
+        """Each way once."""
+        costs: dict[str, Cost] = {}
+        for name, rival in _RIVALS.items():
+            if name != "dlt" or dlt:
+                self.empty()
+                costs[name] = cost_of(rival, self.mongo, self.postgres, self.sql(), [*_COLUMNS], _JOB.name)
+                self.check()
+        self.empty()
+        costs[_INSERT] = cost_of(self.insert, before=self.encoded)
+        self.empty()
+        costs[_STAGE] = cost_of(self.stage, "first", self.sql())
+        costs[_PUBLISH] = cost_of(self.publish, "first")
+        cost_of(self.stage, "again", self.sql())
+        costs[_AGAIN] = cost_of(self.publish, "again")
+        cost_of(self.stage, "tenth", self.sql("(form_id %% 10 = 0)::integer"))
+        costs[_TENTH] = cost_of(self.publish, "tenth")
+        self.check()
+        return costs
+
+    def check(self) -> None:
+        """All rows arrived, or none, where they went nowhere."""
+        with self.servers.mongo_admin.client() as client:
+            found = client[stack.DATABASE][_JOB.name].count_documents({})
+        if found not in (0, self.rows):
+            raise RuntimeError(f"{found} documents arrived, not {self.rows}")
+
+    def encoded(self) -> list[RawBSONDocument]:
+        """The documents that the package makes of the rows."""
+        with psycopg.connect(self.postgres) as connection:
+            rows = connection.execute(self.sql()).fetchall()
+        documents = rivals.documents([*_COLUMNS], rows)
+        return [RawBSONDocument(bson.encode(document)) for document in documents]
+
+    def insert(self, documents: list[RawBSONDocument]) -> None:
+        with MongoClient[Any](self.mongo) as client:
+            for first in range(0, len(documents), 10_000):
+                client[stack.DATABASE][_JOB.name].insert_many(documents[first : first + 10_000], ordered=False)
+
+    def stage(self, run: str, sql: str) -> None:
+        with (
+            MongoClient[Any](self.mongo) as client,
+            Meg("eu", lambda: psycopg.connect(self.postgres), reader="bench") as opened,
+        ):
+            staged = StagedSlice(Store(client, stack.DATABASE), _SLICE, Run("bi_monthly", run))
+            for _ in stage(opened, staged, _SLICE, [None], sql=sql, timezone="UTC"):
+                pass
+
+    def publish(self, run: str) -> None:
+        load = Load(_SLICE, Run("bi_monthly", run), self.rows, 1, datetime.now(timezone.utc))
+        with MongoClient[Any](self.mongo) as client:
+            publish(Store(client, stack.DATABASE), load, max_shrink=0.5)
+
+
+def prepare(servers: stack.Databases) -> None:
+    """Make the rows, where they do not stand there yet."""
+    if not servers.postgres.has(DATABASE):
+        servers.postgres.create(DATABASE)
+    with servers.postgres.connect(DATABASE) as connection:
+        connection.execute(_MADE_UP.format(rows=_MOST_ROWS))
+        connection.execute(f"GRANT SELECT ON result TO {meg.READER}")
+        connection.execute("VACUUM ANALYZE result")
+
+
+def measure(servers: stack.Databases, rows: int, rounds: int, dlt_rounds: int) -> Section:
+    """Each way, several times in turn.
+
+    Args:
+        servers: The databases.
+        rows: How many rows there are.
+        rounds: How many times.
+        dlt_rounds: How many times dlt, which takes as long as all the others together.
+    """
+    prepare(servers)
+    ways = Ways(servers, rows)
+    connections = servers.connections({"eu": DATABASE})
+    os.environ |= connections
+    costs = [ways.round(dlt=number < dlt_rounds) for number in range(rounds)]
+    for name in connections:
+        del os.environ[name]  # or an Airflow that is started later would have them
+    section = Section(f"The path of {rows:,} rows", ("way", "thousand rows/s", "CPU seconds", "MB more than at rest"))
+    names = [*costs[0]]
+    for name in names:
+        of_name = [each[name] for each in costs if name in each]
+        section.rows.append(
+            [
+                name,
+                f"{rows / 1000 / statistics.median(cost.seconds for cost in of_name):,.0f}",
+                f"{statistics.median(cost.cpu for cost in of_name):.2f}",
+                f"{max(cost.peak for cost in of_name):.0f}",
+            ]
+        )
+    section.figures = _figures(costs, rows)
+    return section
+
+
+def _figures(costs: list[dict[str, Cost]], rows: int) -> list[Figure]:
+    def seconds(*names: str, of: list[dict[str, Cost]] = costs) -> list[float]:
+        return [sum(each[name].seconds for name in names) for each in of]
+
+    many = f"{rows:,} rows"
+    with_dlt = [each for each in costs if "dlt" in each]
+    old, both = seconds(_OLD), seconds(_STAGE, _PUBLISH)
+    memory = [max(each[name].peak for name in (_STAGE, _PUBLISH, _AGAIN, _TENTH)) for each in costs]
+    return [
+        Figure(f"{many}: speed of stage / {_OLD}", ratios(old, seconds(_STAGE)), least=1.7),
+        Figure(
+            f"{many}: speed of stage and publish / {_OLD}",
+            ratios(old, both),
+            least=1.0,
+            why="every document is written twice, the second time in a transaction, which MongoDB alone takes "
+            "two thirds of the time for; 0.7 is the floor",
+        ),
+        Figure(
+            f"{many}: speed of stage and publish / dlt",
+            ratios(seconds("dlt", of=with_dlt), seconds(_STAGE, _PUBLISH, of=with_dlt)),
+            least=3,
+        ),
+        Figure(f"{many}: speed of publish, unchanged / first", ratios(seconds(_PUBLISH), seconds(_AGAIN)), least=2),
+        Figure(f"{many}: speed of publish, a tenth changed / first", ratios(seconds(_PUBLISH), seconds(_TENTH))),
+        Figure(
+            f"{many}: speed of stage / the limit of reading", ratios(seconds("binary COPY to nowhere"), seconds(_STAGE))
+        ),
+        Figure(f"{many}: speed of publish / the limit of writing", ratios(seconds(_INSERT), seconds(_PUBLISH))),
+        Figure(f"{many}: memory of stage or publish / 50 MB", ratios(memory, [50.0] * len(memory)), most=1),
+    ]

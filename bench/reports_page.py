@@ -1,0 +1,130 @@
+"""The page of reports: how long each chart takes over two years of data, with the suggested indexes and without."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Mapping
+from datetime import date, datetime, timezone
+from typing import Any
+
+import psycopg
+from fastapi.testclient import TestClient
+
+from bench.figures import Figure, Section
+from bench.growth import empty
+from bench.installation import REGION
+from bi_ops.jobs import JOBS, Job
+from bi_ops.load import plan, stage
+from bi_ops.periods import Period
+from bi_ops.publish import Load, publish
+from bi_ops.reports.definitions import reports
+from bi_ops.reports.indexes import recommended
+from bi_ops.reports.web import make_app
+from bi_ops.slices import Slice
+from bi_ops.source import Meg
+from bi_ops.staging import StagedSlice
+from bi_ops.store import Run, Store
+from bi_ops.templates import render
+from dev import meg, stack
+
+_DATABASE = "bench_reports"
+_UNTIL = datetime(2026, 11, 1, tzinfo=timezone.utc)
+_MONTHS = 24
+_LONGEST = 300
+"""The goal for a chart's p99, in ms."""
+
+
+def measure(servers: stack.Databases, forms: int, requests: int) -> Section:
+    """Ask for each chart so many times.
+
+    Args:
+        servers: The databases.
+        forms: How many forms there are.
+        requests: How often each chart is asked for.
+    """
+    demo = meg.Demo(seed=3, forms=forms, until=date(2026, 11, 1), months=_MONTHS)
+    meg.seed(servers.postgres, _DATABASE, demo)
+    empty(servers)
+    _load_everything(servers)
+    os.environ |= {**servers.connections({}), "MEG_REGIONS": REGION}
+    without = _asked(requests)
+    _make_indexes(servers)
+    with_ = _asked(requests)
+    section = Section(
+        f"The page of reports: {_MONTHS} months of {forms:,} forms",
+        ("chart", "p50, ms", "p99, ms", "p50 with indexes, ms", "p99 with indexes, ms"),
+    )
+    for name, times in without.items():
+        figures = (_percentile(of, share) for of in (times, with_[name]) for share in (50, 99))
+        section.rows.append([name, *(f"{figure:.0f}" for figure in figures)])
+    for title, asked in (("without the indexes", without), ("with the indexes", with_)):
+        slowest, p99 = max(((name, _percentile(times, 99)) for name, times in asked.items()), key=lambda pair: pair[1])
+        section.figures.append(
+            Figure(f"p99 of the slowest chart, {title} ({slowest}) / 300 ms", (p99 / _LONGEST,), most=1)
+        )
+    return section
+
+
+def _load_everything(servers: stack.Databases) -> None:
+    server = servers.postgres
+
+    def connect() -> psycopg.Connection[Any]:
+        return psycopg.connect(
+            host=server.host, port=server.port, user=server.admin, password=server.password, dbname=_DATABASE
+        )
+
+    with servers.mongo.client() as client, Meg(REGION, connect, reader="bench") as opened:
+        store = Store(client, stack.DATABASE)
+        for job in JOBS:
+            for of in _slices(job):
+                _load(store, opened, of)
+
+
+def _slices(job: Job) -> list[Slice]:
+    if job.is_snapshot:
+        return [Slice(job, REGION, _UNTIL)]
+    last = Period.containing(_UNTIL, job.cadence, "UTC").before()
+    return [Slice(job, REGION, period.end, period) for period in (last.last(_MONTHS) if job.in_chunks else [last])]
+
+
+def _load(store: Store, opened: Meg, of: Slice) -> None:
+    run = Run(of.job.cadence.dag_id, "bench")
+    store.prepare_staging(of.job.name)
+    staged = StagedSlice(store, of, run)
+    tasks = plan(opened, staged, of, sql=render("plan_forms.sql"), forms_per_chunk=10, max_tasks=1)
+    sql = render(f"{of.job.name}.sql")
+    documents = sum(
+        done.documents for chunks in tasks for done in stage(opened, staged, of, chunks, sql=sql, timezone="UTC")
+    )
+    publish(store, Load(of, run, documents, 1, datetime.now(timezone.utc)), max_shrink=0.5, force=True)
+
+
+def _make_indexes(servers: stack.Databases) -> None:
+    wanted: Mapping[str, Any] = json.loads(recommended())
+    with servers.mongo_admin.client() as client:
+        for collection, indexes in wanted.items():
+            for index in indexes:
+                client[stack.DATABASE][collection].create_index([*index["key"].items()], name=index["name"])
+
+
+def _asked(requests: int) -> dict[str, list[float]]:
+    """The ms of each request, by chart; the first of each, which connects and plans, is not counted."""
+    client = TestClient(make_app())
+    months = {"first": "2024-11", "last": "2026-10"}
+    found: dict[str, list[float]] = {}
+    for report in reports():
+        times = []
+        for _ in range(requests + 1):
+            began = time.perf_counter()
+            answer = client.get(f"/api/reports/{report.name}", params=months)
+            times.append(1000 * (time.perf_counter() - began))
+            answer.raise_for_status()
+        found[report.name] = times[1:]
+    return found
+
+
+def _percentile(times: list[float], share: int) -> float:
+    return statistics.quantiles(times, n=100, method="inclusive")[share - 1]
