@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import statistics
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +16,7 @@ from pymongo import MongoClient
 from bench.figures import Figure, Section, ratios
 from bench.growth import empty, seed
 from bench.installation import FOLDER, JOB, REGION, installed
+from bench.runs import cost_of
 from dev import stack, workers
 from dev.processes import Service, child_environment, stop
 
@@ -78,16 +78,14 @@ def _working(servers: stack.Databases, database: str) -> Iterator[celery.Celery]
             stop(worker)
 
 
-def _month(servers: stack.Databases, database: str) -> float:
-    """The seconds from the first task sent to the last one done."""
+def _month(servers: stack.Databases, database: str) -> None:
+    """A month, from the first task sent to the last one done."""
     with servers.postgres.connect(database) as connection:
         ids = [row[0] for row in connection.execute("SELECT id FROM megforms_auditform ORDER BY id")]
-    began = time.perf_counter()
     sent = celery.group(aggregate_forms.s(ids[first : first + 10]) for first in range(0, len(ids), 10))()
     documents = sum(sent.get(timeout=600))
     if documents != len(ids):
         raise RuntimeError(f"{documents} documents arrived, not {len(ids)}")
-    return time.perf_counter() - began
 
 
 def measure(servers: stack.Databases, forms: int, rounds: int) -> Section:
@@ -101,8 +99,8 @@ def measure(servers: stack.Databases, forms: int, rounds: int) -> Section:
     database = seed(servers, forms)
     empty(servers)
     with _working(servers, database):
-        _month(servers, database)  # warm
-        old = [_month(servers, database) for _ in range(rounds)]
+        cost_of(_month, servers, database)  # warm
+        old = [cost_of(_month, servers, database).seconds for _ in range(rounds)]
     with servers.mongo_admin.client() as client:
         left = client[stack.DATABASE]["old_monthly_submissions"].estimated_document_count()
     with installed(servers, {REGION: database}) as airflow:

@@ -85,6 +85,6 @@ def pymongoarrow_adbc(mongo: str, postgres: str, sql: str, _names: list[str], co
     times = [name for name in table.column_names if pa.types.is_timestamp(table[name].type)]
     for name in times:
         place = table.column_names.index(name)
-        table = table.set_column(place, name, table[name].cast(pa.timestamp("ms", "UTC")))
+        table = table.set_column(place, name, table[name].cast(pa.timestamp("ms", "UTC"), safe=False))
     with MongoClient[dict[str, Any]](mongo) as client:
         write(client["bi"][collection], table)
