@@ -119,6 +119,7 @@ def measure(servers: stack.Databases, sizes: Sequence[int], months: int, regions
     name = _MONTH.name
     with installed(servers, {}, MEG_REGIONS=REGION) as airflow:
         airflow.read_from(servers, databases[sizes[0]])
+        empty(servers)
         airflow.months(name)  # warm
         in_airflow: dict[int, float] = {}
         for forms, database in databases.items():
@@ -126,6 +127,7 @@ def measure(servers: stack.Databases, sizes: Sequence[int], months: int, regions
             empty(servers)
             in_airflow[forms] = airflow.months(name)
             section.rows.append([f"{forms:,}", *_row(loaded[forms]), f"{in_airflow[forms]:.0f}", str(airflow.tasks())])
+        empty(servers)
         airflow.read_from(servers, seed(servers, 10, months=months))
         one = [airflow.months(name) for _ in range(rounds)]
         catchup = airflow.months(*(period.name for period in _MONTH.last(months)))
