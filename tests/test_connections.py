@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
 
@@ -374,11 +375,13 @@ def test_a_try_that_was_thought_dead_is_told_from_two_rows_of_one_key(store: Sto
     assert stage_slice(store, meg, month()).documents == 3
 
 
-def _stage_while(late: StagedTask, again: StagedTask, document: bytes) -> None:
-    with late:
-        with again:
-            again.add([document])
-        late.add([document])
+def _stage_while(
+    late: AbstractContextManager[StagedTask], again: AbstractContextManager[StagedTask], document: bytes
+) -> None:
+    with late as task:
+        with again as retried:
+            retried.add([document])
+        task.add([document])
 
 
 def test_no_driver_logs_a_secret(

@@ -131,14 +131,14 @@ def publish(
     stamps = load_stamps(loaded_at, load.run.run_id)
     ledger_row = _ledger_row(load, previous, forced=force, published_at=loaded_at)
 
-    most = transaction_documents
-    batch = min(BATCH, most)
+    batch = min(BATCH, transaction_documents)
 
     def replace(done: _Part, session: ClientSession) -> _Part:
         _keep_hold(store, load, token, session)
         ids = IdRange(done.next, load.slice.ids.end)
         olds = named_batches(live, ids, session, batch)
-        part = _write_differences(live, staged.documents(packs, ids.first, batch), olds, stamps, session, most=most)
+        news = staged.documents(packs, ids.first, batch)
+        part = _write_differences(live, news, olds, stamps, session, most=transaction_documents)
         part = _Part(done.read + part.read, done.written + part.written, part.next)
         if not part.next:
             _check_staged(part.read, load)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import chain, groupby, pairwise
@@ -76,9 +77,19 @@ class StagedSlice:
         """Remove all of it."""
         self._collection.delete_many(IdRange.with_prefix(self._prefix).filter)
 
-    def task(self, number: int) -> StagedTask:
-        """What one stage task stages of it; `number` tells the tasks apart."""
-        return StagedTask(self._collection, self._slice, f"{self._prefix}{number}|")
+    @contextmanager
+    def task(self, number: int) -> Iterator[StagedTask]:
+        """What one stage task stages of it, in place of what an earlier try left; all is staged when the block ends.
+
+        Args:
+            number: It tells the tasks apart.
+        """
+        prefix = f"{self._prefix}{number}|"
+        self._collection.delete_many(IdRange.with_prefix(prefix).filter)
+        with Behind() as behind:
+            task = StagedTask(self._collection, self._slice, prefix, behind)
+            yield task
+            task.finish()
 
     def packs(self) -> list[Pack]:
         """All of it, by task, run and pack."""
@@ -125,28 +136,20 @@ class StagedTask:
         collection: Where.
         of: The slice that it is of.
         prefix: What the `_id` of each of its packs begins with.
+        behind: What writes.
     """
 
-    def __init__(self, collection: Collection[Any], of: Slice, prefix: str) -> None:
+    def __init__(self, collection: Collection[Any], of: Slice, prefix: str, behind: Behind) -> None:
         self._collection = collection
         self._slice = of
         self._prefix = prefix
+        self._behind = behind
         self._try = ObjectId()
         self._documents: list[bytes] = []
         self._bytes = self._runs = 0
 
-    def __enter__(self) -> StagedTask:
-        self._collection.delete_many(IdRange.with_prefix(self._prefix).filter)  # what an earlier try left
-        self._behind = Behind().__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        if error[0] is None and self._documents:
-            self._write_run()
-        self._behind.__exit__(*error)
-
     def add(self, documents: Sequence[bytes]) -> None:
-        """Stage encoded documents: at the latest when the `with` block ends.
+        """Stage encoded documents.
 
         Raises:
             DuplicateKeyError: Two documents have the same `_id`.
@@ -155,6 +158,11 @@ class StagedTask:
         self._documents += documents
         self._bytes += sum(map(len, documents))
         if self._bytes >= RUN_BYTES:
+            self._write_run()
+
+    def finish(self) -> None:
+        """Write what has not been written yet."""
+        if self._documents:
             self._write_run()
 
     def _write_run(self) -> None:
