@@ -29,12 +29,6 @@ def test_no_period_lies_in_the_range_of_another() -> None:
     assert not contains(month("2026-10").ids, month("2026-11").document_id(form_id=1))
 
 
-def test_a_range_splits_into_all_of_itself() -> None:
-    ids = IdRange("a", "z")
-    assert list(ids.split(["f", "m"])) == [IdRange("a", "f"), IdRange("f", "m"), IdRange("m", "z")]
-    assert list(ids.split([])) == [ids]
-
-
 def test_a_slice_survives_its_way_through_xcom() -> None:
     of = month("2026-10", timezone="Europe/Dublin")
     assert Slice.from_json(of.to_json(), "Europe/Dublin") == of

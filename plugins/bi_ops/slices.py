@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import pairwise
 from typing import Any
 
 from bi_ops.jobs import Job, Mode, job_named
@@ -30,11 +29,6 @@ class IdRange:
     def filter(self) -> dict[str, Any]:
         """The MongoDB filter for this range, served by the `_id` index alone."""
         return {"_id": {"$gte": self.first, "$lt": self.end}}
-
-    def split(self, at: list[str]) -> Iterator[IdRange]:
-        """The consecutive ranges that this one falls into when cut before each `_id` of `at`, sorted."""
-        bounds = [self.first, *at, self.end]
-        return (IdRange(first, end) for first, end in pairwise(bounds))
 
 
 @dataclass(frozen=True)
