@@ -39,7 +39,8 @@ chaos: .venv/.ready  ## inject hundreds of faults, and print what came of them: 
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r bench/requirements.txt && touch $@
 
 bench: .venv/.bench-ready  ## what it costs, as ratios beside their goals; QUICK=1 for a few minutes, ONLY=path,meg for some
-	@PYTHONPATH=plugins $(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
+	@PYTHONPATH=plugins AIRFLOW_HOME=$(CURDIR)/.local/bench/airflow AIRFLOW__LOGGING__LOGGING_LEVEL=WARNING \
+		PYTHONWARNINGS="ignore:pyarrow.lib" $(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 bench-workers: .venv/.ready  ## how a month of 20,000 forms divides over 1, 2 and 4 workers: about 15 minutes
 	@$(BIN)/python -m bench.workers

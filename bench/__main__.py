@@ -69,7 +69,6 @@ def main() -> int:
     sections = []
     try:
         with stack.held(FOLDER), stack.databases(FOLDER, mongo_cache_gb=_CACHE_GB) as servers:
-            os.environ["AIRFLOW_HOME"] = str(FOLDER / "airflow")
             for name in names:
                 console.rule(name)
                 started = time.monotonic()

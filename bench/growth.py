@@ -5,24 +5,16 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timezone
-from typing import Any
-
-import psycopg
+from datetime import date
 
 from bench.figures import Figure, Section
-from bench.installation import JOB, REGION, installed
+from bench.installation import JOB, installed
+from bench.loading import REGION, empty, open_meg, publish_slice, read_slice
 from bench.runs import Cost, cost_of
 from bi_ops.jobs import job_named
-from bi_ops.load import plan, stage
 from bi_ops.periods import Cadence, Period
-from bi_ops.publish import Load, publish
-from bi_ops.settings import Settings
 from bi_ops.slices import Slice
-from bi_ops.source import Meg
-from bi_ops.staging import StagedSlice
 from bi_ops.store import Run, Store
-from bi_ops.templates import render
 from dev import meg, stack
 
 _UNTIL = date(2026, 11, 1)
@@ -34,44 +26,21 @@ _MB = 2**20
 
 @dataclass(frozen=True)
 class _Month:
-    """A month of one MEG, loaded without Airflow: plan, each task's chunks in turn, publish."""
+    """A month of one MEG, loaded without Airflow."""
 
     servers: stack.Databases
     database: str
 
-    def _meg(self) -> Meg:
-        server = self.servers.postgres
-
-        def connect() -> psycopg.Connection[Any]:
-            return psycopg.connect(
-                host=server.host, port=server.port, user=server.admin, password=server.password, dbname=self.database
-            )
-
-        return Meg(REGION, connect, reader="bench")
-
     def read(self) -> None:
-        settings = Settings.from_environment({})
-        with self.servers.mongo.client() as client, self._meg() as opened:
-            store = Store(client, stack.DATABASE)
-            store.prepare_staging(JOB)
-            staged = StagedSlice(store, _SLICE, _RUN)
-            tasks = plan(
-                opened,
-                staged,
-                _SLICE,
-                sql=render("plan_forms.sql"),
-                forms_per_chunk=settings.forms_per_chunk,
-                max_tasks=settings.max_mapped_tasks,
-            )
-            for chunks in tasks:
-                for _ in stage(opened, staged, _SLICE, chunks, sql=render(f"{JOB}.sql"), timezone="UTC"):
-                    pass
+        """Plan, and each task's chunks in turn."""
+        opened = open_meg(self.servers.postgres, self.database)
+        with self.servers.mongo.client() as client, opened:
+            read_slice(opened, Store(client, stack.DATABASE), _SLICE, _RUN)
 
     def publish(self) -> None:
+        """Publish what was read."""
         with self.servers.mongo.client() as client:
-            store = Store(client, stack.DATABASE)
-            documents = sum(pack.documents for pack in StagedSlice(store, _SLICE, _RUN).packs())
-            publish(store, Load(_SLICE, _RUN, documents, 1, datetime.now(timezone.utc)), max_shrink=0.5)
+            publish_slice(Store(client, stack.DATABASE), _SLICE, _RUN)
 
     def costs(self) -> tuple[Cost, Cost, float, int]:
         """Of reading and of publishing, with the MB that are staged and how many documents are live."""
@@ -81,13 +50,6 @@ class _Month:
         with self.servers.mongo_admin.client() as client:
             staged = client[f"{stack.DATABASE}_staging"].command("collStats", JOB)["size"] / _MB
             return read, published, staged, client[stack.DATABASE][JOB].estimated_document_count()
-
-
-def empty(servers: stack.Databases) -> None:
-    """Nothing live, nothing staged."""
-    with servers.mongo_admin.client() as client:
-        for name in (stack.DATABASE, f"{stack.DATABASE}_staging"):
-            client.drop_database(name)
 
 
 def seed(servers: stack.Databases, forms: int, months: int = 2) -> str:

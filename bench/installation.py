@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from bench.loading import REGION
 from dev import airflow, demo, stack
 from dev.airflow import Airflow
 from dev.catchup import call
@@ -21,7 +22,6 @@ from dev.processes import StackError
 FOLDER = Path(__file__).parents[1] / ".local" / "bench"
 DAGS = Path(__file__).parent / "dags"
 JOB = "monthly_submissions"
-REGION = "eu"
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from datetime import date
 from typing import Any
 
 import psutil
-import psycopg
 
 from bench.figures import Figure, Section, ratios
+from bench.loading import open_meg
 from bi_ops.jobs import job_named
 from bi_ops.load import Chunk, divide
 from bi_ops.periods import Cadence, Period
@@ -88,7 +88,7 @@ class _Reader:
                     pass
 
     def _meg(self) -> Meg:
-        return Meg("eu", lambda: _connect(self.server, self.database), reader="bench")
+        return open_meg(self.server, self.database)
 
     def _cost(self, each: Sequence[Sequence[str]], sql: str) -> _Cost:
         worked, began = _cpu(self.server), time.perf_counter()
@@ -96,12 +96,6 @@ class _Reader:
         seconds = time.perf_counter() - began
         time.sleep(0.1)  # until the last backend has gone, and counts
         return _Cost(seconds, _cpu(self.server) - worked)
-
-
-def _connect(server: Postgres, database: str) -> psycopg.Connection[Any]:
-    return psycopg.connect(
-        host=server.host, port=server.port, user=server.admin, password=server.password, dbname=database
-    )
 
 
 def _cpu(server: Postgres) -> float:

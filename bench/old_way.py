@@ -14,8 +14,9 @@ import psycopg
 from pymongo import MongoClient
 
 from bench.figures import Figure, Section, ratios
-from bench.growth import empty, seed
-from bench.installation import FOLDER, JOB, REGION, installed
+from bench.growth import seed
+from bench.installation import FOLDER, JOB, installed
+from bench.loading import REGION, conninfo, empty, url
 from bench.runs import cost_of
 from dev import stack, workers
 from dev.processes import Service, child_environment, stop
@@ -53,14 +54,13 @@ def aggregate_forms(form_ids: list[int]) -> int:
 
 @contextmanager
 def _working(servers: stack.Databases, database: str) -> Iterator[celery.Celery]:
-    postgres, mongo = servers.postgres, servers.mongo
-    meg = psycopg.conninfo.make_conninfo(
-        host=postgres.host, port=postgres.port, user=postgres.admin, password=postgres.password, dbname=database
-    )
-    url = f"mongodb://{mongo.login}:{mongo.password}@{mongo.host}:{mongo.port}/?authSource=admin&replicaSet=meg-bi"
     needed = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": ""}
     with workers.broker(FOLDER, needed) as broker:
-        settings = {"OLD_BROKER": broker["AIRFLOW__CELERY__BROKER_URL"], "OLD_MEG": meg, "OLD_MONGO": url}
+        settings = {
+            "OLD_BROKER": broker["AIRFLOW__CELERY__BROKER_URL"],
+            "OLD_MEG": conninfo(servers.postgres, database),
+            "OLD_MONGO": url(servers.mongo),
+        }
         words = ["-A", "bench.old_way", "worker", "--concurrency", str(_AT_ONCE), "--loglevel", "INFO"]
         log = FOLDER / "logs" / "old-way.log"
         log.unlink(missing_ok=True)

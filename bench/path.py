@@ -16,13 +16,13 @@ from pymongo import MongoClient
 
 from bench import rivals
 from bench.figures import Figure, Section, ratios
+from bench.loading import conninfo, empty, open_meg, url
 from bench.runs import Cost, cost_of
 from bi_ops.jobs import Field, Job, Kind, Mode
 from bi_ops.load import stage
 from bi_ops.periods import Cadence, Period
 from bi_ops.publish import Load, publish
 from bi_ops.slices import Slice
-from bi_ops.source import Meg
 from bi_ops.staging import StagedSlice
 from bi_ops.store import Run, Store
 from dev import meg, stack
@@ -87,15 +87,11 @@ class Ways:
 
     @property
     def postgres(self) -> str:
-        server = self.servers.postgres
-        return psycopg.conninfo.make_conninfo(
-            host=server.host, port=server.port, user=server.admin, password=server.password, dbname=DATABASE
-        )
+        return conninfo(self.servers.postgres, DATABASE)
 
     @property
     def mongo(self) -> str:
-        server = self.servers.mongo
-        return f"mongodb://{server.login}:{server.password}@{server.host}:{server.port}/?authSource=admin&replicaSet=meg-bi"
+        return url(self.servers.mongo)
 
     def sql(self, changed: str = "0") -> str:
         columns = ", ".join(
@@ -105,9 +101,8 @@ class Ways:
 
     def empty(self) -> None:
         """Nothing live and nothing staged, and the two indexes that reports would like."""
+        empty(self.servers)
         with self.servers.mongo_admin.client() as client:
-            for name in (stack.DATABASE, f"{stack.DATABASE}_staging"):
-                client.drop_database(name)
             live = client[stack.DATABASE][_JOB.name]
             live.create_index([("period_start", 1), ("region", 1)])
             live.create_index("institution_name")
@@ -155,7 +150,7 @@ class Ways:
     def stage(self, run: str, sql: str) -> None:
         with (
             MongoClient[Any](self.mongo) as client,
-            Meg("eu", lambda: psycopg.connect(self.postgres), reader="bench") as opened,
+            open_meg(self.servers.postgres, DATABASE) as opened,
         ):
             staged = StagedSlice(Store(client, stack.DATABASE), _SLICE, Run("bi_monthly", run))
             for _ in stage(opened, staged, _SLICE, [None], sql=sql, timezone="UTC"):

@@ -10,29 +10,23 @@ from collections.abc import Mapping
 from datetime import date, datetime, timezone
 from typing import Any
 
-import psycopg
 from fastapi.testclient import TestClient
 
 from bench.figures import Figure, Section
-from bench.growth import empty
-from bench.installation import REGION
+from bench.loading import REGION, empty, open_meg, publish_slice, read_slice
 from bi_ops.jobs import JOBS, Job
-from bi_ops.load import plan, stage
 from bi_ops.periods import Period
-from bi_ops.publish import Load, publish
 from bi_ops.reports.definitions import reports
 from bi_ops.reports.indexes import recommended
 from bi_ops.reports.web import make_app
 from bi_ops.slices import Slice
-from bi_ops.source import Meg
-from bi_ops.staging import StagedSlice
 from bi_ops.store import Run, Store
-from bi_ops.templates import render
 from dev import meg, stack
 
 _DATABASE = "bench_reports"
 _UNTIL = datetime(2026, 11, 1, tzinfo=timezone.utc)
 _MONTHS = 24
+_RUN = Run("bench", "bench")
 _LONGEST = 300
 """The goal for a chart's p99, in ms."""
 
@@ -69,18 +63,12 @@ def measure(servers: stack.Databases, forms: int, requests: int) -> Section:
 
 
 def _load_everything(servers: stack.Databases) -> None:
-    server = servers.postgres
-
-    def connect() -> psycopg.Connection[Any]:
-        return psycopg.connect(
-            host=server.host, port=server.port, user=server.admin, password=server.password, dbname=_DATABASE
-        )
-
-    with servers.mongo.client() as client, Meg(REGION, connect, reader="bench") as opened:
+    opened = open_meg(servers.postgres, _DATABASE)
+    with servers.mongo.client() as client, opened:
         store = Store(client, stack.DATABASE)
-        for job in JOBS:
-            for of in _slices(job):
-                _load(store, opened, of)
+        for of in (of for job in JOBS for of in _slices(job)):
+            read_slice(opened, store, of, _RUN)
+            publish_slice(store, of, _RUN)
 
 
 def _slices(job: Job) -> list[Slice]:
@@ -88,18 +76,6 @@ def _slices(job: Job) -> list[Slice]:
         return [Slice(job, REGION, _UNTIL)]
     last = Period.containing(_UNTIL, job.cadence, "UTC").before()
     return [Slice(job, REGION, period.end, period) for period in (last.last(_MONTHS) if job.in_chunks else [last])]
-
-
-def _load(store: Store, opened: Meg, of: Slice) -> None:
-    run = Run(of.job.cadence.dag_id, "bench")
-    store.prepare_staging(of.job.name)
-    staged = StagedSlice(store, of, run)
-    tasks = plan(opened, staged, of, sql=render("plan_forms.sql"), forms_per_chunk=10, max_tasks=1)
-    sql = render(f"{of.job.name}.sql")
-    documents = sum(
-        done.documents for chunks in tasks for done in stage(opened, staged, of, chunks, sql=sql, timezone="UTC")
-    )
-    publish(store, Load(of, run, documents, 1, datetime.now(timezone.utc)), max_shrink=0.5, force=True)
 
 
 def _make_indexes(servers: stack.Databases) -> None:

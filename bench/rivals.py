@@ -19,6 +19,7 @@ from pymongo import MongoClient
 from pymongoarrow.api import write
 
 os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
+os.environ["PROVIDERS__ENABLE_AIRFLOW_SECRETS"] = "false"  # or dlt asks Airflow for each setting of its own
 _BATCH = 10_000
 _PERIOD = {"region": "eu", "period": "2026-10", "period_start": datetime(2026, 10, 1, tzinfo=timezone.utc)}
 _RUN = "scheduled__2026-11-01T00:00:00+00:00"

@@ -1,0 +1,71 @@
+"""Loading slices without Airflow, and where to: what several benchmarks do."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+import psycopg
+
+from bi_ops.load import plan, stage
+from bi_ops.publish import Load, publish
+from bi_ops.settings import Settings
+from bi_ops.slices import Slice
+from bi_ops.source import Meg
+from bi_ops.staging import StagedSlice
+from bi_ops.store import Run, Store
+from bi_ops.templates import render
+from dev import stack
+from dev.mongo import Mongo
+from dev.postgres import Postgres
+
+REGION = "eu"
+
+
+def conninfo(server: Postgres, database: str) -> str:
+    """Where a database is, as libpq takes it."""
+    return psycopg.conninfo.make_conninfo(
+        host=server.host, port=server.port, user=server.admin, password=server.password, dbname=database
+    )
+
+
+def url(server: Mongo) -> str:
+    """Where MongoDB is, as its drivers take it."""
+    options = "&".join(f"{name}={value}" for name, value in server.options.items())
+    return f"mongodb://{server.login}:{server.password}@{server.host}:{server.port}/?{options}"
+
+
+def open_meg(server: Postgres, database: str) -> Meg:
+    """A MEG, as the pipeline reads it."""
+    return Meg(REGION, lambda: psycopg.connect(conninfo(server, database)), reader="bench")
+
+
+def empty(servers: stack.Databases) -> None:
+    """Nothing live, nothing staged."""
+    with servers.mongo_admin.client() as client:
+        for name in (stack.DATABASE, f"{stack.DATABASE}_staging"):
+            client.drop_database(name)
+
+
+def read_slice(opened: Meg, store: Store, of: Slice, run: Run) -> None:
+    """Plan a slice, and read each task's chunks in turn."""
+    settings = Settings.from_environment({})
+    store.prepare_staging(of.job.name)
+    staged = StagedSlice(store, of, run)
+    tasks = plan(
+        opened,
+        staged,
+        of,
+        sql=render("plan_forms.sql"),
+        forms_per_chunk=settings.forms_per_chunk,
+        max_tasks=settings.max_mapped_tasks,
+    )
+    sql = render(f"{of.job.name}.sql")
+    for chunks in tasks:
+        for _ in stage(opened, staged, of, chunks, sql=sql, timezone=settings.timezone):
+            pass
+
+
+def publish_slice(store: Store, of: Slice, run: Run) -> None:
+    """Publish what has been read of a slice."""
+    documents = sum(pack.documents for pack in StagedSlice(store, of, run).packs())
+    publish(store, Load(of, run, documents, 1, datetime.now(timezone.utc)), max_shrink=0.5, force=True)
