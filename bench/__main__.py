@@ -45,9 +45,9 @@ WHOLE: Mapping[str, Measure] = {
     "profiles": lambda servers: profiles.measure(servers, 500_000),
 }
 QUICK: Mapping[str, Measure] = {
-    "path": lambda servers: path.measure(servers, 50_000, rounds=3, dlt_rounds=1),
+    "path": lambda servers: path.measure(servers, 50_000, rounds=2, dlt_rounds=1),
     "meg": lambda servers: meg_share.measure(servers, [2_000], rounds=3, observations=5_000_000),
-    "growth": lambda servers: growth.measure(servers, [200, 2_000], months=3, regions=3, rounds=1),
+    "growth": lambda servers: growth.measure(servers, [200, 2_000], months=2, regions=2, rounds=1),
     "old": lambda servers: old_way.measure(servers, 500, rounds=1),
     "reports": lambda servers: reports_page.measure(servers, 300, requests=20),
 }
