@@ -50,7 +50,7 @@ class Figure:
         """Whether the goal is reached, or by how much it is missed and why."""
         if self.reaches is None:
             return ""
-        return "reached" if self.reaches >= 1 else f"{1 - self.reaches:.0%} short: {self.why or 'see below'}"
+        return "reached" if self.reaches >= 1 else f"{1 - self.reaches:.1%} short: {self.why or 'not understood'}"
 
     def row(self) -> list[str]:
         """It as a row of the table of all figures."""
@@ -111,6 +111,7 @@ def picture(sections: Sequence[Section]) -> dict[str, Any]:
                 "scale": {"type": "log"},
                 "title": "times as good as the goal (logarithmic)",
             },
+            "x2": {"datum": 1},
             "color": {
                 "condition": {"test": "datum.reaches >= 1", "value": "#2a7f62"},
                 "value": "#c8553d",
