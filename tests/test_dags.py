@@ -130,10 +130,37 @@ def test_parsing_connects_to_nothing_and_imports_no_driver() -> None:
         "heavy = {'psycopg', 'pymongo', 'bson', 'pandas', 'sqlalchemy'} & (set(sys.modules) - before)\n"
         "assert not heavy, heavy\n"
     )
+    run_by_itself(program)
+
+
+@pytest.mark.parametrize(
+    ("command", "executor", "imported"),
+    [
+        ("scheduler", "LocalExecutor", True),
+        ("scheduler", "CeleryExecutor", False),
+        ("api-server", "LocalExecutor", False),
+    ],
+)
+def test_drivers_are_imported_beforehand_only_where_tasks_are_forked_from(
+    command: str, executor: str, imported: bool
+) -> None:
+    run_by_itself(
+        "import sys\n"
+        f"sys.argv = ['airflow', {command!r}]\n"
+        "from bi_ops.plugin import MegBiPlugin\n"
+        "MegBiPlugin.on_load()\n"
+        f"assert ('pymongo' in sys.modules, 'psycopg' in sys.modules) == ({imported}, {imported})\n",
+        AIRFLOW__CORE__EXECUTOR=executor,
+    )
+
+
+def run_by_itself(program: str, **environment: str) -> None:
+    """Run Python in a process in which nothing has been imported yet."""
+    home = {"PYTHONPATH": "plugins", "PATH": "/usr/bin:/bin", "AIRFLOW_HOME": str(ROOT / ".local/test/airflow")}
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=ROOT,
-        env={"PYTHONPATH": "plugins", "PATH": "/usr/bin:/bin", "AIRFLOW_HOME": str(ROOT / ".local/test/airflow")},
+        env={**home, **environment},
         capture_output=True,
         text=True,
         check=False,
