@@ -122,7 +122,7 @@ def die_with_parent() -> None:
 
 def sweep(stack: Path, seconds: float = 15) -> None:
     """End every process that was started for the stack in this folder."""
-    strays = [process for process in psutil.process_iter() if _mark_of(process) == str(stack)]
+    strays = [process for process in psutil.process_iter() if _is_of(process, stack)]
     for process in strays:
         _signal(process, signal.SIGINT)  # a fast shutdown to PostgreSQL, which waits for its clients on SIGTERM
     _, alive = psutil.wait_procs(strays, timeout=seconds)
@@ -131,11 +131,16 @@ def sweep(stack: Path, seconds: float = 15) -> None:
     psutil.wait_procs(alive, timeout=seconds)
 
 
-def _mark_of(process: psutil.Process) -> str | None:
+def _is_of(process: psutil.Process, stack: Path) -> bool:
+    """By its mark, or by where it writes: Airflow's workers write their names over the memory of their environment."""
     try:
-        return process.environ().get(MARK) if process.status() != psutil.STATUS_ZOMBIE else None
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        if MARK in (environment := process.environ()):
+            return environment[MARK] == str(stack)
+        return Path(f"/proc/{process.pid}/fd/1").readlink().parent == stack / "logs"
     except (psutil.Error, OSError):
-        return None
+        return False
 
 
 def _signal(process: psutil.Process, how: signal.Signals) -> None:

@@ -26,6 +26,7 @@ from pathlib import Path
 from dev.__main__ import _interrupt
 from dev.stack import databases, held
 signal.signal(signal.SIGTERM, _interrupt)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's job in the background begins without
 with held(Path(sys.argv[1])), databases(Path(sys.argv[1])) as up:
     print(up.postgres.pid, up.mongo.pid, flush=True)
     signal.pause()
@@ -72,10 +73,18 @@ def test_no_process_stays_behind_and_the_next_start_works(folder: Path, how: sig
 
 
 def test_what_a_killed_parent_left_is_swept_up_by_the_next_start(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    stray = subprocess.Popen(["sleep", "600"], env={**os.environ, MARK: str(folder)})
+    log = folder / "logs" / "airflow-scheduler.log"
+    log.parent.mkdir(parents=True)
+    marked = subprocess.Popen(["sleep", "600"], env={**os.environ, MARK: str(folder)})
+    with log.open("w") as output:
+        renamed = subprocess.Popen(["sleep", "600"], env={}, stdout=output)
+    reading = subprocess.Popen(["tail", "-f", log], env={}, stdout=subprocess.DEVNULL)
     with held(folder):
-        assert not psutil.pid_exists(stray.pid)
+        assert marked.wait(0) is not None
+        assert renamed.wait(0) is not None
+        assert reading.poll() is None
+    reading.kill()
+    reading.wait()
 
 
 def test_a_second_start_is_told_who_runs_the_first(folder: Path) -> None:
