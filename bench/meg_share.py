@@ -30,7 +30,7 @@ _MONTHS = 24
 _UNTIL = date(2026, 11, 1)
 _MONTH = Period.parse("2026-10", Cadence.MONTHLY, "UTC")
 _SLICE = Slice(job_named("monthly_submissions"), "eu", _MONTH.end, _MONTH)
-_OF_CHUNK = re.compile(r"\w+\.form_id = ANY\(chunk\.form_ids::bigint\[\]\)")
+_OF_CHUNK = re.compile(r"(\w+\.)?form_id = ANY\(chunk\.form_ids::bigint\[\]\)")
 _EXPLAINED = 5
 """Chunks whose reading is explained: without an index each takes as long as a pass over everything."""
 _INDEXES = {

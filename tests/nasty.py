@@ -157,11 +157,18 @@ def megs(draw: Draw, at: datetime, zone: str) -> dict[str, list[Row]]:
         session["ended_at"] = None if length is None else session["started_at"] + length
     gone = st.sampled_from([None, None, None, at])
     observations = put(
-        "megforms_observation", 30, sessions, session_id=_lazy(sessions), created_at=when, deleted_at=gone
+        "megforms_observation",
+        30,
+        sessions,
+        session_id=_lazy(sessions),
+        form_id=one_of(forms, or_none=True),
+        created_at=when,
+        deleted_at=gone,
     )
     form_of = {session["id"]: session["form_id"] for session in sessions}
     for observation in observations:
-        observation["form_id"] = form_of[observation["session_id"]]
+        if observation["form_id"] is None:  # as good as all of MEG's
+            observation["form_id"] = form_of[observation["session_id"]]
     made = {"created_by_id": _lazy(users), "created_at": when, "deleted_at": gone}
     issues = put(
         "issues_issue",

@@ -33,7 +33,8 @@ def test_exclusions_reach_through_everything_they_touch(store: Store, meg: Meg, 
     client, demo = rows.institution(), rows.institution(is_demo=True)
     form, at = rows.form(client), utc(2026, 10, 5)
     rows.session(form, at, auditor_id=rows.auditor(client), ward_id=rows.ward(client))
-    rows.session(form, at, auditor_id=None, platform="public")
+    public = rows.session(form, at, auditor_id=None, platform="public", observations=0)
+    rows.observation(public, rows.form(client, archived_at=utc(2026, 1, 1)))  # counts for its session's form
     for excluded in (
         rows.auditor(client, user=rows.user(is_staff=True)),
         rows.auditor(client, level="global"),
@@ -46,6 +47,7 @@ def test_exclusions_reach_through_everything_they_touch(store: Store, meg: Meg, 
     rows.session(rows.form(demo), at)
     struck = rows.session(form, at, observations=0)
     rows.observation(struck, form, deleted_at=at)
+    rows.observation(struck, rows.form(demo))
     inactive = rows.auditor(client, user=rows.user(is_active=False))
     rows.session(form, at, auditor_id=inactive)
 

@@ -13,8 +13,8 @@ schedule AS NOT MATERIALIZED (
 session AS NOT MATERIALIZED (
     {% include "source/session.sql" %}
 ),
-observation AS NOT MATERIALIZED (
-    {% include "source/observation.sql" %}
+submission AS NOT MATERIALIZED (
+    {% include "source/submission.sql" %}
 ),
 schedules AS (
     SELECT form_id, count(*) AS schedules
@@ -30,14 +30,13 @@ sessions AS (
 ),
 submissions AS (
     SELECT
-        session.form_id,
-        count(*) FILTER (WHERE session.submitted_at >= %(as_of)s - interval '90 days') AS submissions_90d,
-        count(*) FILTER (WHERE session.submitted_at >= %(as_of)s - interval '365 days') AS submissions_365d,
-        max(session.submitted_at) AS last_submitted_at
-    FROM session
-    JOIN observation ON observation.session_id = session.session_id
-    WHERE session.submitted_at < %(as_of)s
-    GROUP BY session.form_id
+        form_id,
+        count(*) FILTER (WHERE submitted_at >= %(as_of)s - interval '90 days') AS submissions_90d,
+        count(*) FILTER (WHERE submitted_at >= %(as_of)s - interval '365 days') AS submissions_365d,
+        max(submitted_at) AS last_submitted_at
+    FROM submission
+    WHERE submitted_at < %(as_of)s
+    GROUP BY form_id
 )
 SELECT
     form.form_id,

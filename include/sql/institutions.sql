@@ -22,8 +22,8 @@ form AS NOT MATERIALIZED (
 session AS NOT MATERIALIZED (
     {% include "source/session.sql" %}
 ),
-observation AS NOT MATERIALIZED (
-    {% include "source/observation.sql" %}
+submission AS NOT MATERIALIZED (
+    {% include "source/submission.sql" %}
 ),
 departments AS (
     SELECT institution_id, count(*) AS departments
@@ -67,16 +67,15 @@ submissions AS (
     SELECT
         form.institution_id,
         count(DISTINCT form.form_id) FILTER (
-            WHERE session.submitted_at >= %(as_of)s - interval '90 days'
+            WHERE submission.submitted_at >= %(as_of)s - interval '90 days'
         ) AS forms_used_90d,
-        count(*) FILTER (WHERE session.submitted_at >= %(as_of)s - interval '30 days') AS submissions_30d,
-        count(*) FILTER (WHERE session.submitted_at >= %(as_of)s - interval '90 days') AS submissions_90d,
-        count(*) FILTER (WHERE session.submitted_at >= %(as_of)s - interval '365 days') AS submissions_365d,
-        max(session.submitted_at) AS last_submitted_at
-    FROM session
-    JOIN observation ON observation.session_id = session.session_id
-    JOIN form ON form.form_id = session.form_id
-    WHERE session.submitted_at < %(as_of)s
+        count(*) FILTER (WHERE submission.submitted_at >= %(as_of)s - interval '30 days') AS submissions_30d,
+        count(*) FILTER (WHERE submission.submitted_at >= %(as_of)s - interval '90 days') AS submissions_90d,
+        count(*) FILTER (WHERE submission.submitted_at >= %(as_of)s - interval '365 days') AS submissions_365d,
+        max(submission.submitted_at) AS last_submitted_at
+    FROM submission
+    JOIN form ON form.form_id = submission.form_id
+    WHERE submission.submitted_at < %(as_of)s
     GROUP BY form.institution_id
 )
 SELECT

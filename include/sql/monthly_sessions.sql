@@ -14,8 +14,8 @@ form AS NOT MATERIALIZED (
 session AS NOT MATERIALIZED (
     {% include "source/session.sql" %}
 ),
-observation AS NOT MATERIALIZED (
-    {% include "source/observation.sql" %}
+submission AS NOT MATERIALIZED (
+    {% include "source/submission.sql" %}
 ),
 submitted AS (
     SELECT
@@ -26,19 +26,26 @@ submitted AS (
         CASE
             WHEN session.ended_at BETWEEN session.started_at AND session.started_at + interval '24 hours'
                 THEN extract(EPOCH FROM session.ended_at - session.started_at)
-        END AS seconds,
-        (SELECT count(*) FROM observation WHERE observation.session_id = session.session_id) AS observations
+        END AS seconds
     FROM session
     WHERE
         session.form_id = ANY(chunk.form_ids::bigint[])
         AND session.submitted_at >= %(period_start)s
         AND session.submitted_at < %(period_end)s
 ),
+observed AS (
+    SELECT form_id, count(*) AS observations
+    FROM submission
+    WHERE
+        form_id = ANY(chunk.form_ids::bigint[])
+        AND submitted_at >= %(period_start)s
+        AND submitted_at < %(period_end)s
+    GROUP BY form_id
+),
 activity AS (
     SELECT
         form_id,
         count(*) AS sessions,
-        sum(observations)::bigint AS observations,
         count(DISTINCT auditor_id) AS auditors,
         count(DISTINCT ward_id) AS wards,
         count(DISTINCT day) AS active_days,
@@ -56,8 +63,8 @@ SELECT
     form.form_name,
     form.form_type,
     coalesce(activity.sessions, 0) AS sessions,
-    coalesce(activity.observations, 0) AS observations,
-    round(activity.observations::numeric / activity.sessions, 2) AS observations_per_session,
+    coalesce(observed.observations, 0) AS observations,
+    round(coalesce(observed.observations, 0)::numeric / activity.sessions, 2) AS observations_per_session,
     coalesce(activity.auditors, 0) AS auditors,
     coalesce(activity.wards, 0) AS wards,
     coalesce(activity.active_days, 0) AS active_days,
@@ -67,6 +74,7 @@ SELECT
     coalesce(activity.invalid_durations, 0) AS invalid_durations
 FROM form
 LEFT JOIN activity ON activity.form_id = form.form_id
+LEFT JOIN observed ON observed.form_id = form.form_id
 WHERE
     form.form_id = ANY(chunk.form_ids::bigint[])
     AND (
@@ -74,6 +82,6 @@ WHERE
             form.created_at < %(period_end)s
             AND (form.archived_at IS NULL OR form.archived_at >= %(period_start)s)
         )
-        OR activity.observations > 0
+        OR observed.observations > 0
     )
 {% endblock %}

@@ -10,26 +10,22 @@ WITH
 form AS NOT MATERIALIZED (
     {% include "source/form.sql" %}
 ),
-session AS NOT MATERIALIZED (
-    {% include "source/session.sql" %}
+submission AS NOT MATERIALIZED (
+    {% include "source/submission.sql" %}
 ),
-observation AS NOT MATERIALIZED (
-    {% include "source/observation.sql" %}
-),
-submission AS (
+submitted AS (
     SELECT
-        session.form_id,
-        session.auditor_id,
-        session.ward_id,
-        session.platform,
-        session.submitted_at,
-        session.submitted_at >= %(period_start)s AS in_period
-    FROM session
-    JOIN observation ON observation.session_id = session.session_id
+        form_id,
+        auditor_id,
+        ward_id,
+        platform,
+        submitted_at,
+        submitted_at >= %(period_start)s AS in_period
+    FROM submission
     WHERE
-        session.form_id = ANY(chunk.form_ids::bigint[])
-        AND session.submitted_at >= %(previous_start)s
-        AND session.submitted_at < %(period_end)s
+        form_id = ANY(chunk.form_ids::bigint[])
+        AND submitted_at >= %(previous_start)s
+        AND submitted_at < %(period_end)s
 ),
 activity AS (
     SELECT
@@ -44,7 +40,7 @@ activity AS (
         min(submitted_at) FILTER (WHERE in_period) AS first_submitted_at,
         max(submitted_at) FILTER (WHERE in_period) AS last_submitted_at,
         count(*) FILTER (WHERE NOT in_period) AS previous_submissions
-    FROM submission
+    FROM submitted
     GROUP BY form_id
 )
 SELECT

@@ -9,11 +9,8 @@ WITH
 form AS NOT MATERIALIZED (
     {% include "source/form.sql" %}
 ),
-session AS NOT MATERIALIZED (
-    {% include "source/session.sql" %}
-),
-observation AS NOT MATERIALIZED (
-    {% include "source/observation.sql" %}
+submission AS NOT MATERIALIZED (
+    {% include "source/submission.sql" %}
 ),
 quarter AS (
     SELECT *
@@ -24,15 +21,14 @@ quarter AS (
 -- By quarter: number 0 is all that came before the first.
 activity AS (
     SELECT
-        session.form_id,
-        width_bucket(session.submitted_at, %(quarter_starts)s::timestamptz[]) AS number,
+        form_id,
+        width_bucket(submitted_at, %(quarter_starts)s::timestamptz[]) AS number,
         count(*) AS submissions,
-        min(session.submitted_at) AS first_submitted_at,
-        max(session.submitted_at) AS last_submitted_at
-    FROM session
-    JOIN observation ON observation.session_id = session.session_id
-    WHERE session.submitted_at < %(period_end)s
-    GROUP BY session.form_id, number
+        min(submitted_at) AS first_submitted_at,
+        max(submitted_at) AS last_submitted_at
+    FROM submission
+    WHERE submitted_at < %(period_end)s
+    GROUP BY form_id, number
 ),
 fared AS (
     SELECT
