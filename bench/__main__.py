@@ -33,6 +33,9 @@ _GUIDE = ROOT / "docs" / "performance.md"
 _CACHE_GB = 2.0
 """MongoDB's cache: a slice of 100,000 documents with three indexes does not fit into less than one."""
 
+_WIDTH = 120
+"""Columns, where the output goes to a file or a log."""
+
 Measure = Callable[[stack.Databases], Section]
 WHOLE: Mapping[str, Measure] = {
     "path": lambda servers: path.measure(servers, 200_000, rounds=5, dlt_rounds=3),
@@ -85,16 +88,19 @@ def main() -> int:
 
 
 def _show(section: Section) -> None:
+    if not console.is_terminal:
+        console.width = max(console.width, _WIDTH)
     for title, columns, rows in (
         (section.title, section.columns, section.rows),
-        ("", FIGURE_COLUMNS, [figure.row() for figure in section.figures]),
+        ("", FIGURE_COLUMNS[:-1], [figure.row()[:-1] for figure in section.figures]),
     ):
         if rows:
-            table = Table(*columns, title=title)
+            table = Table(*columns, title=title, title_justify="left")
             for row in rows:
                 table.add_row(*row)
             console.print(table)
-    for note in section.notes:
+    why = [f"{figure.name}: {figure.reason}" for figure in section.figures if figure.falls_short]
+    for note in (*why, *section.notes):
         console.print(note, markup=False, highlight=False)
     console.print(f"({section.seconds:.0f} s)")
 

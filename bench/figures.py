@@ -46,19 +46,25 @@ class Figure:
         return None if self.most is None else self.most / self.ratio
 
     @property
-    def verdict(self) -> str:
-        """Whether the goal is reached, or by how much it is missed and why."""
-        if self.reaches is None:
-            return ""
-        return "reached" if self.reaches >= 1 else f"{1 - self.reaches:.1%} short: {self.why or 'not understood'}"
+    def reason(self) -> str:
+        """Why it falls short, as far as is known."""
+        return self.why or "not understood"
+
+    @property
+    def falls_short(self) -> bool:
+        """Whether it has a goal that it does not reach."""
+        return self.reaches is not None and self.reaches < 1
 
     def row(self) -> list[str]:
         """It as a row of the table of all figures."""
         spread = f"{min(self.ratios):.2f} to {max(self.ratios):.2f}"
-        return [self.name, f"{self.ratio:.2f}", spread, str(len(self.ratios)), self.goal, self.verdict]
+        told = [self.name, f"{self.ratio:.2f}", spread, str(len(self.ratios)), self.goal]
+        if self.reaches is None:
+            return [*told, "", ""]
+        return [*told, "reached", ""] if self.reaches >= 1 else [*told, f"{1 - self.reaches:.1%} short", self.reason]
 
 
-FIGURE_COLUMNS = ("ratio of", "median", "spread", "rounds", "goal", "")
+FIGURE_COLUMNS = ("ratio of", "median", "spread", "rounds", "goal", "", "why")
 
 
 @dataclass

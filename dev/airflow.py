@@ -99,6 +99,8 @@ def environment(
         "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": 1,
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": 20,
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 60,
+        # So long may a worker wait for a task's process that ends an instant after its sockets: five seconds otherwise.
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": 1,
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": False,
     }
     return child_environment(stack, {**{name: str(value) for name, value in settings.items()}, **more})

@@ -15,8 +15,8 @@ def bench_empty() -> None:
         return [*range(context["params"]["tasks"])]
 
     @task
-    def nothing(number: int) -> int:
-        return number
+    def nothing(number: int) -> None:
+        del number
 
     nothing.expand(number=listed())
 
