@@ -38,13 +38,13 @@ _WIDTH = 120
 
 Measure = Callable[[stack.Databases], Section]
 WHOLE: Mapping[str, Measure] = {
-    "path": lambda servers: path.measure(servers, 200_000, rounds=5, dlt_rounds=3),
+    "path": lambda servers: path.measure(servers, 200_000, rounds=5, dlt_rounds=2),
     "million": lambda servers: path.measure(servers, 1_000_000, rounds=1, dlt_rounds=1),
     "meg": lambda servers: meg_share.measure(servers, [200, 2_000, 20_000], rounds=5, observations=5_000_000),
-    "airflow": lambda servers: airflow_share.measure(servers, rounds=2),
-    "growth": lambda servers: growth.measure(servers, [1_000, 10_000, 100_000], months=24, regions=8, rounds=1),
+    "airflow": lambda servers: airflow_share.measure(servers, rounds=3),
+    "growth": lambda servers: growth.measure(servers, [1_000, 10_000, 100_000], months=24, regions=8, rounds=5),
     "old": lambda servers: old_way.measure(servers, 2_000, rounds=3),
-    "reports": lambda servers: reports_page.measure(servers, 2_000, requests=100),
+    "reports": lambda servers: reports_page.measure(servers, 2_000, requests=200),
     "profiles": lambda servers: profiles.measure(servers, 500_000),
 }
 QUICK: Mapping[str, Measure] = {

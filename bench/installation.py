@@ -37,7 +37,7 @@ class Installation:
     api: httpx.Client
 
     def seconds_of(self, dag_id: str, *confs: Mapping[str, Any], within: float = 900) -> float:
-        """Trigger a run for each of these parameters, and tell how long it was from the first start to the last end.
+        """Trigger a run for each of these parameters, and tell how long it was from the first trigger to the last end.
 
         Raises:
             StackError: One failed, or did not end in time.
@@ -55,7 +55,7 @@ class Installation:
             runs = [call(self.api, "GET", f"/dags/{dag_id}/dagRuns/{run['dag_run_id']}") for run in runs]
         if any(run["state"] != "success" for run in runs):
             raise StackError(f"A run of {dag_id} failed; the tasks' logs are in {FOLDER}/airflow/logs.")
-        instants = [[datetime.fromisoformat(run[name]) for run in runs] for name in ("start_date", "end_date")]
+        instants = [[datetime.fromisoformat(run[name]) for run in runs] for name in ("queued_at", "end_date")]
         return (max(instants[1]) - min(instants[0])).total_seconds()
 
     def months(self, *periods: str, **conf: Any) -> float:
