@@ -1,4 +1,4 @@
-"""`make bench`: every ratio beside its goal, in one run on this machine; `make bench QUICK=1` the same, smaller.
+"""`make bench`: every ratio beside its goal, in one run on this machine; `make bench QUICK=1` most of them, smaller.
 
 What was measured goes into dist/bench/; a whole run also writes docs/performance.md's figures and its picture.
 """
@@ -31,7 +31,7 @@ from dev.show import console
 ROOT = Path(__file__).parents[1]
 _GUIDE = ROOT / "docs" / "performance.md"
 _CACHE_GB = 2.0
-"""MongoDB's cache: a slice of 100,000 documents with three indexes does not fit into less than one."""
+"""MongoDB's cache: a slice of 100,000 documents with three indexes did not fit into half a gigabyte."""
 
 _WIDTH = 120
 """Columns, where the output goes to a file or a log."""

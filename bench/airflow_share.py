@@ -54,7 +54,7 @@ def measure(servers: stack.Databases, rounds: int) -> Section:
     for name, seconds in ((f"{JOB}, a chunk a task", months), ("empty tasks", empties)):
         median = statistics.median(seconds)
         section.rows.append([name, f"{median:.1f}", f"{median / tasks:.2f}"])
-    why = "each task connects to both databases and works for 80 ms; empty ones do neither"
+    why = "each task connects to two databases, reads and writes; empty ones do nothing of it"
     section.figures = [
         Figure(f"{tasks} chunks as tasks / as many empty tasks", ratios(months, empties), most=1.15, why=why),
         _parsing(rounds),

@@ -14,7 +14,7 @@ class Figure:
 
     Attributes:
         name: What is held against what.
-        ratios: One a round, each of two measurements made next to each other.
+        ratios: One a round.
         least: The goal, where more is better.
         most: The goal, where less is better.
         why: What keeps it from its goal, where it may fall short.
@@ -61,7 +61,7 @@ class Figure:
         told = [self.name, f"{self.ratio:.2f}", spread, str(len(self.ratios)), self.goal]
         if self.reaches is None:
             return [*told, "", ""]
-        return [*told, "reached", ""] if self.reaches >= 1 else [*told, f"{1 - self.reaches:.1%} short", self.reason]
+        return [*told, f"{1 - self.reaches:.1%} short", self.reason] if self.falls_short else [*told, "reached", ""]
 
 
 FIGURE_COLUMNS = ("ratio of", "median", "spread", "rounds", "goal", "", "why")

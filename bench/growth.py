@@ -128,7 +128,7 @@ def _row(loads: _Loads) -> list[str]:
 
 
 def _of_forms(times: int, forms: int, small: _Loads, large: _Loads) -> list[Figure]:
-    """Time, room and the publish's transaction, each against so many times the small one's."""
+    """Time and room, each against so many times the small one's."""
 
     def figure(what: str, of: Callable[[tuple[Cost, Cost, float, int]], float], why: str = "") -> Figure:
         found = tuple(of(after) / of(before) / times for before, after in zip(small, large, strict=True))

@@ -121,8 +121,11 @@ def die_with_parent() -> None:
 
 
 def sweep(stack: Path, seconds: float = 15) -> None:
-    """End every process that was started for the stack in this folder."""
-    strays = [process for process in psutil.process_iter() if _is_of(process, stack)]
+    """End every process that was started for the stack in this folder, and whatever those started."""
+    me = psutil.Process()
+    mine = {me, *me.parents()}
+    found = {process for process in psutil.process_iter() if _is_of(process, stack)} - mine
+    strays = [*found, *(child for process in found for child in _children(process) if child not in found)]
     for process in strays:
         _signal(process, signal.SIGINT)  # a fast shutdown to PostgreSQL, which waits for its clients on SIGTERM
     _, alive = psutil.wait_procs(strays, timeout=seconds)
@@ -141,6 +144,13 @@ def _is_of(process: psutil.Process, stack: Path) -> bool:
         return Path(f"/proc/{process.pid}/fd/1").readlink().parent == stack / "logs"
     except (psutil.Error, OSError):
         return False
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.Error:
+        return []
 
 
 def _signal(process: psutil.Process, how: signal.Signals) -> None:

@@ -32,6 +32,14 @@ with held(Path(sys.argv[1])), databases(Path(sys.argv[1])) as up:
     signal.pause()
 """
 
+HOLDER = """
+import sys
+from pathlib import Path
+from dev.stack import held
+with held(Path(sys.argv[1])):
+    pass
+"""
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
@@ -78,13 +86,13 @@ def test_what_a_killed_parent_left_is_swept_up_by_the_next_start(folder: Path) -
     marked = subprocess.Popen(["sleep", "600"], env={**os.environ, MARK: str(folder)})
     with log.open("w") as output:
         renamed = subprocess.Popen(["sleep", "600"], env={}, stdout=output)
-    reading = subprocess.Popen(["tail", "-f", log], env={}, stdout=subprocess.DEVNULL)
-    with held(folder):
-        assert marked.wait(0) is not None
-        assert renamed.wait(0) is not None
-        assert reading.poll() is None
-    reading.kill()
-    reading.wait()
+        its_own = subprocess.Popen([sys.executable, "-c", HOLDER, folder], cwd=ROOT, stdout=output)
+    assert its_own.wait(60) == 0, "who sweeps is not swept, wherever it writes"
+    with subprocess.Popen(["tail", "-f", log], env={}, stdout=subprocess.DEVNULL) as reading:
+        try:
+            assert (marked.poll(), renamed.poll(), reading.poll()) == (-signal.SIGINT, -signal.SIGINT, None)
+        finally:
+            reading.kill()
 
 
 def test_a_second_start_is_told_who_runs_the_first(folder: Path) -> None:

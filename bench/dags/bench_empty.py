@@ -16,7 +16,7 @@ def bench_empty() -> None:
 
     @task
     def nothing(number: int) -> None:
-        del number
+        """And returns nothing: a result is another call of the API."""
 
     nothing.expand(number=listed())
 

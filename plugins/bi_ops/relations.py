@@ -35,7 +35,6 @@ RELATIONS: Mapping[str, Mapping[str, Kind]] = {
     },
     "issue": {"issue_id": Kind.INTEGER, **_WHO_AND_WHEN},
     "issue_change": {"issue_change_id": Kind.INTEGER, "edited_by": Kind.INTEGER, "edited_at": Kind.TIME},
-    "observation": {"observation_id": Kind.INTEGER, "session_id": Kind.INTEGER},
     "review_edit": {"review_edit_id": Kind.INTEGER, "edited_by": Kind.INTEGER, "edited_at": Kind.TIME},
     "schedule": {"schedule_id": Kind.INTEGER, "form_id": Kind.INTEGER, **_WHO_AND_WHEN},
     "security_settings": {
@@ -56,6 +55,15 @@ RELATIONS: Mapping[str, Mapping[str, Kind]] = {
         "platform": Kind.TEXT,
         "started_at": Kind.TIME,
         "ended_at": Kind.TIME,
+        "submitted_at": Kind.TIME,
+    },
+    "submission": {
+        "observation_id": Kind.INTEGER,
+        "session_id": Kind.INTEGER,
+        "form_id": Kind.INTEGER,
+        "ward_id": Kind.INTEGER,
+        "auditor_id": Kind.INTEGER,
+        "platform": Kind.TEXT,
         "submitted_at": Kind.TIME,
     },
     "user": {

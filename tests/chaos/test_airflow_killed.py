@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -24,13 +25,15 @@ from tests.installations import QUICK_TO_NOTICE, TRIGGERED_ONLY, new_airflow
 from tests.loads import SUBMISSIONS, until
 
 DAG = "bi_monthly"
+WORKER = "airflow worker -- "
+"""How the processes of LocalExecutor's workers, and of their tasks, call themselves."""
 ROUNDS = 10
 """At most, until enough has been killed."""
 
 
 @dataclass
 class Installation:
-    """A running Airflow over the world.
+    """A running Airflow over the world. A scheduler and what it starts are a session of their own.
 
     Attributes:
         up: Its processes.
@@ -64,28 +67,45 @@ class Installation:
         with the locks that it had: a new scheduler then waits for ever.
         """
         scheduler = self.up.services["scheduler"].process
-        try:
-            family = psutil.Process(scheduler.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            return False
+        if not processes(scheduler.pid, WORKER):
+            return False  # it is still starting
         scheduler.kill()
-        for process in family:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
         scheduler.wait()
+        while left := processes(scheduler.pid, ""):
+            for process in left:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
         return True
 
     def kill_one(self, title: str, but_not: str) -> bool:
-        """Kill a process that calls itself so; whether there was one."""
-        mine = [
-            process
-            for process in psutil.process_iter(["cmdline"])
-            if (words := " ".join(process.info["cmdline"] or ())).startswith(title) and but_not not in words
-        ]
-        if not mine:
+        """Kill a process of the scheduler's that calls itself so; whether there was one."""
+        found = processes(self.up.services["scheduler"].process.pid, title, but_not)
+        if not found:
             return False
-        self.world.random.choice(mine).kill()
+        try:
+            self.world.random.choice(found).kill()
+        except psutil.NoSuchProcess:
+            return False
         return True
+
+
+def processes(session: int, title: str, but_not: str | None = None) -> list[psutil.Process]:
+    """Those of a session that call themselves so; what has ended has no command line any more."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if (words := " ".join(process.info["cmdline"] or ()))
+        and words.startswith(title)
+        and (but_not is None or but_not not in words)
+        and _session(process) == session
+    ]
+
+
+def _session(process: psutil.Process) -> int | None:
+    try:
+        return os.getsid(process.pid)
+    except ProcessLookupError:
+        return None
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +134,7 @@ def installation(*, all_faults: bool) -> Iterator[Installation]:
         print_figures(world.figures)
 
 
-def disturbing(name: str, times: int, kill: Callable[[Installation], Any]) -> Any:
+def disturbing(name: str, times: int, kill: Callable[[Installation], bool]) -> Any:
     return pytest.param(name, times, kill, id=name)
 
 
@@ -122,10 +142,8 @@ def disturbing(name: str, times: int, kill: Callable[[Installation], Any]) -> An
     ("name", "times", "kill"),
     [
         disturbing("scheduler killed and started again", 3, Installation.kill_scheduler),
-        disturbing("Airflow's task killed", 8, lambda each: each.kill_one("airflow worker -- ", "LocalExecutor")),
-        disturbing(
-            "Airflow's worker killed", 2, lambda each: each.kill_one("airflow worker -- LocalExecutor: ", "<idle>")
-        ),
+        disturbing("Airflow's task killed", 8, lambda each: each.kill_one(WORKER, "LocalExecutor")),
+        disturbing("Airflow's worker killed", 2, lambda each: each.kill_one(f"{WORKER}LocalExecutor: ", "<idle>")),
     ],
 )
 def test_a_month_is_loaded_all_the_same(

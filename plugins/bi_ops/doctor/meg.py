@@ -33,7 +33,7 @@ _PROBES = {
         "CREATE INDEX CONCURRENTLY ON megforms_auditsession (form_id, submitted_at)",
     ),
     "observations of a session": (
-        "observation",
+        "submission",
         f"session_id = ANY ({_IDS}::bigint[])",
         "CREATE INDEX CONCURRENTLY ON megforms_observation (session_id)",
     ),
