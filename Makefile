@@ -43,7 +43,7 @@ bench: .venv/.bench-ready  ## what it costs, as ratios beside their goals; QUICK
 		PYTHONWARNINGS="ignore:pyarrow.lib" $(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 bench-workers: .venv/.ready  ## how a month of 20,000 forms divides over 1, 2 and 4 workers: about 15 minutes
-	@$(BIN)/python -m bench.workers
+	@PYTHONPATH=plugins $(BIN)/python -m bench.workers
 
 compare: .venv/.ready  ## hold an old collection against ours: make compare SLICE="monthly_submissions eu 2026-10"
 	@PYTHONPATH=plugins $(BIN)/python -m dev.compare $(SLICE)

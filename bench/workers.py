@@ -5,16 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from pathlib import Path
 
 from rich.table import Table
 
+from bench.installation import FOLDER, JOB
+from bench.loading import empty
 from dev import airflow, catchup, demo, meg, stack, workers
 from dev.processes import StackError
 from dev.show import console
-
-FOLDER = Path(__file__).parents[1] / ".local" / "bench"
-_JOB = "monthly_submissions"
 
 
 def main() -> None:
@@ -46,8 +44,8 @@ def main() -> None:
             airflow.running(FOLDER, environment | celery, servers.secret) as up,
         ):
             for count in asked.workers:
-                _empty(servers)  # or only the first would have anything to write
-                conf = {"period": f"{month:YYYY-MM}", "jobs": [_JOB]}
+                empty(servers)  # or only the first would have anything to write
+                conf = {"period": f"{month:YYYY-MM}", "jobs": [JOB]}
                 with workers.working(up, FOLDER, count, concurrency=1), up.api() as api:
                     began = time.monotonic()
                     states = catchup.catch_up(api, catchup.Wanted("bi_monthly", triggered=(f"workers-{count}", conf)))
@@ -61,15 +59,9 @@ def main() -> None:
     console.print(table)
 
 
-def _empty(servers: stack.Databases) -> None:
-    with servers.mongo_admin.client() as client:
-        for name in (stack.DATABASE, f"{stack.DATABASE}_staging"):
-            client.drop_database(name)
-
-
 def _documents(servers: stack.Databases) -> int:
     with servers.mongo.client() as client:
-        return client[stack.DATABASE][_JOB].count_documents({})
+        return client[stack.DATABASE][JOB].count_documents({})
 
 
 if __name__ == "__main__":
