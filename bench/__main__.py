@@ -68,6 +68,8 @@ def main() -> int:
         parser.error(f"there is no benchmark {sorted(strangers)[0]!r}; there are {', '.join(wanted)}")
     if "MAKELEVEL" in os.environ:
         die_with_parent()
+    if not console.is_terminal:
+        console.width = max(console.width, _WIDTH)
     began = time.monotonic()
     sections = []
     try:
@@ -88,8 +90,6 @@ def main() -> int:
 
 
 def _show(section: Section) -> None:
-    if not console.is_terminal:
-        console.width = max(console.width, _WIDTH)
     for title, columns, rows in (
         (section.title, section.columns, section.rows),
         ("", FIGURE_COLUMNS[:-1], [figure.row()[:-1] for figure in section.figures]),

@@ -123,9 +123,8 @@ def die_with_parent() -> None:
 def sweep(stack: Path, seconds: float = 15) -> None:
     """End every process that was started for the stack in this folder, and whatever those started."""
     me = psutil.Process()
-    mine = {me, *me.parents()}
-    found = {process for process in psutil.process_iter() if _is_of(process, stack)} - mine
-    strays = [*found, *(child for process in found for child in _children(process) if child not in found)]
+    found = {process for process in psutil.process_iter() if _is_of(process, stack)} - {me, *me.parents()}
+    strays = found.union(*map(_children, found))
     for process in strays:
         _signal(process, signal.SIGINT)  # a fast shutdown to PostgreSQL, which waits for its clients on SIGTERM
     _, alive = psutil.wait_procs(strays, timeout=seconds)

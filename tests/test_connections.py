@@ -7,7 +7,6 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
 
@@ -34,14 +33,13 @@ from bi_ops.errors import (
 )
 from bi_ops.settings import Settings
 from bi_ops.source import Meg
-from bi_ops.staging import StagedSlice, StagedTask
 from bi_ops.store import Store
 from bi_ops.store_errors import store_errors_told
 from dev.mongo import binary
 from dev.processes import Service, child_environment, free_port, stop
 from dev.stack import Databases
 from tests.conftest import STACK
-from tests.loads import RUN, load_slice, made_up, month, stage_slice, until
+from tests.loads import load_slice, month, until
 from tests.megs import MegRows, connect_as_reader
 
 PASSWORD = "hunter2-the-planted-secret"
@@ -361,27 +359,6 @@ def test_a_meg_that_says_nothing_once_all_is_read_is_given_up_too(servers: Datab
         with pytest.raises(SourceUnavailableError):
             read_all()
         assert time.monotonic() - began < 10
-
-
-def test_a_try_that_was_thought_dead_is_told_from_two_rows_of_one_key(store: Store, meg: Meg, rows: MegRows) -> None:
-    """A stage task that goes on after its retry has begun writes among the retry's documents."""
-    rows.many_forms(3)
-    store.prepare_staging("monthly_submissions")
-    staged, document = StagedSlice(store, month(), RUN), made_up(month(), 2, 1)
-    late = staged.task(1)
-    with pytest.raises(BiError, match="another try of this task is still staging") as caught:
-        _stage_while(late, staged.task(1), document)
-    assert caught.value.heals_by_itself
-    assert stage_slice(store, meg, month()).documents == 3
-
-
-def _stage_while(
-    late: AbstractContextManager[StagedTask], again: AbstractContextManager[StagedTask], document: bytes
-) -> None:
-    with late as task:
-        with again as retried:
-            retried.add([document])
-        task.add([document])
 
 
 def test_no_driver_logs_a_secret(

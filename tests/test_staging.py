@@ -1,6 +1,9 @@
+"""What is staged in runs and packs: whole, in order, by one try at a time."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from itertools import chain, pairwise
 
 import pytest
@@ -8,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bi_ops import staging
-from bi_ops.errors import DuplicateKeyError
+from bi_ops.errors import BiError, DuplicateKeyError
 from bi_ops.merge import Named, windows
-from bi_ops.staging import StagedSlice
+from bi_ops.source import Meg
+from bi_ops.staging import StagedSlice, StagedTask
 from bi_ops.store import Store
-from tests.loads import RUN, load_of, made_up, month
+from tests.loads import RUN, load_of, made_up, month, stage_slice
+from tests.megs import MegRows
 
 FORMS = 500
 
@@ -83,3 +88,24 @@ def test_windows_give_everything_once_and_what_is_equal_together(streams: list[l
     assert [[each for window in found for each in window[number]] for number in range(len(named))] == named
     together = [[*chain.from_iterable(window)] for window in found]
     assert all(max(before) < min(after) for before, after in pairwise(together))
+
+
+def test_a_try_that_was_thought_dead_is_told_from_two_rows_of_one_key(store: Store, meg: Meg, rows: MegRows) -> None:
+    """A stage task that goes on after its retry has begun writes among the retry's documents."""
+    rows.many_forms(3)
+    store.prepare_staging("monthly_submissions")
+    staged, document = StagedSlice(store, month(), RUN), made_up(month(), 2, 1)
+    late = staged.task(1)
+    with pytest.raises(BiError, match="another try of this task is still staging") as caught:
+        _stage_while(late, staged.task(1), document)
+    assert caught.value.heals_by_itself
+    assert stage_slice(store, meg, month()).documents == 3
+
+
+def _stage_while(
+    late: AbstractContextManager[StagedTask], again: AbstractContextManager[StagedTask], document: bytes
+) -> None:
+    with late as task:
+        with again as retried:
+            retried.add([document])
+        task.add([document])
