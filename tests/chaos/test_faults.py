@@ -53,6 +53,7 @@ def print_figures(figures: Figures) -> None:
     table.add_section()
     for name, value in (
         ("faults", figures.faults.total()),
+        ("tasks that a new scheduler had to free", figures.freed),
         ("tries of tasks", figures.tries),
         ("snapshot reads", figures.reads),
         ("reads that found the server down", figures.unread),

@@ -41,9 +41,13 @@ _PROCESSES.set_forkserver_preload(["tests.chaos.task", "bi_ops.connections", "bi
 
 @dataclass
 class Figures:
-    """What was done to the world, and what came of it."""
+    """What was done to the world, and what came of it.
+
+    `freed` counts the tasks that stayed queued after a kill until the scheduler was started again.
+    """
 
     faults: Counter[str] = field(default_factory=Counter)
+    freed: int = 0
     tries: int = 0
     loads: int = 0
     reads: int = 0
