@@ -51,7 +51,7 @@ class Installation:
         while any(run["state"] in ("queued", "running") for run in runs):
             if time.monotonic() > deadline:
                 raise StackError(f"The runs of {dag_id} did not end within {within:g} s.")
-            time.sleep(0.5)
+            time.sleep(1)  # each look costs the API 70 ms
             runs = [call(self.api, "GET", f"/dags/{dag_id}/dagRuns/{run['dag_run_id']}") for run in runs]
         if any(run["state"] != "success" for run in runs):
             raise StackError(f"A run of {dag_id} failed; the tasks' logs are in {FOLDER}/airflow/logs.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
@@ -14,14 +15,17 @@ from airflow.plugins_manager import AirflowPlugin
 from bi_ops.links import ui
 
 ROOT = "/bi-reports"
-_DRIVERS = (
-    "airflow.providers.mongo.hooks.mongo",
-    "airflow.providers.postgres.hooks.postgres",
-    "airflow.providers.standard.operators.python",
+_IN_TASKS = (
+    "airflow.providers.standard.operators.empty",
+    "airflow.sdk.bases.sensor",
+    "bi_ops.connections",
+    "bi_ops.load",
+    "bi_ops.pipeline",
+    "bi_ops.publish",
     "dns.resolver",
-    "psycopg",
+    "pymongo.synchronous.auth",
 )
-"""What a task imports beside this package: 0.6 s of a core, more than it then works."""
+"""What a stage task imports, some of it late; the first two are what `expand` does."""
 
 
 @lru_cache
@@ -60,7 +64,8 @@ class MegBiPlugin(AirflowPlugin):
 
     @classmethod
     def on_load(cls, *_args: Any, **_kwargs: Any) -> None:
-        """Import the drivers before LocalExecutor forks its tasks from the scheduler, so that not each of them does."""
+        """Import what tasks need before LocalExecutor forks them from the scheduler, so that not each of them does."""
         if "scheduler" in sys.argv and "LocalExecutor" in conf.get("core", "executor"):
-            for name in _DRIVERS:
-                import_module(name)
+            for name in _IN_TASKS:
+                with suppress(ModuleNotFoundError):  # another version of Airflow's or the driver's has it elsewhere
+                    import_module(name)
