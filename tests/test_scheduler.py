@@ -303,7 +303,7 @@ def test_the_ui_names_the_forms_and_shows_the_sql_without_secrets(
     assert not [secret for secret in servers.secret.values() if secret in everything]
 
 
-def test_each_task_leads_to_its_report(installation: Installation) -> None:
+def test_a_publish_leads_to_its_report(installation: Installation) -> None:
     run_id = next(iter(installation.caught_up))
     tasks = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances"
     links = installation.get(f"{tasks}/monthly_submissions.eu.publish/links")["extra_links"]
