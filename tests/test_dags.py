@@ -149,7 +149,7 @@ def test_what_a_task_needs_is_imported_beforehand_only_where_tasks_are_forked_fr
         f"sys.argv = ['airflow', {command!r}]\n"
         "from bi_ops.plugin import MegBiPlugin\n"
         "MegBiPlugin.on_load()\n"
-        "needed = {'bi_ops.publish', 'psycopg', 'pymongo.synchronous.auth', 'airflow.sdk.bases.sensor'}\n"
+        "needed = {'bi_ops.publish', 'psycopg', 'pymongo', 'pymongo.synchronous.auth', 'airflow.sdk.bases.sensor'}\n"
         f"assert (needed & sys.modules.keys()) == (needed if {imported} else set())\n",
         AIRFLOW__CORE__EXECUTOR=executor,
     )
