@@ -28,6 +28,9 @@ RUN = "divided"
 PATH = f"/dags/bi_monthly/dagRuns/{RUN}"
 
 
+_WAITING = "SELECT client_port FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+
+
 @dataclass(frozen=True)
 class Divided:
     """A running Airflow whose tasks two workers do.
@@ -54,9 +57,18 @@ class Divided:
         return sum(each["state"] == "success" for each in self.stages())
 
     def is_at_work(self, worker: Service) -> bool:
-        """Whether a stage task runs on a worker."""
-        mine = {each.pid for each in psutil.Process(worker.process.pid).children(recursive=True)}
-        return any(each["state"] == "running" and each["pid"] in mine for each in self.stages())
+        """Whether a task of a worker waits for a lock of MEG's: it cannot end before that is given up."""
+        self.meg.execute("SELECT pg_stat_clear_snapshot()")  # or a transaction sees what it saw first
+        waiting = {port for (port,) in self.meg.execute(_WAITING)}
+        mine = psutil.Process(worker.process.pid).children(recursive=True)
+        return any(each.laddr.port in waiting for task in mine for each in _connections(task))
+
+
+def _connections(process: psutil.Process) -> list[Any]:
+    try:
+        return process.net_connections()
+    except psutil.NoSuchProcess:  # it ended since it was listed
+        return []
 
 
 @pytest.fixture
