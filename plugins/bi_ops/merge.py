@@ -1,30 +1,32 @@
-"""Sorted streams of documents, cut at the same `_id`s: so that they can be merged, or held against each other."""
+"""Sorted streams of documents, cut at the same `_id`s: so that they can be merged, or held against each other.
+
+A document is its bytes alone, and its `_id` is looked up in them: pairs of both would be millions of objects for
+Python's garbage collector to look through, which took longer than the looking up.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from operator import itemgetter
 
-Named = tuple[bytes, bytes]
-"""A document's `_id` and the document, encoded."""
+from bi_ops.encoded import id_of
 
 
-def windows(streams: Sequence[Iterator[list[Named]]]) -> Iterator[list[list[Named]]]:
+def windows(streams: Sequence[Iterator[list[bytes]]]) -> Iterator[list[list[bytes]]]:
     """What each stream has up to some `_id`, then up to a greater one, until all have ended.
 
     Args:
-        streams: Each in batches that are not empty, in the order of the `_id`s.
+        streams: Encoded documents, each stream in batches that are not empty and in the order of the `_id`s.
 
     Yields:
         A list for each stream, which may be empty; what has the same `_id` is in the same window.
     """
     heads = [next(stream, []) for stream in streams]
     while any(heads):
-        last = min(head[-1][0] for head in heads if head)
+        last = min(id_of(head[-1]) for head in heads if head)
         window = []
         for number, head in enumerate(heads):
-            cut = bisect_right(head, last, key=itemgetter(0))
+            cut = bisect_right(head, last, key=id_of)
             window.append(head[:cut])
             heads[number] = head[cut:] or next(streams[number], [])
         yield window

@@ -25,13 +25,13 @@ from pymongo.write_concern import WriteConcern
 
 from bi_ops.behind import Behind
 from bi_ops.documents import SCHEMA_VERSION
-from bi_ops.encoded import load_stamps, says_the_same, stamped
+from bi_ops.encoded import id_of, load_stamps, says_the_same, stamped
 from bi_ops.errors import NewerSliceLiveError, ShrinkError, SupersededError
 from bi_ops.jobs import Mode
-from bi_ops.merge import Named, windows
+from bi_ops.merge import windows
 from bi_ops.slices import IdRange, Slice
 from bi_ops.staging import StagedSlice, not_as_reported
-from bi_ops.store import BATCH, Run, Store, named_batches
+from bi_ops.store import BATCH, Run, Store, document_batches
 
 TRANSACTION_DOCUMENTS = 100_000
 """The largest slice that is replaced in one transaction; it stays far inside MongoDB's 60 seconds for one."""
@@ -136,7 +136,7 @@ def publish(
     def replace(done: _Part, session: ClientSession) -> _Part:
         _keep_hold(store, load, token, session)
         ids = IdRange(done.next, load.slice.ids.end)
-        olds = named_batches(live, ids, session, batch)
+        olds = document_batches(live, ids, session, batch)
         news = staged.documents(packs, ids.first, batch)
         part = _write_differences(live, news, olds, stamps, session, most=transaction_documents)
         part = _Part(done.read + part.read, done.written + part.written, part.next)
@@ -214,8 +214,8 @@ def _check_shrink(load: Load, previous: int, max_shrink: float) -> None:
 
 def _write_differences(
     live: Collection[RawBSONDocument],
-    news: Iterator[list[Named]],
-    olds: Iterator[list[Named]],
+    news: Iterator[list[bytes]],
+    olds: Iterator[list[bytes]],
     stamps: bytes,
     session: ClientSession,
     *,
@@ -226,10 +226,10 @@ def _write_differences(
     with Behind() as in_session, Behind() as in_staging:
         for wanted, found in windows([in_staging.ahead(news), in_session.ahead(olds)]):
             if max(read + len(wanted), met + len(found)) > most:
-                first = min(named[0][0] for named in (wanted, found) if named)
+                first = min(id_of(documents[0]) for documents in (wanted, found) if documents)
                 return _Part(read, written, first.decode())
             read, met = read + len(wanted), met + len(found)
-            new, changes = _differences(wanted, dict(found), stamps)
+            new, changes = _differences(wanted, found, stamps)
             written += len(new) + len(changes)
             if new:
                 in_session.do(live.insert_many, new, ordered=False, session=session)
@@ -238,19 +238,19 @@ def _write_differences(
     return _Part(read, written, "")
 
 
-def _differences(
-    wanted: list[Named], found: dict[bytes, bytes], stamps: bytes
-) -> tuple[list[RawBSONDocument], list[Change]]:
+def _differences(wanted: list[bytes], found: list[bytes], stamps: bytes) -> tuple[list[RawBSONDocument], list[Change]]:
     """What to insert, and what to replace or delete, so that what is found becomes what is wanted."""
     new: list[RawBSONDocument] = []
     changes: list[Change] = []
-    for name, document in wanted:
-        old = found.pop(name, None)
+    left = {id_of(document): document for document in found}
+    for document in wanted:
+        name = id_of(document)
+        old = left.pop(name, None)
         if old is None:
             new.append(RawBSONDocument(stamped(document, stamps)))
         elif not says_the_same(old, document):
             changes.append(ReplaceOne({"_id": name.decode()}, RawBSONDocument(stamped(document, stamps))))
-    changes += [DeleteOne({"_id": name.decode()}) for name in found]
+    changes += [DeleteOne({"_id": name.decode()}) for name in left]
     return new, changes
 
 

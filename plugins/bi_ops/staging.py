@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from itertools import chain, groupby, pairwise
-from operator import itemgetter
+from itertools import chain, groupby, islice, pairwise
 from typing import Any
 
 from bson import ObjectId
@@ -24,7 +23,7 @@ from pymongo.errors import BulkWriteError
 from bi_ops.behind import Behind
 from bi_ops.encoded import MOST_PACKED, id_of, pack, unpacked
 from bi_ops.errors import DuplicateKeyError, StagingError, SupersededError
-from bi_ops.merge import Named, windows
+from bi_ops.merge import windows
 from bi_ops.slices import IdRange, Slice
 from bi_ops.store import Run, Store, raw_batches
 
@@ -97,13 +96,13 @@ class StagedSlice:
         found = self._collection.find(IdRange.with_prefix(self._prefix).filter, fields, sort=[("_id", 1)])
         return [Pack(each["_id"], each["try"], each["last"].encode(), each["count"]) for each in found]
 
-    def documents(self, packs: Iterable[Pack], first: str, most: int) -> Iterator[list[Named]]:
+    def documents(self, packs: Iterable[Pack], first: str, most: int) -> Iterator[list[bytes]]:
         """The documents of these packs whose live `_id` is not before `first`, in batches, in the order of the `_id`s.
 
         Args:
             packs: All of the slice's, as `packs` gives them.
             first: Where to begin.
-            most: How many there may be in a batch.
+            most: How many there are in a batch; in the last there may be fewer.
 
         Raises:
             StagingError: A pack has gone meanwhile.
@@ -112,15 +111,20 @@ class StagedSlice:
         begin = first.encode()
         left = (each for each in packs if each.last >= begin)
         runs = [self._sorted([*of_run], begin) for _, of_run in groupby(left, key=lambda each: each.run)]
-        for window in windows(runs):
-            merged = sorted(chain.from_iterable(window))
-            _refuse_doubled(self._slice, [name for name, _ in merged])
-            yield from (merged[start : start + most] for start in range(0, len(merged), most))
+        documents = chain.from_iterable(self._merged(runs))
+        while batch := [*islice(documents, most)]:
+            yield batch
 
-    def _sorted(self, packs: Sequence[Pack], begin: bytes) -> Iterator[list[Named]]:
+    def _merged(self, runs: Sequence[Iterator[list[bytes]]]) -> Iterator[list[bytes]]:
+        for window in windows(runs):
+            merged = sorted(chain.from_iterable(window), key=id_of)
+            _refuse_doubled(self._slice, merged)
+            yield merged
+
+    def _sorted(self, packs: Sequence[Pack], begin: bytes) -> Iterator[list[bytes]]:
         for each in packs:
-            found = [(id_of(document), document) for document in self._read(each)]
-            yield found[bisect_left(found, begin, key=itemgetter(0)) :]
+            found = self._read(each)
+            yield found[bisect_left(found, begin, key=id_of) :]
 
     def _read(self, wanted: Pack) -> list[bytes]:
         which = {"_id": wanted.name, "try": wanted.written_by}
@@ -167,7 +171,7 @@ class StagedTask:
 
     def _write_run(self) -> None:
         self._documents.sort(key=id_of)
-        _refuse_doubled(self._slice, [*map(id_of, self._documents)])
+        _refuse_doubled(self._slice, self._documents)
         packs = [RawBSONDocument(self._pack(number, each)) for number, each in enumerate(_in_packs(self._documents))]
         self._behind.do(self._write, packs)
         self._runs += 1
@@ -209,11 +213,11 @@ def _in_packs(documents: Iterable[bytes]) -> Iterator[list[bytes]]:
     yield packed
 
 
-def _refuse_doubled(of: Slice, names: Sequence[bytes]) -> None:
-    """Refuse two documents of one `_id`; `names` are sorted."""
-    if len(set(names)) == len(names):
+def _refuse_doubled(of: Slice, documents: Sequence[bytes]) -> None:
+    """Refuse two documents of one `_id`; they are sorted by it."""
+    doubled = [name for name, after in pairwise(map(id_of, documents)) if name == after]
+    if not doubled:
         return
-    doubled = [name for name, after in pairwise(names) if name == after]
     raise DuplicateKeyError(
         "two rows of MEG's would become the same document",
         where=str(of),

@@ -17,8 +17,7 @@ from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from bi_ops.encoded import id_of, split
-from bi_ops.merge import Named
+from bi_ops.encoded import split
 from bi_ops.slices import IdRange
 
 LEDGER = "bi_loads"
@@ -104,9 +103,9 @@ def raw_batches(collection: Collection[RawBSONDocument], which: Document, **how:
     return filter(None, found)
 
 
-def named_batches(
+def document_batches(
     collection: Collection[RawBSONDocument], ids: IdRange, session: ClientSession, most: int
-) -> Iterator[list[Named]]:
+) -> Iterator[list[bytes]]:
     """The encoded documents of a range, in batches of so many at most, in the order of the `_id`s."""
     for batch in raw_batches(collection, ids.filter, sort=[("_id", 1)], batch_size=most, session=session):
-        yield [(id_of(document), document) for document in split(batch)]
+        yield [*split(batch)]
