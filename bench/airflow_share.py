@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench.figures import Figure, Section, ratios
 from bench.installation import FOLDER, JOB, installed
+from bench.runs import rounds
 from dev import meg, stack
 from dev.airflow import ROOT
 from dev.processes import child_environment
@@ -34,19 +35,21 @@ with DAG("empty"):
 """What the package imports of Airflow to make a DAG, and none made."""
 
 
-def measure(servers: stack.Databases, rounds: int) -> Section:
+def measure(servers: stack.Databases, until: float, most: int) -> Section:
     """A month of 200 chunks, each a task, and 200 empty tasks, in turn on one Airflow.
 
     Args:
         servers: The databases.
-        rounds: How many times.
+        until: When the last of them is to end.
+        most: How many times.
     """
     demo = meg.Demo(seed=1, forms=_FORMS, until=date(2026, 11, 1), months=3)
     meg.seed(servers.postgres, _DATABASE, demo)
+    parsing = _parsing(most)
     months, empties = [], []
     with installed(servers, {"eu": _DATABASE}, BI_MAX_MAPPED_TASKS="256") as airflow:
         airflow.seconds_of("bench_empty", {"tasks": 8})  # warm
-        for _ in range(rounds):
+        for _ in rounds(most, until):
             months.append(airflow.months(_MONTH))
             tasks = airflow.tasks()
             empties.append(airflow.seconds_of("bench_empty", {"tasks": tasks}))
@@ -57,16 +60,16 @@ def measure(servers: stack.Databases, rounds: int) -> Section:
     why = "each task connects to two databases, reads and writes; empty ones do nothing of it"
     section.figures = [
         Figure(f"{tasks} chunks as tasks / as many empty tasks", ratios(months, empties), most=1.15, why=why),
-        _parsing(rounds),
+        parsing,
     ]
     return section
 
 
-def _parsing(rounds: int) -> Figure:
+def _parsing(times: int) -> Figure:
     """A process that imports Airflow and the DAG file, and nothing else, as whoever parses it once has to."""
     empty = FOLDER / "empty_dag.py"
     empty.write_text(_EMPTY_DAG)
-    found = [[_seconds_to_run(file) for file in (ROOT / "dags" / "bi_monthly.py", empty)] for _ in range(rounds)]
+    found = [[_seconds_to_run(file) for file in (ROOT / "dags" / "bi_monthly.py", empty)] for _ in range(times)]
     ours, theirs = ([each[number] for each in found] for number in (0, 1))
     return Figure("parsing bi_monthly / an empty DAG with the same imports", ratios(ours, theirs), most=1.3)
 

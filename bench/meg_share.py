@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -14,6 +16,7 @@ import psutil
 
 from bench.figures import Figure, Section, ratios
 from bench.loading import open_meg
+from bench.runs import rounds
 from bi_ops.jobs import job_named
 from bi_ops.load import Chunk, divide
 from bi_ops.periods import Cadence, Period
@@ -133,13 +136,14 @@ def seed(server: Postgres, forms: int, observations: int = OBSERVATIONS) -> str:
     return database
 
 
-def measure(servers: Databases, sizes: Sequence[int], rounds: int, observations: int) -> Section:
+def measure(servers: Databases, until: float, sizes: Sequence[int], most: int, observations: int) -> Section:
     """Chunks against one pass, for each number of forms.
 
     Args:
         servers: The databases.
+        until: When the last of it is to end.
         sizes: How many forms there are.
-        rounds: How many times.
+        most: How many times.
         observations: How many observations there are, about.
     """
     section = Section(
@@ -148,11 +152,13 @@ def measure(servers: Databases, sizes: Sequence[int], rounds: int, observations:
     )
     most = Settings.from_environment({}).max_mapped_tasks
     sql = render("monthly_submissions.sql")
-    for forms in sizes:
-        reader = _Reader(servers.postgres, seed(servers.postgres, forms, observations), sql)
+    with ThreadPoolExecutor(os.cpu_count()) as at_once:
+        databases = at_once.map(lambda forms: seed(servers.postgres, forms, observations), sizes)
+    for forms, database in zip(sizes, databases, strict=True):
+        reader = _Reader(servers.postgres, database, sql)
         tasks = divide(reader.ids, forms_per_chunk=10, max_tasks=most)
         reader.one_pass()  # into the cache
-        costs = [(reader.one_pass(), reader.in_tasks(tasks)) for _ in range(rounds)]
+        costs = [(reader.one_pass(), reader.in_tasks(tasks)) for _ in rounds(most, until)]
         once, chunked = [cost[0] for cost in costs], [cost[1] for cost in costs]
         figures = (statistics.median(getattr(c, w) for c in of) for w in ("seconds", "cpu") for of in (once, chunked))
         section.rows.append(

@@ -17,7 +17,7 @@ from pymongo import MongoClient
 from bench import rivals
 from bench.figures import Figure, Section, ratios
 from bench.loading import conninfo, empty, open_meg, url
-from bench.runs import Cost, cost_of
+from bench.runs import Cost, cost_of, rounds
 from bi_ops.jobs import Field, Job, Kind, Mode
 from bi_ops.load import stage
 from bi_ops.periods import Cadence, Period
@@ -174,20 +174,21 @@ def prepare(servers: stack.Databases) -> None:
         connection.execute("VACUUM ANALYZE result")
 
 
-def measure(servers: stack.Databases, rows: int, rounds: int, dlt_rounds: int) -> Section:
+def measure(servers: stack.Databases, until: float, rows: int, most: int, dlt_rounds: int) -> Section:
     """Each way, several times in turn.
 
     Args:
         servers: The databases.
+        until: When the last of them is to end.
         rows: How many rows there are.
-        rounds: How many times.
+        most: How many times.
         dlt_rounds: How many times dlt, which takes as long as all the others together.
     """
     prepare(servers)
     ways = Ways(servers, rows)
     connections = servers.connections({"eu": DATABASE})
     os.environ |= connections
-    costs = [ways.round(dlt=number < dlt_rounds) for number in range(rounds)]
+    costs = [ways.round(dlt=number < dlt_rounds) for number in rounds(most, until)]
     for name in connections:
         del os.environ[name]  # or an Airflow that is started later would have them
     section = Section(f"The path of {rows:,} rows", ("way", "thousand rows/s", "CPU seconds", "MB more than at rest"))

@@ -1,4 +1,4 @@
-"""Measuring one thing in a process of its own: time, processor time and memory."""
+"""How often something is measured, and one measurement, in a process of its own: time, processor time and memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gc
 import multiprocessing
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -28,6 +28,21 @@ class Cost:
     seconds: float
     cpu: float
     peak: float
+
+
+def rounds(most: int, until: float) -> Iterator[int]:
+    """Count rounds from 0: the first in any case, and more for as long as another would end in time.
+
+    Args:
+        most: How many there may be.
+        until: When they are to end, by `time.monotonic`.
+    """
+    began = time.monotonic()
+    for number in range(most):
+        now = time.monotonic()
+        if number and now + (now - began) / number > until:
+            return
+        yield number
 
 
 def cost_of(run: Callable[..., Any], *arguments: Any, before: Callable[..., Any] | None = None) -> Cost:

@@ -56,6 +56,7 @@ BEGIN
         ) AS life,
         0.4 + 1.6 * chance(seed, 'size', i::text) ^ 2 AS size
     FROM generate_series(1, institutions) AS i;
+    ANALYZE life;  -- or it is taken for small, and looked through for each form
 
     INSERT INTO megforms_institution
     SELECT
