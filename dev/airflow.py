@@ -8,6 +8,7 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -149,7 +150,7 @@ def running(stack: Path, environment: Mapping[str, str], secret: Mapping[str, st
     url = environment["AIRFLOW__API__BASE_URL"]
     services: dict[str, Service] = {}
     with ExitStack() as at_end:
-        at_end.callback(lambda: stop(*services.values()))
+        at_end.callback(_stop, services)
 
         def start(name: str) -> Service:
             log = stack / "logs" / f"airflow-{name}.log"
@@ -164,6 +165,13 @@ def running(stack: Path, environment: Mapping[str, str], secret: Mapping[str, st
         start("triggerer")
         scheduler.wait_until(lambda: _is_healthy(url, "scheduler"), seconds=120)
         yield Airflow(url, secret["ui"], environment, services, start)
+
+
+def _stop(services: Mapping[str, Service]) -> None:
+    if triggerer := services.get("triggerer"):  # asked once, it waits ten seconds for a child that waits for it
+        triggerer.ask_to_stop()
+        time.sleep(1)
+    stop(*services.values())
 
 
 def _command(*words: str) -> list[str]:
