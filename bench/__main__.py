@@ -58,7 +58,7 @@ WHOLE: Benchmarks = {
 }
 QUICK: Benchmarks = {
     "path": (50, lambda servers, until: path.measure(servers, until, 50_000, most=2, dlt_rounds=1)),
-    "meg": (30, lambda servers, until: meg_share.measure(servers, until, [2_000], most=3, observations=1_000_000)),
+    "meg": (60, lambda servers, until: meg_share.measure(servers, until, [2_000], most=3, observations=5_000_000)),
     "growth": (150, lambda servers, _: growth.measure(servers, [200, 2_000], months=2, regions=2, rounds=1)),
     "reports": (40, lambda servers, _: reports_page.measure(servers, 300, requests=20)),
 }

@@ -150,13 +150,13 @@ def measure(servers: Databases, until: float, sizes: Sequence[int], most: int, o
         f"What chunks of ten cost MEG, {observations:,} observations",
         ("forms", "chunks", "tasks", "one pass, s", "in tasks, s", "one pass, CPU s", "in tasks, CPU s"),
     )
-    most = Settings.from_environment({}).max_mapped_tasks
+    max_tasks = Settings.from_environment({}).max_mapped_tasks
     sql = render("monthly_submissions.sql")
     with ThreadPoolExecutor(os.cpu_count()) as at_once:
         databases = at_once.map(lambda forms: seed(servers.postgres, forms, observations), sizes)
     for forms, database in zip(sizes, databases, strict=True):
         reader = _Reader(servers.postgres, database, sql)
-        tasks = divide(reader.ids, forms_per_chunk=10, max_tasks=most)
+        tasks = divide(reader.ids, forms_per_chunk=10, max_tasks=max_tasks)
         reader.one_pass()  # into the cache
         costs = [(reader.one_pass(), reader.in_tasks(tasks)) for _ in rounds(most, until)]
         once, chunked = [cost[0] for cost in costs], [cost[1] for cost in costs]
