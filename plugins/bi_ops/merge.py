@@ -1,7 +1,7 @@
 """Sorted streams of documents, cut at the same `_id`s: so that they can be merged, or held against each other.
 
-A document is its bytes alone, and its `_id` is looked up in them: pairs of both would be millions of objects for
-Python's garbage collector to look through, which took longer than the looking up.
+A document is its bytes alone, and its `_id` is looked up in them: with pairs of both, Python's garbage collector would
+have an object to look at for each document.
 """
 
 from __future__ import annotations
