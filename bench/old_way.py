@@ -17,7 +17,7 @@ from bench.figures import Figure, Section, ratios
 from bench.growth import seed
 from bench.installation import FOLDER, JOB, installed
 from bench.loading import REGION, conninfo, empty, url
-from bench.runs import cost_of
+from bench.runs import cost_of, rounds
 from dev import stack, workers
 from dev.processes import Service, child_environment, stop
 
@@ -88,33 +88,32 @@ def _month(servers: stack.Databases, database: str) -> None:
         raise RuntimeError(f"{documents} documents arrived, not {len(ids)}")
 
 
-def measure(servers: stack.Databases, forms: int, rounds: int) -> Section:
+def measure(servers: stack.Databases, until: float, forms: int, most: int) -> Section:
     """The same month by Celery and by Airflow.
 
     Args:
         servers: The databases.
+        until: When the last of them is to end.
         forms: How many forms there are.
-        rounds: How many times.
+        most: How many times.
     """
     database = seed(servers, forms)
     empty(servers)
     with _working(servers, database):
         cost_of(_month, servers, database)  # warm
-        old = [cost_of(_month, servers, database).seconds for _ in range(rounds)]
+        old = [cost_of(_month, servers, database).seconds for _ in range(most)]
     with servers.mongo_admin.client() as client:
         left = client[stack.DATABASE]["old_monthly_submissions"].estimated_document_count()
     with installed(servers, {REGION: database}) as airflow:
         airflow.months(_PERIOD)  # warm
-        ours = [airflow.months(_PERIOD) for _ in range(rounds)]
+        ours = [airflow.months(_PERIOD) for _ in rounds(most, until)]
         tasks = airflow.tasks()
     with servers.mongo_admin.client() as client:
         right = client[stack.DATABASE][JOB].estimated_document_count()
-    section = Section(
-        f"The old way: a month of {forms:,} forms", ("way", "seconds", f"documents after {rounds + 1} runs")
-    )
+    section = Section(f"The old way: a month of {forms:,} forms", ("way", "seconds", "runs", "documents after them"))
     section.rows = [
-        [f"Celery, {forms // 10} tasks of ten forms", f"{statistics.median(old):.1f}", f"{left:,}"],
-        [f"Airflow, {tasks} stage tasks", f"{statistics.median(ours):.1f}", f"{right:,}"],
+        [f"Celery, {forms // 10} tasks of ten forms", f"{statistics.median(old):.1f}", str(len(old) + 1), f"{left:,}"],
+        [f"Airflow, {tasks} stage tasks", f"{statistics.median(ours):.1f}", str(len(ours) + 1), f"{right:,}"],
     ]
-    section.figures = [Figure(f"a month of {forms:,} forms: Airflow / Celery", ratios(ours, old))]
+    section.figures = [Figure(f"a month of {forms:,} forms: Airflow / Celery", ratios(ours, old[: len(ours)]))]
     return section

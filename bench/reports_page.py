@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 
 from bench.figures import Figure, Section
 from bench.loading import REGION, empty, open_meg, publish_slice, read_slice
+from bench.runs import rounds
 from bi_ops.jobs import JOBS, Job
 from bi_ops.periods import Period
 from bi_ops.reports.definitions import reports
@@ -31,24 +32,26 @@ _LONGEST = 300
 """The goal for a chart's p99, in ms."""
 
 
-def measure(servers: stack.Databases, forms: int, requests: int) -> Section:
+def measure(servers: stack.Databases, until: float, forms: int, most: int) -> Section:
     """Ask for each chart so many times.
 
     Args:
         servers: The databases.
+        until: When the last of it is to end.
         forms: How many forms there are.
-        requests: How often each chart is asked for.
+        most: How often each chart is asked for.
     """
     demo = meg.Demo(seed=3, forms=forms, until=date(2026, 11, 1), months=_MONTHS)
     meg.seed(servers.postgres, _DATABASE, demo)
     empty(servers)
     _load_everything(servers)
     os.environ |= {**servers.connections({}), "MEG_REGIONS": REGION}
-    without = _asked(requests)
+    without = _asked(most, (time.monotonic() + until) / 2)
     _make_indexes(servers)
-    with_ = _asked(requests)
+    with_ = _asked(most, until)
+    least = min(len(times) for times in (*without.values(), *with_.values()))
     section = Section(
-        f"The page of reports: {_MONTHS} months of {forms:,} forms",
+        f"The page of reports: {_MONTHS} months of {forms:,} forms, {least} requests of each chart",
         ("chart", "p50, ms", "p99, ms", "p50 with indexes, ms", "p99 with indexes, ms"),
     )
     for name, times in without.items():
@@ -86,20 +89,18 @@ def _make_indexes(servers: stack.Databases) -> None:
                 client[stack.DATABASE][collection].create_index([*index["key"].items()], name=index["name"])
 
 
-def _asked(requests: int) -> dict[str, list[float]]:
-    """The ms of each request, by chart; the first of each, which connects and plans, is not counted."""
+def _asked(most: int, until: float) -> dict[str, list[float]]:
+    """The ms of each request, by chart, one chart after the other; the first of each, which plans, is not counted."""
     client = TestClient(make_app())
     months = {"first": "2024-11", "last": "2026-10"}
-    found: dict[str, list[float]] = {}
-    for report in reports():
-        times = []
-        for _ in range(requests + 1):
+    found: dict[str, list[float]] = {report.name: [] for report in reports()}
+    for _ in rounds(most + 1, until):
+        for name, times in found.items():
             began = time.perf_counter()
-            answer = client.get(f"/api/reports/{report.name}", params=months)
+            answer = client.get(f"/api/reports/{name}", params=months)
             times.append(1000 * (time.perf_counter() - began))
             answer.raise_for_status()
-        found[report.name] = times[1:]
-    return found
+    return {name: times[1:] for name, times in found.items()}
 
 
 def _percentile(times: list[float], share: int) -> float:
