@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from fastapi.testclient import TestClient
 from bi_ops.errors import ReportError
 from bi_ops.jobs import JOBS, Job, Mode
 from bi_ops.periods import Cadence
-from bi_ops.reports import definitions, source
+from bi_ops.reports import definitions
 from bi_ops.reports.atlas import dashboard
 from bi_ops.reports.data import read
 from bi_ops.reports.definitions import Report, report_named, reports
@@ -39,17 +40,18 @@ SHAPE = json.loads((Path(__file__).parent / "atlas_export_v8.json").read_text())
 
 
 @pytest.fixture
-def client(filled: Store, servers: Databases, monkeypatch: pytest.MonkeyPatch) -> TestClient:
+def client(filled: Store, servers: Databases, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     """The page's app, with nobody asked to log in."""
     assert filled.live.name == DATABASE
     for name, value in servers.connections({}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MEG_REGIONS", "eu,uk")
-    return TestClient(make_app())
+    with TestClient(make_app()) as client:  # one event loop for all requests, as in a server
+        yield client
 
 
 def rows_of(store: Store, report: Report, filters: Filters | None = None) -> list[dict[str, Any]]:
-    return read(store.live, report, filters or Filters(), "UTC").rows
+    return read(store.live, report, filters or Filters()).rows
 
 
 def test_there_are_reports_on_every_collection() -> None:
@@ -107,7 +109,7 @@ def test_figures_are_those_of_the_collections(filled: Store) -> None:
 
 
 def test_the_latest_period_is_told(filled: Store) -> None:
-    found = read(filled.live, report_named("growing_and_fading"), Filters(last="2026-09"), "UTC")
+    found = read(filled.live, report_named("growing_and_fading"), Filters(last="2026-09"))
     assert found.period == "2026-09"
     for row in found.rows:
         assert row["change"] == row["submissions"] - row["previous"] != 0
@@ -284,7 +286,6 @@ def test_the_page_knows_what_is_missing(filled: Store) -> None:
 
 def test_a_connection_that_is_mended_is_found_so(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     right = os.environ["AIRFLOW_CONN_BI_MONGO"]
-    monkeypatch.setattr(source, "_KEPT", source._Kept())
     monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", json.dumps({**json.loads(right), "password": "wrong"}))
     answer = client.get("/api/freshness")
     assert (answer.status_code, "does not let this account in" in answer.text) == (503, True)

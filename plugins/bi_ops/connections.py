@@ -10,6 +10,7 @@ import os
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,37 @@ def open_store(purpose: str, connection: str = MONGO, **options: Any) -> Iterato
     hook.extras = _mongo_extra(hook, {**_MONGO_DEFAULTS, **options})
     with hook, store_errors_told(f"{purpose}, connection {connection}"):
         yield Store(_client(hook), hook.connection.schema or DEFAULT_DATABASE)
+
+
+@dataclass(frozen=True)
+class MongoTarget:
+    """What the driver needs to connect.
+
+    Attributes:
+        uri: Where to; it holds the password.
+        options: The driver's options.
+        database: The live database's name.
+    """
+
+    uri: str = field(repr=False)
+    options: Mapping[str, Any] = field(repr=False)
+    database: str
+
+
+def mongo_target(connection: str, **options: Any) -> MongoTarget:
+    """A connection for the driver's asynchronous client, validated as by `open_store`.
+
+    Args:
+        connection: The connection's id.
+        **options: The driver's options where the connection's extra does not say otherwise.
+
+    Raises:
+        ConnectionSettingsError: There is no such connection, or it asks for what is refused.
+    """
+    with _bad_connection_told(connection, "mongo"):
+        hook = MongoHook(connection)
+    extra = _mongo_extra(hook, {**_MONGO_DEFAULTS, **options})
+    return MongoTarget(hook.uri, extra, hook.connection.schema or DEFAULT_DATABASE)
 
 
 def _client(hook: MongoHook) -> MongoClient[Document]:

@@ -85,3 +85,22 @@ class ReportError(BiError):
 
 class MongoRefusedError(BiError):
     """MongoDB does not let this account do what it must, or is not what it must be."""
+
+
+class ReportsUnavailableError(MongoUnavailableError):
+    """The reports are not computed now, so that Airflow's API server stays responsive; a later request may succeed.
+
+    Args:
+        what: As for every error.
+        retry_after: After how many seconds to ask again.
+        where: As for every error.
+        expected: As for every error.
+        found: As for every error.
+        cure: As for every error.
+    """
+
+    def __init__(
+        self, what: str, *, retry_after: int, where: str, expected: str = "", found: str = "", cure: str
+    ) -> None:
+        super().__init__(what, where=where, expected=expected, found=found, cure=cure)
+        self.retry_after = retry_after

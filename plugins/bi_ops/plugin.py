@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
@@ -30,6 +32,7 @@ _IN_TASKS = (
 
 @lru_cache
 def _app() -> Any:
+    """Made once; it imports for seconds and reads files, so in a thread of its own, and not one that Airflow needs."""
     from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
     from airflow.api_fastapi.core_api.security import requires_access_view
 
@@ -38,9 +41,15 @@ def _app() -> Any:
     return make_app(requires_access_view(AccessView.PLUGINS))
 
 
+@lru_cache
+def _executor() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="bi-reports-app")
+
+
 async def reports_app(scope: Any, receive: Any, send: Any) -> None:
     """The page's app (ASGI), made at the first request: in the API server, and in no task."""
-    await _app()(scope, receive, send)
+    app = await asyncio.get_running_loop().run_in_executor(_executor(), _app)
+    await app(scope, receive, send)
 
 
 _APPS = [{"app": reports_app, "url_prefix": ROOT, "name": "MEG BI reports"}]

@@ -30,8 +30,8 @@ _TYPES = {
     Kind.TIME: "Date",
 }
 _LATEST = [
-    {"$setWindowFields": {"output": {"latest_start": {"$max": "$period_start"}}}},
-    {"$match": {"$expr": {"$eq": ["$period_start", "$latest_start"]}}},
+    {"$setWindowFields": {"output": {"latest_period": {"$max": "$period"}}}},
+    {"$match": {"$expr": {"$eq": ["$period", "$latest_period"]}}},
 ]
 _AXES = {"Line": ("x", "y"), "Stacked Column": ("x", "y"), "Grouped Bar": ("x",), "Donut": ()}
 _COLUMNS, _WIDTH, _HEIGHT = 2, 4, 2

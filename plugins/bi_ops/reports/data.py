@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from pymongo.database import Database
-from pymongo.errors import ExecutionTimeout
 
-from bi_ops.errors import ReportError
 from bi_ops.jobs import JOBS
 from bi_ops.reports.definitions import Report
+from bi_ops.reports.execution import MAX_ROWS, Query, Steps, execute
 from bi_ops.reports.filters import Filters, filter_fields
+from bi_ops.store import Document
 
-MOST_ROWS = 5_000
-LONGEST_MS = 10_000
-"""How long MongoDB may compute a report, in ms."""
 _CHOICES = ("region", "institution", "form_type")
 
 
@@ -35,55 +32,56 @@ class Rows:
     period: str = ""
 
 
-def read(database: Database[dict[str, Any]], report: Report, filters: Filters, timezone: str) -> Rows:
-    """Compute a report.
+def read(database: Database[Document], report: Report, filters: Filters) -> Rows:
+    """Compute a report with a blocking client.
 
     Args:
         database: The live database.
         report: The report.
         filters: What of its collection it is about.
-        timezone: The settings' time zone.
 
     Raises:
         ReportError: A filter is not a value, or the report takes too long.
     """
-    try:
-        return _read(database, report, filters, timezone)
-    except ExecutionTimeout:
-        raise ReportError(
-            "this takes too long to compute",
-            where=f"report {report.name}",
-            expected=f"at most {LONGEST_MS / 1000:g} s",
-            cure="Choose fewer months, or make the indexes of include/mongo/indexes.json on the Atlas website.",
-        ) from None
+    return execute(database, report_steps(report, filters))
 
 
-def _read(database: Database[dict[str, Any]], report: Report, filters: Filters, timezone: str) -> Rows:
-    collection = database[report.collection]
-    match = filters.match(report.job, timezone)
+def report_steps(report: Report, filters: Filters) -> Steps[Rows]:
+    """The queries that compute a report.
+
+    Args:
+        report: The report.
+        filters: What of its collection it is about.
+
+    Raises:
+        ReportError: A filter is not a value.
+    """
+    context = f"report {report.name}"
+    match = filters.match(report.job)
     period = ""
     if report.periods == "latest":
-        last = collection.find_one(
-            match, {"period": 1, "period_start": 1}, sort=[("period_start", -1)], max_time_ms=LONGEST_MS
+        latest = yield Query(
+            report.collection,
+            [{"$match": match}, {"$sort": {"period": -1}}, {"$limit": 1}, {"$project": {"period": 1}}],
+            context,
         )
-        if last is None:
+        if not latest:
             return Rows([], truncated=False)
-        period = last["period"]
-        match = {**match, "period_start": last["period_start"]}
-    pipeline = [{"$match": match}, *report.pipeline, {"$limit": MOST_ROWS + 1}]
-    found = list(collection.aggregate(pipeline, maxTimeMS=LONGEST_MS, allowDiskUse=False))
+        period = latest[0]["period"]
+        match = {**match, "period": period}
+    rows = yield Query(report.collection, [{"$match": match}, *report.pipeline, {"$limit": MAX_ROWS + 1}], context)
     names = [column.name for column in report.columns]
-    rows = [{name: row.get(name) for name in names} for row in found[:MOST_ROWS]]
-    return Rows(rows, len(found) > MOST_ROWS, period)
+    shown = [{name: row.get(name) for name in names} for row in rows[:MAX_ROWS]]
+    return Rows(shown, len(rows) > MAX_ROWS, period)
 
 
-def choices(database: Database[dict[str, Any]]) -> Mapping[str, list[str]]:
-    """What each filter may be set to: the values that the collections hold."""
+def choice_steps() -> Steps[Mapping[str, list[str]]]:
+    """The queries for what each filter may be set to: the values that the collections hold."""
     found: dict[str, set[str]] = {name: set() for name in _CHOICES}
     for job in JOBS:
         if job.name in ("institutions", "forms", "monthly_submissions"):
             fields = filter_fields(job)
             for name in set(_CHOICES) & set(fields):
-                values = database[job.name].distinct(fields[name], maxTimeMS=LONGEST_MS)
-                found[name] |= {value for value in values if isinstance(value, str)}
+                rows = yield Query(job.name, [{"$group": {"_id": f"${fields[name]}"}}], "the filters")
+                found[name] |= {row["_id"] for row in rows if isinstance(row["_id"], str)}
     return {name: sorted(values) for name, values in found.items()}

@@ -29,12 +29,11 @@ class Filters:
     first: str = ""
     last: str = ""
 
-    def match(self, job: Job, timezone: str) -> dict[str, Any]:
+    def match(self, job: Job) -> dict[str, Any]:
         """The MongoDB filter for a job's collection: of what it has fields for.
 
         Args:
             job: The job.
-            timezone: The settings' time zone, in which periods are cut.
 
         Raises:
             ReportError: A value is not one, or the range is none.
@@ -49,17 +48,20 @@ class Filters:
             if values and name in fields:
                 found[fields[name]] = {"$in": [_value(name, value) for value in values]}
         if "period" in fields and (self.first or self.last):
-            found[fields["period"]] = self._range(job.cadence, timezone)
+            found[fields["period"]] = self._range(job.cadence)
         return found
 
-    def _range(self, cadence: Cadence, timezone: str) -> dict[str, Any]:
-        """From the period in which the first month lies to the one in which the last does."""
+    def _range(self, cadence: Cadence) -> dict[str, Any]:
+        """From the period in which the first month lies to the one in which the last does.
+
+        Periods are compared by name, which is the same whatever time zone they were cut in; names sort as time does.
+        """
         found = {}
         if self.first:
-            found["$gte"] = _period_with(self.first, cadence, timezone).start
+            found["$gte"] = _period_name(self.first, cadence)
         if self.last:
-            found["$lt"] = _period_with(self.last, cadence, timezone).end
-        if len(found) > 1 and found["$gte"] >= found["$lt"]:
+            found["$lte"] = _period_name(self.last, cadence)
+        if len(found) > 1 and found["$gte"] > found["$lte"]:
             raise ReportError(
                 "the last month is before the first",
                 where="filter period",
@@ -77,7 +79,7 @@ def filter_fields(job: Job) -> dict[str, str]:
     if "form_type" in declared:
         fields["form_type"] = "form_type"
     if job.mode is Mode.APPEND or "period" in declared:
-        fields["period"] = "period_start"
+        fields["period"] = "period"
     return fields
 
 
@@ -102,10 +104,10 @@ def _value(name: str, value: str) -> str:
     return value
 
 
-def _period_with(month: str, cadence: Cadence, timezone: str) -> Period:
-    """The period in which a month lies."""
+def _period_name(month: str, cadence: Cadence) -> str:
+    """The name of the period in which a month lies."""
     try:
-        return Period.containing(Period.parse(month, Cadence.MONTHLY, timezone).start, cadence, timezone)
+        return Period.containing(Period.parse(month, Cadence.MONTHLY, "UTC").start, cadence, "UTC").name
     except PeriodError:
         raise ReportError(
             "this is not a month",

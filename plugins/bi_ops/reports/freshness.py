@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import pendulum
@@ -12,11 +14,29 @@ import pendulum
 from bi_ops.jobs import JOBS, Job, Mode
 from bi_ops.links import run_path
 from bi_ops.periods import Cadence, Period
+from bi_ops.reports.execution import Steps, execute
+from bi_ops.reports.ledger_problems import LedgerProblem, ledger_problems, ledger_rows, unknown_documents
 from bi_ops.settings import Settings
-from bi_ops.store import LEDGER, Store
+from bi_ops.store import Store
 
+_IsOverdue = Callable[[Mapping[str, Any]], bool]
 _STRIP = 24
 """Periods that are shown, the latest last."""
+
+
+@dataclass(frozen=True)
+class Publishing:
+    """How far a publish of several transactions is: readers see new documents beside old ones.
+
+    Attributes:
+        documents: How many documents are new.
+        of: How many there will be.
+        run: The path of the DAG run that publishes, within Airflow's UI.
+    """
+
+    documents: int
+    of: int
+    run: str
 
 
 @dataclass(frozen=True)
@@ -27,11 +47,13 @@ class PeriodState:
         period: Its name.
         documents: How many documents it has; None where it was never published.
         run: The path of the DAG run that loaded it, or would, within Airflow's UI.
+        publishing: How far its publish is, while one of several transactions is under way.
     """
 
     period: str
     documents: int | None
     run: str
+    publishing: Publishing | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +70,7 @@ class Freshness:
         run: The path of the DAG run that published it, or of all runs, within Airflow's UI.
         overdue: Whether something later should be there, `BI_DEADLINE_HOURS` after it was due.
         periods: Of a job that appends: its periods since `BI_START_DATE`, the latest last.
+        publishing: How far the publish of its last slice is, while one of several transactions is under way.
     """
 
     job: str
@@ -59,54 +82,143 @@ class Freshness:
     run: str
     overdue: bool
     periods: tuple[PeriodState, ...]
+    publishing: Publishing | None = None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What is published, and what makes it wrong or not final.
+
+    Attributes:
+        jobs: Each job and region of the settings.
+        problems: What a reader must know.
+    """
+
+    jobs: list[Freshness]
+    problems: list[LedgerProblem]
 
 
 def freshness(store: Store, settings: Settings, now: datetime | None = None) -> list[Freshness]:
     """What is published, for each job and region of the settings, from the ledger alone."""
-    rows = list(store.live[LEDGER].find({"region": {"$in": list(settings.regions)}}, max_time_ms=10_000))
+    return overview(store, settings, now).jobs
+
+
+def overview(store: Store, settings: Settings, now: datetime | None = None) -> Overview:
+    """What is published, and what makes it wrong or not final."""
+    return execute(store.live, overview_steps(store.live.name, settings, now))
+
+
+def overview_steps(database: str, settings: Settings, now: datetime | None = None) -> Steps[Overview]:
+    """The queries of `overview`.
+
+    Args:
+        database: The live database's name.
+        settings: The settings in force.
+        now: The present.
+    """
+    rows = yield ledger_rows()
+    documents = yield unknown_documents(settings)
+    by_slice: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_slice[row["job"], row["region"]].append(row)
     now = now or datetime.now(timezone.utc)
-    return [
-        _of(job, region, [row for row in rows if (row["job"], row["region"]) == (job.name, region)], settings, now)
-        for job in JOBS
-        for region in settings.regions
-    ]
+    jobs = []
+    for job in JOBS:
+        periods = list(_periods(job, settings, now))
+        for region in settings.regions:
+            of_slice = by_slice[job.name, region]
+            states = tuple(_period_states(job, of_slice, periods, settings, now))
+            jobs.append(_freshness(job, region, of_slice, states, partial(_is_overdue, job, settings, now)))
+    unfinished = [_unfinished(row) for row in rows if row.get("publishing") and row["region"] in settings.regions]
+    return Overview(jobs, [*ledger_problems(rows, documents, database, settings), *unfinished])
 
 
-def _of(job: Job, region: str, rows: list[dict[str, Any]], settings: Settings, now: datetime) -> Freshness:
-    periods = tuple(_periods(job, {row["period"]: row for row in rows}, settings, now))
-    if not rows:
-        return Freshness(job.name, region, "", 0, "", 0, run_path(job.cadence.dag_id), overdue=True, periods=periods)
-    last = max(rows, key=lambda row: row["as_of"])
+def _freshness(
+    job: Job, region: str, rows: list[dict[str, Any]], states: tuple[PeriodState, ...], is_overdue: _IsOverdue
+) -> Freshness:
+    published = [row for row in rows if row.get("published_at")]
+    if not published:
+        under_way = next((row for row in rows if row.get("publishing")), None)
+        return Freshness(
+            job.name,
+            region,
+            "",
+            0,
+            "",
+            0,
+            run_path(job.cadence.dag_id),
+            overdue=True,
+            periods=states,
+            publishing=_publishing(job, under_way),
+        )
+    last = max(published, key=lambda row: (row.get("period") or "", row["as_of"]))
+    published_at = last["published_at"]
     return Freshness(
         job=job.name,
         region=region,
-        describes=last["period"] or last["as_of"].isoformat(),
+        describes=last.get("period") or last["as_of"].isoformat(),
         documents=last["documents"],
-        published_at=last["published_at"].isoformat(),
-        seconds=round((last["published_at"] - last["started_at"]).total_seconds(), 1),
+        published_at=published_at.isoformat(),
+        seconds=round((published_at - last.get("started_at", published_at)).total_seconds(), 1),
         run=run_path(job.cadence.dag_id, last["run_id"]),
-        overdue=last["as_of"] < _due(job, settings, now),
-        periods=periods,
+        overdue=is_overdue(last),
+        periods=states,
+        publishing=_publishing(job, last),
     )
 
 
-def _due(job: Job, settings: Settings, now: datetime) -> datetime:
-    """The as-of that should be there by now: a run's period ends, or its week, and it is given its time."""
+def _is_overdue(job: Job, settings: Settings, now: datetime, row: Mapping[str, Any]) -> bool:
+    """Whether something later should be there: a run's period or week ended, and it was given its time.
+
+    Periods are compared by name, since a period cut in another time zone begins at another instant.
+    """
     settled = now - timedelta(hours=settings.deadline_hours)
     if job.cadence is Cadence.WEEKLY:
-        return settled - timedelta(weeks=1)
-    return Period.containing(settled, job.cadence, settings.timezone).start
+        return bool(row["as_of"] < settled - timedelta(weeks=1))
+    current = Period.containing(settled, job.cadence, settings.timezone)
+    if period := row.get("period"):
+        return bool(period < current.before().name)
+    return Period.containing(row["as_of"], job.cadence, row.get("timezone") or settings.timezone).name < current.name
 
 
-def _periods(job: Job, rows: Mapping[str, Any], settings: Settings, now: datetime) -> Iterator[PeriodState]:
-    """The periods that have ended since the start date, each with the run that loaded it, or that the schedule has."""
-    if job.mode is not Mode.APPEND:
-        return
-    last = Period.containing(now, job.cadence, settings.timezone).before()
-    for period in last.last(_STRIP):
-        given_time = period.end + timedelta(hours=settings.deadline_hours)
-        row = rows.get(period.name)
-        if period.start >= settings.starts_at and (row or given_time <= now):
+def _publishing(job: Job, row: Mapping[str, Any] | None) -> Publishing | None:
+    state = row.get("publishing") if row else None
+    if not state:
+        return None
+    run = run_path(job.cadence.dag_id, state.get("run_id") or "")
+    return Publishing(state.get("documents") or 0, state.get("of") or 0, run)
+
+
+def _unfinished(row: Mapping[str, Any]) -> LedgerProblem:
+    state = row["publishing"]
+    return LedgerProblem(
+        "publishing",
+        " ".join(filter(None, (row["job"], row["region"], row.get("period")))),
+        f"a publish is under way: {state.get('documents') or 0:,} of {state.get('of') or 0:,} documents are new, the "
+        "others are the earlier ones",
+        f"Wait for run {state.get('run_id')}. If it has failed, clear its task publish.",
+    )
+
+
+def _periods(job: Job, settings: Settings, now: datetime) -> Iterator[Period]:
+    """The periods of a job that appends that ended since the start date."""
+    if job.mode is Mode.APPEND:
+        last = Period.containing(now, job.cadence, settings.timezone).before()
+        yield from (period for period in last.last(_STRIP) if period.start >= settings.starts_at)
+
+
+def _period_states(
+    job: Job, rows: list[dict[str, Any]], periods: list[Period], settings: Settings, now: datetime
+) -> Iterator[PeriodState]:
+    """The periods, each with the run that loaded it, or that the schedule has."""
+    by_period = {row.get("period"): row for row in rows}
+    for period in periods:
+        row = by_period.get(period.name)
+        if row and row.get("published_at"):
+            run = run_path(job.cadence.dag_id, row["run_id"])
+            yield PeriodState(period.name, row["documents"], run, _publishing(job, row))
+        elif row and (publishing := _publishing(job, row)):
+            yield PeriodState(period.name, None, publishing.run, publishing)
+        elif period.end + timedelta(hours=settings.deadline_hours) <= now:
             scheduled = f"scheduled__{pendulum.instance(period.end).in_timezone('UTC').isoformat()}"
-            run = run_path(job.cadence.dag_id, row["run_id"] if row else scheduled)
-            yield PeriodState(period.name, row["documents"] if row else None, run)
+            yield PeriodState(period.name, None, run_path(job.cadence.dag_id, scheduled))

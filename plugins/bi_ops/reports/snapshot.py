@@ -12,7 +12,7 @@ import vl_convert
 from bi_ops.reports.data import Rows, read
 from bi_ops.reports.definitions import Report, reports
 from bi_ops.reports.filters import Filters
-from bi_ops.reports.freshness import freshness
+from bi_ops.reports.freshness import overview
 from bi_ops.reports.theme import THEMES
 from bi_ops.settings import Settings
 from bi_ops.store import Store
@@ -34,7 +34,7 @@ def write_snapshot(store: Store, settings: Settings, folder: Path) -> Path:
         earlier.unlink()
     shown = []
     for report in reports():
-        found = read(store.live, report, Filters(), settings.timezone)
+        found = read(store.live, report, Filters())
         spec = vega_lite(report, found)
         if found.rows:
             (folder / f"{report.name}.png").write_bytes(
@@ -56,9 +56,11 @@ def _page(shown: list[dict[str, Any]], store: Store, settings: Settings) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_STATIC), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    published = overview(store, settings)
     return environment.get_template("snapshot.html").render(
         shown=shown,
-        jobs=freshness(store, settings),
+        jobs=published.jobs,
+        problems=published.problems,
         css=(_STATIC / "page.css").read_text(),
         made_at=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )

@@ -1,26 +1,31 @@
-"""The page of the reports, within Airflow's UI: what is behind it in the API server. Everything here only reads."""
+"""The page of the reports, within Airflow's UI: what is behind it in the API server. Everything here only reads.
+
+Every route and dependency is asynchronous: a synchronous one would run in the thread pool of Airflow's own routes.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
+import json
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
-from functools import lru_cache
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
-from fastapi.responses import JSONResponse
 
-from bi_ops.errors import BiError, ReportError
+from bi_ops.errors import BiError, MongoUnavailableError, ReportError, ReportsUnavailableError
 from bi_ops.reports import atlas
-from bi_ops.reports.data import Rows, choices, read
+from bi_ops.reports.assets import vega_bundle
+from bi_ops.reports.breaker import RETRY_SECONDS
+from bi_ops.reports.csv_text import csv_text
+from bi_ops.reports.data import Rows, choice_steps, report_steps
 from bi_ops.reports.definitions import Report, report_named, reports
+from bi_ops.reports.execution import Steps
 from bi_ops.reports.filters import Filters, ignored
-from bi_ops.reports.freshness import freshness
-from bi_ops.reports.source import reading
+from bi_ops.reports.freshness import overview_steps
+from bi_ops.reports.reader import REQUEST_SECONDS, Reader, close_current_reader, current_reader
 from bi_ops.reports.theme import THEMES
 from bi_ops.settings import Settings
 
@@ -35,10 +40,39 @@ _HEADERS = {
 }
 Values = Annotated[list[str], Query(default_factory=list, max_length=_MAX_VALUES)]
 _ASKED = {"region", "institution", "form_type", "first", "last"}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one request reads, within one time limit.
+
+    Attributes:
+        reader: The connection.
+        deadline: When the time limit ends, by the monotonic clock.
+    """
+
+    reader: Reader
+    deadline: float
+
+    async def run(self, steps: Steps[T]) -> T:
+        """Run the steps."""
+        return await self.reader.read(steps, self.deadline)
+
+    async def database_name(self) -> str:
+        """The name of the live database."""
+        return await self.reader.database_name(self.deadline)
+
+
+async def _reading() -> Reading:
+    return Reading(current_reader(), time.monotonic() + REQUEST_SECONDS)
+
+
+Reads = Annotated[Reading, Depends(_reading)]
 
 
 def make_app(*dependencies: Any) -> FastAPI:
-    """The app.
+    """The app. Making it reads files, so the event loop of a server should not wait for it.
 
     Args:
         *dependencies: What each request must pass, such as Airflow's own check of who may see plugins.
@@ -49,6 +83,7 @@ def make_app(*dependencies: Any) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        lifespan=_lifespan,
     )
     app.add_exception_handler(BiError, _told)
     app.middleware("http")(_with_headers)
@@ -61,7 +96,15 @@ def make_app(*dependencies: Any) -> FastAPI:
     app.get("/api/reports/{name}")(_rows)
     app.get("/api/freshness")(_freshness)
     app.get("/bi.charts")(_charts)
+    with suppress(ReportError):  # told to whoever asks for the report
+        reports()
     return app
+
+
+@asynccontextmanager
+async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    yield
+    await close_current_reader()
 
 
 async def _with_headers(request: Request, call_next: Any) -> Response:
@@ -70,40 +113,50 @@ async def _with_headers(request: Request, call_next: Any) -> Response:
     return response
 
 
-def _told(_request: Request, error: Exception) -> Response:
+async def _told(_request: Request, error: Exception) -> Response:
     """What is wrong, in words; what the reader asked for wrongly is the reader's, the rest the server's."""
-    status = 422 if isinstance(error, ReportError) else 503
-    return JSONResponse({"detail": str(error)}, status)
+    if isinstance(error, ReportError):
+        return _json({"detail": str(error)}, 422)
+    headers = {}
+    if isinstance(error, MongoUnavailableError):
+        wait = error.retry_after if isinstance(error, ReportsUnavailableError) else RETRY_SECONDS
+        headers["Retry-After"] = str(wait)
+    return _json({"detail": str(error)}, 503, headers)
+
+
+def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Encoded at once: FastAPI's own way looks at each value first, which holds up the event loop ten times as long."""
+    text = json.dumps(content, default=str, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Response(text, status, headers, "application/json")
 
 
 def _static(name: str, media_type: str) -> Any:
-    def answer() -> Response:
-        return Response((_STATIC / name).read_text(), media_type=media_type)
+    text = (_STATIC / name).read_text()
+
+    async def answer() -> Response:
+        return Response(text, media_type=media_type)
 
     return answer
 
 
-@lru_cache
-def _bundle() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, out of the wheel: nothing comes from another host."""
-    import vl_convert
-
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+async def _vega() -> Response:
+    headers = {"Cache-Control": "private, max-age=86400"}
+    return Response(await vega_bundle(), media_type="text/javascript", headers=headers)
 
 
-def _vega() -> Response:
-    return Response(_bundle(), media_type="text/javascript", headers={"Cache-Control": "private, max-age=86400"})
+async def _choices(reading: Reading) -> Mapping[str, list[str]]:
+    return await reading.reader.read_cached(choice_steps, reading.deadline, _CHOICES_KEPT_FOR)
 
 
-@lru_cache(maxsize=1)
-def _choices(_moment: int) -> Mapping[str, list[str]]:
-    """What the filters may be set to; asked for once in a while, since every figure on the page needs it."""
-    with reading() as store:
-        return choices(store.live)
-
-
-def _filters(
-    request: Request, *, region: Values, institution: Values, form_type: Values, first: str = "", last: str = ""
+async def _filters(
+    request: Request,
+    reading: Reads,
+    *,
+    region: Values,
+    institution: Values,
+    form_type: Values,
+    first: str = "",
+    last: str = "",
 ) -> Filters:
     """What the query string asks for: these names, and values that the collections hold."""
     unknown = set(request.query_params) - _ASKED
@@ -113,7 +166,7 @@ def _filters(
         )
     asked = {"region": region, "institution": institution, "form_type": form_type}
     if any(asked.values()):
-        known = _choices(int(time.monotonic() // _CHOICES_KEPT_FOR))
+        known = await _choices(reading)
         for name, values in asked.items():
             if strangers := set(values) - set(known[name]):
                 raise HTTPException(422, f"there is no {name.replace('_', ' ')} {sorted(strangers)[0]!r}")
@@ -123,57 +176,41 @@ def _filters(
 Asked = Annotated[Filters, Depends(_filters)]
 
 
-def _read(name: str, filters: Filters) -> tuple[Report, Rows]:
+async def _read(name: str, filters: Filters, reading: Reading) -> tuple[Report, Rows]:
     report = report_named(name)
-    with reading() as store:
-        return report, read(store.live, report, filters, Settings.from_environment().timezone)
+    return report, await reading.run(report_steps(report, filters))
 
 
-def _page() -> dict[str, Any]:
+async def _page(reading: Reads) -> Response:
     """What the page is made of: the reports, and what their filters may be set to."""
-    found = _choices(int(time.monotonic() // _CHOICES_KEPT_FOR))
     public = {"name", "title", "question", "section", "columns", "spec", "collection"}
-    return {
-        "reports": [report.model_dump(include=public) for report in reports()],
-        "choices": found,
-        "themes": THEMES,
-    }
+    return _json(
+        {
+            "choices": await _choices(reading),
+            "reports": [report.model_dump(include=public) for report in reports()],
+            "themes": THEMES,
+        }
+    )
 
 
-def _rows(name: str, filters: Asked) -> dict[str, Any]:
-    report, found = _read(name, filters)
-    return {**asdict(found), "ignored": list(ignored(report.job, filters))}
+async def _rows(name: str, filters: Asked, reading: Reads) -> Response:
+    report, found = await _read(name, filters, reading)
+    return _json({**asdict(found), "ignored": list(ignored(report.job, filters))})
 
 
-def _csv(name: str, filters: Asked) -> Response:
-    report, found = _read(name, filters)
+async def _csv(name: str, filters: Asked, reading: Reads) -> Response:
+    report, found = await _read(name, filters, reading)
     headers = {"Content-Disposition": f'attachment; filename="{report.name}.csv"'}
-    return Response(_csv_text(report, found), media_type="text/csv; charset=utf-8", headers=headers)
+    return Response(csv_text(report, found), media_type="text/csv; charset=utf-8", headers=headers)
 
 
-def _csv_text(report: Report, found: Rows) -> str:
-    """RFC 4180; a cell that a spreadsheet would run as a formula is quoted as text."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    names = [column.name for column in report.columns]
-    writer.writerow(names)
-    for row in found.rows:
-        writer.writerow([_cell(row[name]) for name in names])
-    return buffer.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else value
-
-
-def _freshness() -> dict[str, Any]:
+async def _freshness(reading: Reads) -> Response:
     settings = Settings.from_environment()
-    with reading() as store:
-        found = freshness(store, settings)
-    return {"jobs": [asdict(each) for each in found]}
+    found = await reading.run(overview_steps(await reading.database_name(), settings))
+    return _json(asdict(found))
 
 
-def _charts() -> Response:
+async def _charts(reading: Reads) -> Response:
     headers = {"Content-Disposition": 'attachment; filename="meg-bi.charts"'}
-    with reading() as store:
-        return Response(atlas.dashboard(store.live.name), media_type="application/json", headers=headers)
+    text = atlas.dashboard(await reading.database_name())
+    return Response(text, media_type="application/json", headers=headers)

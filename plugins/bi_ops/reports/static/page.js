@@ -29,8 +29,35 @@ function query() {
   return asked.toString();
 }
 
+// The server computes few reports at once and says when to ask again; so does it while MongoDB is down.
+const MAX_REQUESTS = 4;
+const MAX_RETRIES = 5;
+let freeSlots = MAX_REQUESTS;
+const waiting = [];
+
+async function inSlot(action) {
+  if (freeSlots) freeSlots -= 1;
+  else await new Promise((resume) => waiting.push(resume));
+  try {
+    return await action();
+  } finally {
+    const resume = waiting.shift();
+    if (resume) resume();
+    else freeSlots += 1;
+  }
+}
+
+async function fetchWithRetries(path) {
+  for (let retries = 0; ; retries += 1) {
+    const answer = await inSlot(() => fetch(path));
+    const seconds = Number(answer.headers.get("Retry-After"));
+    if (answer.status !== 503 || !seconds || retries === MAX_RETRIES) return answer;
+    await new Promise((resume) => setTimeout(resume, 1000 * seconds * (1 + Math.random())));
+  }
+}
+
 async function get(path) {
-  const answer = await fetch(path);
+  const answer = await fetchWithRetries(path);
   const body = await answer.json().catch(() => ({}));
   const said = Array.isArray(body.detail) ? body.detail.map((each) => each.msg).join("; ") : body.detail;
   if (!answer.ok) throw new Error(said || `the server answered ${answer.status}`);
@@ -63,6 +90,15 @@ function toAirflow(path, text, attributes = {}) {
 
 const number = (value) => (value === null ? "" : value.toLocaleString());
 
+const progress = ({ documents, of }) => `${number(documents)} of ${number(of)} documents`;
+
+function problemBox({ subject, message, hint, command }) {
+  const box = element("div", undefined, { class: "problem", role: "note" });
+  box.append(element("strong", subject), `: ${message}. ${hint}`);
+  if (command) box.append(element("pre", command));
+  return box;
+}
+
 function freshnessRow(job) {
   const row = element("tr");
   row.append(element("td", job.job), element("td", job.region));
@@ -70,14 +106,17 @@ function freshnessRow(job) {
   if (job.describes) describes.append(toAirflow(job.run, job.describes.replace("T", " ").replace(/:\d\d(\.\d+)?\+.*/, "")));
   else describes.append(element("span", "never published", { class: "never" }));
   if (job.describes && job.overdue) describes.append(element("span", " overdue", { class: "never" }));
+  if (job.publishing) describes.append(element("span", ` publishing, ${progress(job.publishing)}`, { class: "never" }));
   row.append(describes, element("td", number(job.documents), { class: "number" }));
   row.append(element("td", job.published_at.slice(0, 16).replace("T", " ")));
   row.append(element("td", job.published_at ? `${job.seconds} s` : "", { class: "number" }));
   const strip = element("span", undefined, { class: "strip" });
-  for (const { period, documents, run } of job.periods) {
+  for (const { period, documents, run, publishing } of job.periods) {
     const missing = documents === null;
-    const title = missing ? `${period}: missing; open the run that loads it` : `${period}: ${number(documents)} documents`;
-    strip.append(toAirflow(run, undefined, { title, "aria-label": title, class: missing ? "missing" : "" }));
+    let title = missing ? `${period}: missing; open the run that loads it` : `${period}: ${number(documents)} documents`;
+    if (publishing) title = `${period}: publishing, ${progress(publishing)}`;
+    const state = publishing ? "publishing" : missing ? "missing" : "";
+    strip.append(toAirflow(run, undefined, { title, "aria-label": title, class: state }));
   }
   const cell = element("td");
   cell.append(strip);
@@ -86,7 +125,8 @@ function freshnessRow(job) {
 }
 
 async function drawFreshness() {
-  const { jobs } = await get("api/freshness");
+  const { jobs, problems } = await get("api/freshness");
+  document.querySelector("#freshness .problems").replaceChildren(...problems.map(problemBox));
   document.querySelector("#freshness tbody").replaceChildren(...jobs.map(freshnessRow));
 }
 

@@ -1,0 +1,60 @@
+"""A circuit breaker: while MongoDB is known to be down, no request waits for it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bi_ops.errors import ReportsUnavailableError
+
+RETRY_SECONDS = 5
+"""How long MongoDB is left alone after it did not answer."""
+
+
+class CircuitBreaker:
+    """Closed while MongoDB answers; open for some seconds after it did not; then one request at a time tries again.
+
+    It belongs to one event loop, so it needs no lock.
+    """
+
+    def __init__(self) -> None:
+        self._open = False
+        self._probing = False
+        self._retry_at = 0.0
+
+    @contextmanager
+    def admission(self) -> Iterator[None]:
+        """Let a request through, or raise at once.
+
+        Raises:
+            ReportsUnavailableError: MongoDB is known to be down, or another request is finding out whether it still is.
+        """
+        probe = self._open
+        if probe:
+            self._reject_unless_due()
+            self._probing = True
+        try:
+            yield
+        finally:
+            if probe:
+                self._probing = False
+
+    def record_failure(self) -> None:
+        """MongoDB did not answer."""
+        self._open, self._retry_at = True, time.monotonic() + RETRY_SECONDS
+
+    def record_success(self) -> None:
+        """MongoDB answered."""
+        self._open = False
+
+    def _reject_unless_due(self) -> None:
+        wait = self._retry_at - time.monotonic()
+        if self._probing or wait > 0:
+            raise ReportsUnavailableError(
+                "MongoDB did not answer a moment ago, so it is not asked now",
+                retry_after=max(1, math.ceil(wait)),
+                where="the reports",
+                cure="Check that MongoDB is up; the page asks again by itself.",
+            )

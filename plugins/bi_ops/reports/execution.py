@@ -1,0 +1,87 @@
+"""Runs the reports' queries: they are written once, as steps, and run by a blocking or an asynchronous client."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.database import Database
+from pymongo.errors import ExecutionTimeout
+
+from bi_ops.errors import ReportError
+from bi_ops.store import Document
+
+MAX_ROWS = 5_000
+QUERY_TIMEOUT_MS = 10_000
+"""How long MongoDB may work on one query, in ms."""
+
+# One batch, so that a query is one round trip, and no `getMore` is left without a time limit.
+_OPTIONS: dict[str, Any] = {"maxTimeMS": QUERY_TIMEOUT_MS, "allowDiskUse": False, "batchSize": MAX_ROWS + 1}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Query:
+    """One aggregation.
+
+    Attributes:
+        collection: The collection it reads.
+        pipeline: Its stages.
+        context: What it is for, named in an error.
+    """
+
+    collection: str
+    pipeline: list[dict[str, Any]]
+    context: str = "the reports"
+
+
+Steps = Generator[Query, list[Document], T]
+"""Yields queries, receives the rows of each, and returns a result."""
+
+
+def execute(database: Database[Document], steps: Steps[T]) -> T:
+    """Run the steps with a blocking client.
+
+    Raises:
+        ReportError: MongoDB worked on a query for too long.
+    """
+    try:
+        query = next(steps)
+        while True:
+            with _timeouts_reported(query):
+                rows = list(database[query.collection].aggregate(query.pipeline, **_OPTIONS))
+            query = steps.send(rows)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+async def execute_async(database: AsyncDatabase[Document], steps: Steps[T]) -> T:
+    """Run the steps with an asynchronous client, as `execute` does."""
+    try:
+        query = next(steps)
+        while True:
+            with _timeouts_reported(query):
+                async with await database[query.collection].aggregate(query.pipeline, **_OPTIONS) as cursor:
+                    rows = await cursor.to_list()
+            query = steps.send(rows)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+@contextmanager
+def _timeouts_reported(query: Query) -> Iterator[None]:
+    try:
+        yield
+    except ExecutionTimeout:
+        raise ReportError(
+            "this takes too long to compute",
+            where=query.context,
+            expected=f"at most {QUERY_TIMEOUT_MS / 1000:g} s",
+            cure="Choose fewer months, or make the indexes of include/mongo/indexes.json on the Atlas website.",
+        ) from None

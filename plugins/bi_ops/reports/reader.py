@@ -1,0 +1,242 @@
+"""Reads MongoDB for the page, inside Airflow's API server: nothing here blocks its event loop or uses its threads.
+
+Running tasks talk to the same server, whose synchronous routes share one small thread pool. So whatever MongoDB does,
+a request of the page ends within a time limit, takes none of those threads, and few of them ask MongoDB at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from bson.codec_options import CodecOptions
+from pymongo import AsyncMongoClient, ReadPreference
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import ConfigurationError, ConnectionFailure
+from pymongo.read_concern import ReadConcern
+
+from bi_ops.connections import MongoTarget, mongo_target
+from bi_ops.errors import (
+    ConnectionSettingsError,
+    MongoRefusedError,
+    MongoUnavailableError,
+    ReportsUnavailableError,
+)
+from bi_ops.reports.breaker import RETRY_SECONDS, CircuitBreaker
+from bi_ops.reports.execution import QUERY_TIMEOUT_MS, Steps, execute_async
+from bi_ops.reports.source import connection_id
+from bi_ops.store import Document
+from bi_ops.store_errors import store_errors_told
+
+MAX_QUERIES = 8
+"""Reports computed at once by one API server."""
+REQUEST_SECONDS = 12.0
+"""The time limit of one request, whatever it waits for; a frozen server answers nothing, not even that it is slow."""
+_OPTIONS: dict[str, Any] = {
+    "serverSelectionTimeoutMS": 2_000,
+    "connectTimeoutMS": 2_000,
+    "waitQueueTimeoutMS": 2_000,
+    "heartbeatFrequencyMS": 2_000,  # a server that froze is noticed in some 4 s, which also ends what waits for it
+    "socketTimeoutMS": QUERY_TIMEOUT_MS + 1_000,
+    "maxPoolSize": MAX_QUERIES,
+}
+"""The page's own limits; those in the connection's extra are for the pipeline, which may wait longer."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Opened:
+    connection: str
+    target: MongoTarget
+    client: AsyncMongoClient[Document] = field(repr=False)
+
+    @property
+    def database(self) -> AsyncDatabase[Document]:
+        return self.client.get_database(
+            self.target.database,
+            codec_options=CodecOptions(tz_aware=True),
+            read_preference=ReadPreference.PRIMARY,
+            read_concern=ReadConcern("majority"),
+        )
+
+
+class Reader:
+    """The page's connection within one event loop; it is opened once, since opening costs more than a report."""
+
+    def __init__(self) -> None:
+        self._breaker = CircuitBreaker()
+        self._free_slots = MAX_QUERIES
+        self._opened: _Opened | None = None
+        self._stale = True
+        self._opening: asyncio.Future[_Opened] | None = None
+        self._cache: dict[Any, tuple[float, Any]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def read(self, steps: Steps[T], deadline: float) -> T:
+        """Run the steps.
+
+        Args:
+            steps: What to read.
+            deadline: Until when, by the monotonic clock.
+
+        Raises:
+            ReportsUnavailableError: Too many requests are being answered, or MongoDB is down or does not answer.
+            MongoUnavailableError: MongoDB cannot be reached.
+            ConnectionSettingsError: The connection cannot be used; once it is corrected, the next request uses it.
+            MongoRefusedError: The account may not read.
+        """
+        with self._slot(), self._breaker.admission():
+            opened = await self._open(deadline)
+            try:
+                with store_errors_told(f"the reports, connection {opened.connection}"):
+                    return await self._execute(opened, steps, deadline)
+            except (ConnectionSettingsError, MongoRefusedError, MongoUnavailableError):
+                self._stale = True
+                raise
+
+    async def read_cached(self, make_steps: Callable[[], Steps[T]], deadline: float, seconds: float) -> T:
+        """What the steps gave within the last seconds, else what they give now.
+
+        Args:
+            make_steps: What to read; the cache's key.
+            deadline: Until when, by the monotonic clock.
+            seconds: How long a result is kept.
+        """
+        read_at, value = self._cache.get(make_steps, (0.0, None))
+        if not read_at or time.monotonic() - read_at > seconds:
+            value = await self.read(make_steps(), deadline)
+            self._cache[make_steps] = time.monotonic(), value
+        result: T = value
+        return result
+
+    async def database_name(self, deadline: float) -> str:
+        """The name of the live database, from the connection alone."""
+        return (await self._open(deadline)).target.database
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._opened:
+            await self._opened.client.close()
+            self._opened, self._stale = None, True
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        if not self._free_slots:
+            raise ReportsUnavailableError(
+                "too many reports are being computed",
+                retry_after=1,
+                where="the reports",
+                expected=f"at most {MAX_QUERIES} at once",
+                cure="Ask again in a moment; the page does so by itself.",
+            )
+        self._free_slots -= 1
+        try:
+            yield
+        finally:
+            self._free_slots += 1
+
+    async def _execute(self, opened: _Opened, steps: Steps[T], deadline: float) -> T:
+        try:
+            result = await asyncio.wait_for(execute_async(opened.database, steps), deadline - time.monotonic())
+        except ConnectionFailure:
+            self._breaker.record_failure()
+            raise
+        except asyncio.TimeoutError:
+            self._breaker.record_failure()
+            raise ReportsUnavailableError(
+                "MongoDB does not answer in time",
+                retry_after=RETRY_SECONDS,
+                where=f"the reports, connection {opened.connection}",
+                expected=f"an answer within {REQUEST_SECONDS:g} s",
+                cure="Check that MongoDB is up and not overloaded.",
+            ) from None
+        self._breaker.record_success()
+        return result
+
+    async def _open(self, deadline: float) -> _Opened:
+        """The connection; looked up again after a failure, since it may have been corrected."""
+        if self._opened and not self._stale:
+            return self._opened
+        if self._opening is None:
+            loop = asyncio.get_running_loop()
+            self._opening = loop.run_in_executor(_EXECUTOR, _open_target, self._opened)
+        opening = self._opening
+        try:
+            # Shielded: requests share one look-up, and one that gives up must not end it for the others.
+            opened = await asyncio.wait_for(asyncio.shield(opening), deadline - time.monotonic())
+        except asyncio.TimeoutError:
+            raise ReportsUnavailableError(
+                "Airflow does not give the connection in time",
+                retry_after=RETRY_SECONDS,
+                where="the reports",
+                expected=f"an answer within {REQUEST_SECONDS:g} s",
+                cure="Check Airflow's secrets backend and its metadata database.",
+            ) from None
+        finally:
+            if opening.done() and self._opening is opening:
+                self._opening = None
+        self._use(opened)
+        return opened
+
+    def _use(self, opened: _Opened) -> None:
+        if self._opened is not opened:
+            if self._opened:
+                task = asyncio.get_running_loop().create_task(_close_later(self._opened.client))
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+            self._opened = opened
+        self._stale = False
+
+
+async def _close_later(client: AsyncMongoClient[Document]) -> None:
+    """Close a client that is not used any more when no request can still be reading through it."""
+    await asyncio.sleep(REQUEST_SECONDS)
+    await client.close()
+
+
+_EXECUTOR = ThreadPoolExecutor(1, thread_name_prefix="bi-reports")
+"""A thread of its own for what blocks: Airflow's secrets backends, the metadata database, files of certificates."""
+
+
+def _open_target(current: _Opened | None) -> _Opened:
+    """The connection as Airflow has it now; the current client where that has not changed."""
+    name = connection_id()
+    target = mongo_target(name)
+    if current and (name, target) == (current.connection, current.target):
+        return current
+    limits = {option.lower() for option in _OPTIONS}
+    options = {option: value for option, value in target.options.items() if option.lower() not in limits} | _OPTIONS
+    with store_errors_told(f"the reports, connection {name}"):
+        try:
+            client: AsyncMongoClient[Document] = AsyncMongoClient(target.uri, **options)
+        except (TypeError, ValueError, OSError) as error:  # a wrong value, a missing file of certificates
+            raise ConfigurationError(f"{type(error).__name__}: {error}") from None
+    return _Opened(name, target, client)
+
+
+_READERS: dict[asyncio.AbstractEventLoop, Reader] = {}
+_READERS_LOCK = threading.Lock()
+
+
+def current_reader() -> Reader:
+    """The running event loop's reader: an asynchronous client works in one loop only."""
+    with _READERS_LOCK:
+        for loop in [loop for loop in _READERS if loop.is_closed()]:
+            del _READERS[loop]
+        return _READERS.setdefault(asyncio.get_running_loop(), Reader())
+
+
+async def close_current_reader() -> None:
+    """Close the running event loop's reader, if it has one."""
+    with _READERS_LOCK:
+        reader = _READERS.pop(asyncio.get_running_loop(), None)
+    if reader:
+        with suppress(Exception):  # the process ends, and the server may be down
+            await asyncio.wait_for(reader.close(), 1)
