@@ -10,11 +10,16 @@ from typing import Any
 from bi_ops.reports.data import Rows
 from bi_ops.reports.definitions import Report
 
-_SEPARATORS = r"[,;|\t\n\r\v\f\x1c-\x1e\x85\u2028\u2029]"
-_IGNORED = r"[\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2060\ufeff\"'\u2018-\u201f]"
-_FORMULA = r"[=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212]"
-"""ASCII's, and their full-width and small forms, which spreadsheets of East Asia take for the same."""
-_STARTS = re.compile(f"(?:^|(?<={_SEPARATORS}))(?={_IGNORED}*{_FORMULA})")
+_SEPARATOR = r"[,;|\t\n\r\v\f\x1c-\x1e\x85\u2028\u2029]"
+_IGNORED = (
+    r"[ \x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\xa0\u00ad\u1680\u2000-\u200f\u202f\u205f\u2060\u3000\ufeff"
+    r"\"'\u2018-\u201f]"
+)
+"""Blanks, controls and quotes, which a spreadsheet may drop; no separator, so that the search takes linear time."""
+_SIGN = r"[=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212]"
+"""What begins a formula: ASCII's signs, and their full-width and small forms, which mean the same in East Asia."""
+_ANY_SIGN = re.compile(_SIGN)
+_FORMULA = re.compile(f"(^|{_SEPARATOR})(?={_IGNORED}*{_SIGN})")
 
 
 def csv_text(report: Report, found: Rows) -> str:
@@ -34,7 +39,7 @@ def safe_cell(value: Any) -> Any:
     Nobody knows which separator the file is opened with, so each part that any usual one would make a cell of its own
     is quoted, and the whole cell with it.
     """
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not _ANY_SIGN.search(value):
         return value
-    quoted = _STARTS.sub("'", value)
+    quoted = _FORMULA.sub(r"\1'", value)
     return quoted if quoted == value or quoted.startswith("'") else f"'{quoted}"

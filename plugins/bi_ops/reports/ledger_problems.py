@@ -17,6 +17,7 @@ from bi_ops.settings import Settings
 from bi_ops.slices import IdRange
 from bi_ops.store import LEDGER, Document
 
+_JOB_NAMES = frozenset(job.name for job in JOBS)
 _MAX_NAMES = 6
 _OUR_ID = "^[a-z][a-z0-9_]*:"
 """What the pipeline's own `_id`s start with: a region."""
@@ -139,7 +140,8 @@ def _removal(region: str, database: str) -> str:
 def _time_zones(rows: Iterable[Mapping[str, Any]], settings: Settings) -> Iterator[LedgerProblem]:
     by_slice: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        if row.get("period") and row.get("timezone"):  # unknown where an earlier version published
+        # The time zone is unknown where an earlier version published.
+        if row.get("period") and row.get("timezone") and row["job"] in _JOB_NAMES:
             by_slice[row["job"], row["region"]][row["timezone"]].append(row["period"])
     for (job, region), zones in sorted(by_slice.items()):
         others = sorted(period for zone, periods in zones.items() if zone != settings.timezone for period in periods)

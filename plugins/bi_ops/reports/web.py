@@ -195,7 +195,14 @@ async def _page(reading: Reads) -> Response:
 
 async def _rows(name: str, filters: Asked, reading: Reads) -> Response:
     report, found = await _read(name, filters, reading)
-    return _json({**asdict(found), "ignored": list(ignored(report.job, filters))})
+    return _json(
+        {
+            "rows": found.rows,
+            "truncated": found.truncated,
+            "period": found.period,
+            "ignored": list(ignored(report.job, filters)),
+        }
+    )
 
 
 async def _csv(name: str, filters: Asked, reading: Reads) -> Response:

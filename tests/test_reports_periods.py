@@ -1,0 +1,226 @@
+"""The reports over periods cut in different time zones, regions that are gone, and publishes under way."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bi_ops.jobs import JOBS
+from bi_ops.periods import Cadence, Period
+from bi_ops.reports.atlas import dashboard
+from bi_ops.reports.data import read
+from bi_ops.reports.definitions import report_named
+from bi_ops.reports.filters import Filters
+from bi_ops.reports.freshness import freshness, overview
+from bi_ops.reports.ledger_problems import find_ledger_problems, unknown_documents
+from bi_ops.reports.snapshot import write_snapshot
+from bi_ops.settings import Settings
+from bi_ops.store import LEDGER, Store
+from tests.megs import utc
+
+NOW = utc(2026, 11, 2, 12)
+ZONES = {"eu": "UTC", "uk": "Europe/Berlin", "us": "America/New_York"}
+"""The time zone that each region's periods were cut in."""
+
+
+def settings(regions: str = "eu,uk,us", zone: str = "UTC") -> Settings:
+    return Settings.from_environment({"MEG_REGIONS": regions, "BI_TIMEZONE": zone, "BI_START_DATE": "2026-08-01"})
+
+
+def insert(store: Store, collection: str, **document: Any) -> None:
+    store.live[collection].insert_one(document)
+
+
+def publish_row(store: Store, job: str, region: str, period: str, **changes: Any) -> None:
+    """A row of the ledger as publish writes it."""
+    end = changes.pop("as_of", utc(2026, 11, 1))
+    row = {
+        "_id": f"{job}:{region}:{period}" if period else f"{job}:{region}",
+        "job": job,
+        "region": region,
+        "period": period or None,
+        "as_of": end,
+        "run_id": f"run of {period}",
+        "documents": 10,
+        "started_at": NOW,
+        "published_at": NOW,
+        **changes,
+    }
+    store.live[LEDGER].insert_one(row)
+
+
+@pytest.fixture
+def mixed(store: Store) -> Store:
+    """Three months and three quarters of three regions, each region's cut in a time zone of its own."""
+    for region, zone in ZONES.items():
+        for name in ("2026-08", "2026-09", "2026-10"):
+            insert(
+                store,
+                "monthly_submissions",
+                _id=f"{region}:{name}:1",
+                period=name,
+                period_start=Period.parse(name, Cadence.MONTHLY, zone).start,
+                region=region,
+                institution_id=1,
+                institution_name=region,
+                form_id=1,
+                form_type="audit",
+                submissions=7,
+                previous_submissions=3,
+            )
+        for name in ("2026-Q1", "2026-Q2", "2026-Q3"):
+            insert(
+                store,
+                "quarterly_form_churn",
+                _id=f"{region}:{name}:1",
+                period=name,
+                period_start=Period.parse(name, Cadence.QUARTERLY, zone).start,
+                region=region,
+                form_type="audit",
+                status="dormant",
+                is_archived=False,
+                submissions=0,
+            )
+    return store
+
+
+def test_latest_period_mixed_zones_has_all_regions(mixed: Store) -> None:
+    """The latest period is one name, and each region's is in it."""
+    latest = read(mixed.live, report_named("growing_and_fading"), Filters())
+    assert (latest.period, {row["region"] for row in latest.rows}) == ("2026-10", set(ZONES))
+    [forms] = read(mixed.live, report_named("unused_forms"), Filters()).rows
+    assert forms["forms"] == len(ZONES)
+
+
+@pytest.mark.parametrize("month", ["2026-08", "2026-09", "2026-10"])
+def test_month_filter_mixed_zones_has_that_month(mixed: Store, month: str) -> None:
+    """A filter finds its month in every region, and no neighbour; a month is one point."""
+    rows = read(mixed.live, report_named("submissions_by_region"), Filters(first=month, last=month)).rows
+    assert sorted((row["month"], row["region"]) for row in rows) == [(month, region) for region in sorted(ZONES)]
+    quarter = read(mixed.live, report_named("retention"), Filters(first=month, last=month)).rows
+    assert {row["quarter"] for row in quarter} <= {"2026-Q3"}
+
+
+def test_atlas_latest_mixed_zones_has_all_regions(mixed: Store) -> None:
+    """The Atlas dashboard's own query for the latest period keeps every region."""
+    title = report_named("unused_forms").title
+    [item] = [item for item in json.loads(dashboard("bi"))["items"].values() if item["title"] == title]
+    found = list(mixed.live["quarterly_form_churn"].aggregate(json.loads(item["query"])))
+    assert {(row["region"], row["period"]) for row in found} == {(region, "2026-Q3") for region in ZONES}
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Pacific/Auckland"])
+def test_overdue_other_zone_is_judged_by_name(store: Store, zone: str) -> None:
+    """A month that is there is not overdue for having been cut in another time zone."""
+    for job in ("monthly_submissions", "top_users"):
+        period = "2026-10" if job == "monthly_submissions" else ""
+        end: datetime = Period.parse("2026-10", Cadence.MONTHLY, "UTC").end
+        publish_row(store, job, "eu", period, as_of=end, timezone="UTC")
+    found = {each.job: each for each in freshness(store, settings("eu", zone), NOW)}
+    assert not found["monthly_submissions"].overdue
+    assert not found["top_users"].overdue
+    later = freshness(store, settings("eu", zone), utc(2026, 12, 4))
+    assert all(each.overdue for each in later)
+
+
+def test_mixed_zones_of_one_job_are_reported(store: Store) -> None:
+    """Periods in another zone than the settings' are named, with the command that loads one again."""
+    publish_row(store, "monthly_submissions", "eu", "2026-08")  # of an earlier version, which kept no time zone
+    publish_row(store, "monthly_submissions", "eu", "2026-09", timezone="UTC")
+    publish_row(store, "monthly_submissions", "eu", "2026-10", timezone="Europe/Berlin")
+    publish_row(store, "monthly_sessions", "eu", "2026-10", timezone="Europe/Berlin")
+    publish_row(store, "institutions", "eu", "", timezone="UTC")
+    [problem] = find_ledger_problems(store.live, settings("eu", "Europe/Berlin"))
+    assert (problem.kind, problem.subject) == ("timezone", "monthly_submissions eu")
+    assert "UTC: 2026-09" in problem.message
+    assert "2026-08" not in problem.message
+    *command, conf = shlex.split(problem.command)
+    assert command == ["airflow", "dags", "trigger", "bi_monthly", "--conf"]
+    assert json.loads(conf) == {"period": "2026-09", "jobs": ["monthly_submissions"], "regions": ["eu"]}
+    [sessions, submissions] = find_ledger_problems(store.live, settings("eu", "Asia/Tokyo"))
+    assert (sessions.subject, submissions.subject) == ("monthly_sessions eu", "monthly_submissions eu")
+
+
+def test_renamed_region_is_reported_with_removal(mixed: Store) -> None:
+    """A region that the settings do not name is reported, by its documents or its ledger rows alone."""
+    publish_row(mixed, "forms", "au", "")
+    insert(mixed, "forms", _id="eu_1:7", region="eu_1")
+    insert(mixed, "forms", _id="an id of somebody else's", region="elsewhere")
+    found = find_ledger_problems(mixed.live, settings("eu_1,uk,us"))
+    assert [(each.kind, each.subject) for each in found] == [("region", "region au"), ("region", "region eu")]
+    assert "6 documents" in found[1].message
+    assert find_ledger_problems(mixed.live, settings("au,eu,eu_1,uk,us")) == []
+    program, _, _, script = shlex.split(found[1].command)
+    assert program == "mongosh"
+    assert f'getSiblingDB("{mixed.live.name}")' in script
+    assert '{region: "eu"}' in script
+    names = json.loads(script[script.index("[") : script.index("]") + 1])
+    assert names == [*(job.name for job in JOBS), LEDGER]
+
+
+@pytest.mark.parametrize("region", ["""eu"})'; rm -rf $HOME #""", "eu\\", "e\nu", "</pre><script>"])
+def test_hostile_region_command_is_escaped(store: Store, region: str) -> None:
+    """The command removes that region and does nothing else, whatever the region's name holds."""
+    publish_row(store, "forms", region, "")
+    [problem] = find_ledger_problems(store.live, settings())
+    script = shlex.split(problem.command)[3]
+    start = script.index("{region: ") + len("{region: ")
+    assert json.loads(script[start : script.rindex("})")]) == region
+
+
+def test_publish_under_way_is_shown(store: Store, tmp_path: Path) -> None:
+    """A slice that is being replaced says how far it is; one never published before is not published yet."""
+    state = {"load_id": "a", "run_id": "run 1", "read_at": NOW, "documents": 100, "of": 300}
+    publish_row(store, "monthly_submissions", "eu", "2026-09", publishing=None)
+    publish_row(store, "monthly_submissions", "eu", "2026-10", publishing=state, published_at=None, documents=100)
+    publish_row(store, "institutions", "eu", "", publishing=state)
+    publish_row(store, "forms", "eu", "", publishing=state, published_at=None)
+    shown = overview(store, settings("eu"), NOW)
+    jobs = {each.job: each for each in shown.jobs}
+    months = jobs["monthly_submissions"]
+    assert months.describes == "2026-09"
+    assert [(each.period, each.documents, each.publishing is not None) for each in months.periods] == [
+        ("2026-08", None, False),
+        ("2026-09", 10, False),
+        ("2026-10", None, True),
+    ]
+    assert jobs["institutions"].describes
+    assert jobs["forms"].describes == ""
+    for name in ("institutions", "forms"):
+        progress = jobs[name].publishing
+        assert progress is not None
+        assert (progress.documents, progress.of) == (100, 300)
+    assert [(each.kind, each.subject) for each in shown.problems] == [
+        ("publishing", "monthly_submissions eu 2026-10"),
+        ("publishing", "institutions eu"),
+        ("publishing", "forms eu"),
+    ]
+    page = write_snapshot(store, settings("eu"), tmp_path).read_text()
+    assert "100 of 300 documents are new" in page
+
+
+def test_snapshot_shows_problems(store: Store, tmp_path: Path) -> None:
+    """The exported page carries the warnings, with their commands as text."""
+    publish_row(store, "forms", "<b>old</b>", "")
+    page = write_snapshot(store, settings(), tmp_path).read_text()
+    assert "<b>old" not in page
+    assert "MEG_REGIONS does not name this region" in page
+    assert "deleteMany" in page
+
+
+def test_unknown_regions_are_found_by_index(mixed: Store) -> None:
+    """Looking for unknown regions reads their documents' ids alone, however many the known regions have."""
+    query = unknown_documents(settings())
+    plan = mixed.live.command(
+        "explain",
+        {"aggregate": "monthly_submissions", "pipeline": query.pipeline[:2], "cursor": {}},
+        verbosity="executionStats",
+    )
+    text = json.dumps(plan, default=str)
+    assert "COLLSCAN" not in text
+    assert '"totalDocsExamined": 0' in text
