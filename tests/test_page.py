@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import BrowserContext, FrameLocator, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, FrameLocator, Page, Route, expect, sync_playwright
 
 from bi_ops.reports.definitions import reports
 from bi_ops.store import Store
@@ -21,7 +21,7 @@ from dev import airflow
 from dev.airflow import Airflow
 from dev.stack import Databases
 from tests.conftest import ROOT, STACK
-from tests.filled import HOSTILE
+from tests.filled import AT, HOSTILE
 from tests.installations import new_airflow
 
 SHOTS = ROOT / "dist" / "screenshots"
@@ -171,6 +171,40 @@ def test_a_missing_month_leads_to_the_run_that_loads_it(seen: Seen) -> None:
     with seen.page.expect_response(lambda answer: unquote(answer.url).endswith(f"/bi_monthly/dagRuns/{run}")):
         frame.locator(".strip a.missing").first.click()
     seen.page.wait_for_url(lambda url: unquote(url).endswith(f"/dags/bi_monthly/runs/{run}"), timeout=15_000)
+
+
+def test_page_problem_shows_its_command(seen: Seen, filled: Store) -> None:
+    """A region that the settings do not name is reported on the page, with the command as text."""
+    row = {"_id": "forms:<b>old</b>", "job": "forms", "region": "<b>old</b>", "period": None, "as_of": AT}
+    filled.ledger.insert_one({**row, "run_id": "r", "documents": 1, "published_at": AT, "started_at": AT})
+    try:
+        frame = seen.reports()
+        problem = frame.locator("#freshness .problem")
+        expect(problem).to_have_count(1)
+        expect(problem.locator("strong")).to_have_text("region <b>old</b>")
+        expect(problem.locator("pre")).to_contain_text('deleteMany({region: "<b>old</b>"})')
+        seen.page.screenshot(path=SHOTS / "problem.png")
+    finally:
+        filled.ledger.delete_one({"_id": row["_id"]})
+
+
+def test_page_busy_server_retries(seen: Seen) -> None:
+    """A report that the server puts off is asked for again, after as long as the server says."""
+    refused: list[str] = []
+
+    def refuse_once(route: Route) -> None:
+        if route.request.url in refused:
+            route.continue_()
+        else:
+            refused.append(route.request.url)
+            route.fulfill(status=503, headers={"Retry-After": "1"}, json={"detail": "too many"})
+
+    seen.page.route("**/api/reports/*", refuse_once)
+    try:
+        seen.reports()
+    finally:
+        seen.page.unroute("**/api/reports/*")
+    assert len(refused) >= len(reports())
 
 
 def test_whoever_is_not_logged_in_gets_nothing(up: Airflow) -> None:

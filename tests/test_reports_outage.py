@@ -175,3 +175,23 @@ def test_black_holed_mongodb_api_stays_prompt(tmp_path: Path) -> None:
         assert max(load.version) < PROMPT_SECONDS
     assert max(seconds for _, seconds in first.answers) < 2 + 2 * PROMPT_SECONDS, "server selection takes 2 s at most"
     assert max(seconds for _, seconds in again.answers) < PROMPT_SECONDS
+
+
+def test_vega_bundle_first_request_api_stays_prompt(tmp_path: Path) -> None:
+    """Vega's script takes seconds to make, which no other request notices."""
+
+    async def run(url: str) -> tuple[httpx.Response, list[float]]:
+        version: list[float] = []
+        async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+            bundle = asyncio.create_task(client.get("/bi-reports/vega.js"))
+            while not bundle.done():
+                began = time.monotonic()
+                await client.get("/version")
+                version.append(time.monotonic() - began)
+                await asyncio.sleep(0.005)
+            return await bundle, version
+
+    with page_server(tmp_path, free_port()) as url:
+        answer, version = asyncio.run(run(url))
+    assert len(answer.text) > 500_000
+    assert max(version) < PROMPT_SECONDS

@@ -56,5 +56,5 @@ class CircuitBreaker:
                 "MongoDB did not answer a moment ago, so it is not asked now",
                 retry_after=max(1, math.ceil(wait)),
                 where="the reports",
-                cure="Check that MongoDB is up; the page asks again by itself.",
+                cure="Check that MongoDB is up, then load the page again.",
             )

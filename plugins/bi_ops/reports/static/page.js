@@ -29,9 +29,10 @@ function query() {
   return asked.toString();
 }
 
-// The server computes few reports at once and says when to ask again; so does it while MongoDB is down.
+// The server computes few reports at once, and says when to ask again. A longer wait means that MongoDB is down.
 const MAX_REQUESTS = 4;
-const MAX_RETRIES = 5;
+const MAX_RETRIES = 10;
+const MAX_RETRY_SECONDS = 2;
 let freeSlots = MAX_REQUESTS;
 const waiting = [];
 
@@ -51,7 +52,7 @@ async function fetchWithRetries(path) {
   for (let retries = 0; ; retries += 1) {
     const answer = await inSlot(() => fetch(path));
     const seconds = Number(answer.headers.get("Retry-After"));
-    if (answer.status !== 503 || !seconds || retries === MAX_RETRIES) return answer;
+    if (answer.status !== 503 || !seconds || seconds > MAX_RETRY_SECONDS || retries === MAX_RETRIES) return answer;
     await new Promise((resume) => setTimeout(resume, 1000 * seconds * (1 + Math.random())));
   }
 }

@@ -1,0 +1,121 @@
+"""The page's connection: in one event loop each, off the thread pool, corrected without a restart."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from fastapi.testclient import TestClient
+
+from bi_ops.reports import reader, web
+from bi_ops.reports.breaker import RETRY_SECONDS
+from bi_ops.reports.reader import MAX_QUERIES
+from bi_ops.reports.web import make_app
+from bi_ops.store import Store
+from dev.processes import free_port
+from dev.stack import DATABASE, Databases
+
+PATH = "/api/freshness"
+
+
+@pytest.fixture(autouse=True)
+def _connections(store: Store, servers: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert store.live.name == DATABASE
+    for name, value in servers.connections({}).items():
+        monkeypatch.setenv(name, value)
+
+
+def functions_of(dependant: Dependant) -> Iterator[object]:
+    yield dependant.call
+    for dependency in dependant.dependencies:
+        yield from functions_of(dependency)
+
+
+def test_page_functions_are_all_asynchronous() -> None:
+    """A synchronous route, dependency or error handler would run in the API server's thread pool."""
+    app = make_app()
+    functions = {call for route in app.routes if isinstance(route, APIRoute) for call in functions_of(route.dependant)}
+    functions |= set(app.exception_handlers.values())
+    assert len(functions) > len(app.routes)
+    assert [call for call in functions if not inspect.iscoroutinefunction(call)] == []
+
+
+def test_page_each_event_loop_has_its_client() -> None:
+    """A test client without a context makes an event loop for each request, as servers do for each process."""
+    client = TestClient(make_app())
+    assert [client.get(PATH).status_code for _ in range(3)] == [200] * 3
+    with client:
+        assert [client.get(PATH).status_code for _ in range(3)] == [200] * 3
+
+
+def test_page_corrected_host_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that cannot be reached is asked for at Airflow again, so a corrected connection needs no restart."""
+    right = os.environ["AIRFLOW_CONN_BI_MONGO"]
+    monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", json.dumps({**json.loads(right), "port": free_port()}))
+    with TestClient(make_app()) as client:
+        answer = client.get(PATH)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, str(RETRY_SECONDS))
+        assert "MongoDB cannot be reached" in answer.text
+        monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", right)
+        began = time.monotonic()
+        answer = client.get(PATH)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, str(RETRY_SECONDS))
+        assert time.monotonic() - began < 1, "MongoDB is known to be down"
+        time.sleep(RETRY_SECONDS)
+        assert client.get(PATH).status_code == 200
+
+
+def test_page_hanging_secrets_backend_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow's secrets backend may hang: a request ends in time, and one look-up is shared by all."""
+    looked_up, released = [], threading.Event()
+    name = reader.connection_id()
+
+    def hang() -> str:
+        looked_up.append(threading.current_thread().name)
+        released.wait(30)
+        return name
+
+    monkeypatch.setattr(reader, "connection_id", hang)
+    monkeypatch.setattr(web, "REQUEST_SECONDS", 0.3)
+    with TestClient(make_app()) as client:
+        for _ in range(3):
+            answer = client.get(PATH)
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, str(RETRY_SECONDS))
+            assert "does not give the connection in time" in answer.text
+        released.set()
+        monkeypatch.setattr(web, "REQUEST_SECONDS", 10)
+        assert client.get(PATH).status_code == 200
+    assert len(looked_up) == 1
+    assert looked_up[0].startswith("bi-reports")
+
+
+def test_page_slots_all_taken_rejects_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What exceeds the limit is refused, not queued, and a finished request makes room."""
+    with TestClient(make_app()) as client:
+        assert client.get(PATH).status_code == 200
+        [busy] = [each for each in reader._READERS.values() if each._opened]
+        monkeypatch.setattr(busy, "_free_slots", 0)
+        answer = client.get(PATH)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert f"at most {MAX_QUERIES} at once" in answer.text
+        monkeypatch.setattr(busy, "_free_slots", 1)
+        assert [client.get(PATH).status_code for _ in range(2)] == [200, 200]
+
+
+def test_page_limits_beat_the_connections_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pipeline's connection may wait long for a server; the page does not."""
+    connection = json.loads(os.environ["AIRFLOW_CONN_BI_MONGO"])
+    extra = connection["extra"] if isinstance(connection["extra"], dict) else json.loads(connection["extra"])
+    slow = {**extra, "serverselectiontimeoutms": 60_000}
+    monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", json.dumps({**connection, "port": free_port(), "extra": slow}))
+    with TestClient(make_app()) as client:
+        began = time.monotonic()
+        assert client.get(PATH).status_code == 503
+        assert time.monotonic() - began < 4
