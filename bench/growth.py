@@ -42,7 +42,7 @@ class _Month:
     def publish(self) -> None:
         """Publish what was read."""
         with self.servers.mongo.client() as client:
-            publish_slice(Store(client, stack.DATABASE), _SLICE, _RUN)
+            publish_slice(Store(client, stack.DATABASE), _SLICE)
 
     def costs(self) -> tuple[Cost, Cost, float, int]:
         """Of reading and of publishing, with the MB that are staged and how many documents are live."""

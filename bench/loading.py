@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
 import psycopg
 
 from bi_ops.load import plan, stage
-from bi_ops.publish import Load, publish
+from bi_ops.loads import Chunk, Load, LoadRegister, LoadSettings
+from bi_ops.publish import publish
 from bi_ops.settings import Settings
 from bi_ops.slices import Slice
 from bi_ops.source import Meg
-from bi_ops.staging import StagedSlice
 from bi_ops.store import Run, Store
 from bi_ops.templates import render
 from dev import stack
@@ -50,22 +51,37 @@ def read_slice(opened: Meg, store: Store, of: Slice, run: Run) -> None:
     """Plan a slice, and read each task's chunks in turn."""
     settings = Settings.from_environment({})
     store.prepare_staging(of.job.name)
-    staged = StagedSlice(store, of, run)
     tasks = plan(
         opened,
-        staged,
         of,
         sql=render("plan_forms.sql"),
         forms_per_chunk=settings.forms_per_chunk,
         max_tasks=settings.max_mapped_tasks,
     )
+    load = register(store, of, run, tasks)
     sql = render(f"{of.job.name}.sql")
-    for chunks in tasks:
-        for _ in stage(opened, staged, of, chunks, sql=sql, timezone=settings.timezone):
+    for number, chunks in enumerate(tasks):
+        for _ in stage(opened, store, load, number, chunks, sql=sql):
             pass
 
 
-def publish_slice(store: Store, of: Slice, run: Run) -> None:
+def register(store: Store, of: Slice, run: Run, tasks: Sequence[Sequence[Chunk]]) -> Load:
+    """A load of a slice, as plan keeps it."""
+    settings = Settings.from_environment({})
+    planned = LoadSettings(settings.timezone, settings.forms_per_chunk)
+    load = Load(of, run, planned, tuple(tasks), datetime.now(timezone.utc))
+    LoadRegister(store).create(load)
+    return load
+
+
+def latest_load(store: Store, of: Slice) -> Load:
+    """The load of a slice that was planned last, maybe by another process."""
+    row = store.loads.find_one({**of.to_json(), "as_of": of.as_of.isoformat()}, sort=[("staged_at", -1)])
+    if row is None:
+        raise RuntimeError(f"Nothing was planned of {of}.")
+    return LoadRegister(store).get(row["_id"], of.task_group)
+
+
+def publish_slice(store: Store, of: Slice) -> None:
     """Publish what has been read of a slice."""
-    documents = sum(pack.documents for pack in StagedSlice(store, of, run).packs())
-    publish(store, Load(of, run, documents, 1, datetime.now(timezone.utc)), max_shrink=0.5, force=True)
+    publish(store, latest_load(store, of), max_shrink=0.5, force=True)

@@ -18,7 +18,8 @@ from bench.figures import Figure, Section, ratios
 from bench.loading import open_meg
 from bench.runs import rounds
 from bi_ops.jobs import job_named
-from bi_ops.load import Chunk, divide
+from bi_ops.load import divide
+from bi_ops.loads import Chunk
 from bi_ops.periods import Cadence, Period
 from bi_ops.settings import Settings
 from bi_ops.slices import Slice

@@ -20,10 +20,10 @@ from bench.loading import conninfo, empty, open_meg, url
 from bench.runs import Cost, cost_of, rounds
 from bi_ops.jobs import Field, Job, Kind, Mode
 from bi_ops.load import stage
+from bi_ops.loads import Load, LoadRegister, LoadSettings
 from bi_ops.periods import Cadence, Period
-from bi_ops.publish import Load, publish
+from bi_ops.publish import publish
 from bi_ops.slices import Slice
-from bi_ops.staging import StagedSlice
 from bi_ops.store import Run, Store
 from dev import meg, stack
 
@@ -47,6 +47,7 @@ _JOB = Job(
     key="{form_id}",
     summary="",
     fields=tuple(Field(name, kind, "") for name, kind in _COLUMNS.items()),
+    measure="submissions",
 )
 _MONTH = Period.parse("2026-10", Cadence.MONTHLY, "UTC")
 _SLICE = Slice(_JOB, "eu", _MONTH.end, _MONTH)
@@ -154,14 +155,21 @@ class Ways:
             MongoClient[Any](self.mongo) as client,
             open_meg(self.servers.postgres, DATABASE) as opened,
         ):
-            staged = StagedSlice(Store(client, stack.DATABASE), _SLICE, Run("bi_monthly", run))
-            for _ in stage(opened, staged, _SLICE, [None], sql=sql, timezone="UTC"):
+            store = Store(client, stack.DATABASE)
+            load = _load(run)
+            LoadRegister(store).create(load)
+            for _ in stage(opened, store, load, 0, [None], sql=sql):
                 pass
 
     def publish(self, run: str) -> None:
-        load = Load(_SLICE, Run("bi_monthly", run), self.rows, 1, datetime.now(timezone.utc))
         with MongoClient[Any](self.mongo) as client:
-            publish(Store(client, stack.DATABASE), load, max_shrink=0.5)
+            publish(Store(client, stack.DATABASE), _load(run), max_shrink=0.5)
+
+
+def _load(run: str) -> Load:
+    """The load of a run, as each process makes it again."""
+    now = datetime.now(timezone.utc)
+    return Load(_SLICE, Run("bi_monthly", run), LoadSettings("UTC", 10), ([None],), now, id=run)
 
 
 def prepare(servers: stack.Databases) -> None:

@@ -71,7 +71,7 @@ def _load_everything(servers: stack.Databases) -> None:
         store = Store(client, stack.DATABASE)
         for of in (of for job in JOBS for of in _slices(job)):
             read_slice(opened, store, of, _RUN)
-            publish_slice(store, of, _RUN)
+            publish_slice(store, of)
 
 
 def _slices(job: Job) -> list[Slice]:

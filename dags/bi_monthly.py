@@ -9,17 +9,19 @@ own month only, and may be run or cleared again at any time with the same result
 
 **Trigger** takes `period` (a month that has ended; empty for the last), `jobs`, `regions`, `force` and `dry_run`.
 
-**When a task fails**, the last line of its log says what was expected, what was found and what to do. In short:
+**When a task fails or is skipped**, the last lines of its log say why, what was expected and what to do. In short:
 
 | the message says | what to do |
 | --- | --- |
 | MEG cannot be read | Nothing if a retry heals it; else see to that region's server. The other regions are published. |
 | MEG or MongoDB does not let this account in | Mend the connection that is named; `bi_doctor` says when all is well. |
-| what is staged is not what the stage tasks reported | Clear the region's task group. |
+| stage tasks have not staged | Clear these tasks with downstream; a task that is marked success stages nothing. |
+| this load is not known; a setting has changed since | Clear the region's task group. |
 | the slice would shrink so much | Look at MEG; if the fall is real, trigger the month again with `force`. |
-| a newer snapshot is already live (skipped) | Nothing: the top users of a later run stay. |
+| a newer snapshot, or a newer reading, is live (skipped) | Nothing; to read MEG again clear the region's task group. |
 | another run began to publish this slice | Nothing, or clear `publish` to make this run the last. |
 | all tasks are skipped | `BI_AGGREGATE` is off: set it, then clear the run. |
+| the run has parameters that cannot be used | Trigger it again with parameters that the log allows. |
 """
 
 from bi_ops.periods import Cadence

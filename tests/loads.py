@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from datetime import datetime, timezone
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from datetime import timezone as timezones
 from typing import Any
 
 import bson
 
 from bi_ops.encoded import id_of
 from bi_ops.jobs import Job, Mode, job_named
-from bi_ops.load import Chunk, plan, stage
+from bi_ops.load import plan, stage
+from bi_ops.loads import Chunk, Completion, Load, LoadRegister, LoadSettings
 from bi_ops.periods import Period
-from bi_ops.publish import Load, Published, publish
+from bi_ops.publish import Published, publish
 from bi_ops.slices import Slice
 from bi_ops.source import Meg
 from bi_ops.staging import StagedSlice
@@ -47,27 +49,36 @@ def documents_of(store: Store, of: Slice) -> dict[str, dict[str, Any]]:
     }
 
 
-def plan_slice(store: Store, meg: Meg, of: Slice, run: Run = RUN, **divided: int) -> list[list[Chunk]]:
+def plan_slice(store: Store, meg: Meg, of: Slice, run: Run = RUN, *, timezone: str = "UTC", **divided: int) -> Load:
+    """Plan as the operator does: the load is in the register."""
     store.prepare_staging(of.job.name)
     divided = {"forms_per_chunk": 10, "max_tasks": 256, **divided}
-    return plan(meg, StagedSlice(store, of, run), of, sql=render("plan_forms.sql"), **divided)
+    tasks = plan(meg, of, sql=render("plan_forms.sql"), **divided)
+    return register(store, of, tasks, run, timezone=timezone)
+
+
+def register(
+    store: Store, of: Slice, tasks: Sequence[Sequence[Chunk]], run: Run = RUN, *, timezone: str = "UTC"
+) -> Load:
+    load = Load(of, run, LoadSettings(timezone, 10), tuple(tasks), datetime.now(timezones.utc))
+    LoadRegister(store).create(load)
+    return load
 
 
 def stage_slice(
     store: Store, meg: Meg, of: Slice, run: Run = RUN, *, sql: str | None = None, timezone: str = "UTC", **divided: int
 ) -> Load:
     """Plan and stage; what is returned is ready to publish."""
-    tasks = plan_slice(store, meg, of, run, **divided)
-    sql = render(f"{of.job.name}.sql") if sql is None else sql
-    staged = StagedSlice(store, of, run)
-    documents = sum(
-        done.documents for chunks in tasks for done in stage(meg, staged, of, chunks, sql=sql, timezone=timezone)
-    )
-    return load_of(of, documents, run, chunks=sum(map(len, tasks)))
+    load = plan_slice(store, meg, of, run, timezone=timezone, **divided)
+    for task in range(len(load.tasks)):
+        stage_task(store, meg, load, task, sql=sql)
+    return load
 
 
-def load_of(of: Slice, documents: int, run: Run = RUN, *, chunks: int = 1) -> Load:
-    return Load(of, run, documents, chunks, datetime.now(timezone.utc))
+def stage_task(store: Store, meg: Meg, load: Load, task: int, *, sql: str | None = None) -> int:
+    """Stage one task of a load; returns how many documents that gave."""
+    sql = render(f"{load.slice.job.name}.sql") if sql is None else sql
+    return sum(batch.documents for batch in stage(meg, store, load, task, load.tasks[task], sql=sql))
 
 
 def load_slice(store: Store, meg: Meg, of: Slice, run: Run = RUN, **how: Any) -> Published:
@@ -87,16 +98,30 @@ def live_bytes(store: Store, of: Slice) -> dict[str, bytes]:
     return {id_of(raw).decode(): raw[4 : raw.rindex(b"\x09loaded_at\0")] for raw in found}
 
 
-def stage_documents(store: Store, of: Slice, numbers: dict[int, int], run: Run = RUN, **more: Any) -> Load:
+def stage_documents(
+    store: Store,
+    of: Slice,
+    numbers: dict[int, int],
+    run: Run = RUN,
+    *,
+    read_at: datetime | None = None,
+    timezone: str = "UTC",
+    **more: Any,
+) -> Load:
     """Stage made-up documents, `submissions` by form id, past MEG: for tests of publish alone."""
     store.prepare_staging(of.job.name)
-    staged = StagedSlice(store, of, run)
-    staged.clear()
     forms = list(numbers.items())
-    for number, first in enumerate(range(0, len(forms), 5000)):
-        with staged.task(number) as task:
-            task.add([made_up(of, form, submissions, **more) for form, submissions in forms[first : first + 5000]])
-    return load_of(of, len(numbers), run)
+    parts = [forms[first : first + 5000] for first in range(0, len(forms), 5000)] or [[]]
+    load = register(store, of, [[None]] * len(parts), run, timezone=timezone)
+    loads = LoadRegister(store)
+    for number, part in enumerate(parts):
+        attempt = loads.begin_task(load, number)
+        with StagedSlice(store, load).task(number, attempt) as task:
+            task.add([made_up(of, form, submissions, **more) for form, submissions in part])
+        measure = sum(submissions for _, submissions in part)
+        completion = Completion(attempt, 1, len(part), measure, read_at or datetime.now(timezones.utc))
+        loads.complete_task(load, number, completion)
+    return load
 
 
 def made_up(of: Slice, form: int, submissions: int, **more: Any) -> bytes:
@@ -105,8 +130,9 @@ def made_up(of: Slice, form: int, submissions: int, **more: Any) -> bytes:
     return bson.encode({"_id": of.document_id(form_id=form), **fields})
 
 
-def staged_count(store: Store, of: Slice, run: Run = RUN) -> int:
-    return sum(pack.documents for pack in StagedSlice(store, of, run).packs())
+def staged_count(store: Store, load: Load) -> int:
+    """How many documents the completed tasks of a load have staged."""
+    return sum(pack.documents for pack in StagedSlice(store, load).packs(LoadRegister(store).staged(load)))
 
 
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:

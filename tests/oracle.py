@@ -324,12 +324,13 @@ class Oracle:
             order = sorted(times.items(), key=lambda item: (-len(item[1]), -microseconds(max(item[1])), item[0]))
             for rank, (user_id, mine) in enumerate(order[:10], start=1):
                 user, auditor = self._rows["auth_user"][user_id], self._auditor_of_user[user_id]
-                name = f"{user['first_name']} {user['last_name']}".strip(" ")
+                names = ["" if "@" in user[part] else user[part] for part in ("first_name", "last_name")]
+                username = f"user {user_id}" if "@" in user["username"] else user["username"]
                 fields = {
                     "action": action,
                     "rank": rank,
                     "user_id": user_id,
-                    "user_name": name or user["username"],
+                    "user_name": " ".join(names).strip(" ") or username,
                     "institution_id": auditor["institution_id"],
                     "institution_name": self._rows["megforms_institution"][auditor["institution_id"]]["name"],
                     "is_active": user["is_active"],

@@ -10,6 +10,8 @@ from pymongo.errors import OperationFailure
 
 from bi_ops.errors import DuplicateKeyError, SourceQueryError, SourceRowError, SourceUnavailableError
 from bi_ops.load import divide
+from bi_ops.loads import LoadRegister
+from bi_ops.publish import publish
 from bi_ops.source import Meg
 from bi_ops.staging import StagedSlice
 from bi_ops.store import Run, Store
@@ -24,6 +26,7 @@ from tests.loads import (
     month,
     plan_slice,
     stage_slice,
+    stage_task,
     staged_count,
     until,
 )
@@ -58,31 +61,27 @@ def test_a_plan_made_again_is_the_same_plan(store: Store, meg: Meg, rows: MegRow
     institution = rows.institution()
     for form in (30, 4, 200, 1, 25):
         rows.form(institution, id=form)
-    assert plan_slice(store, meg, month()) == plan_slice(store, meg, month()) == [[[1, 4, 25, 30, 200]]]
-
-
-def test_a_plan_made_again_forgets_what_was_staged(store: Store, meg: Meg, rows: MegRows) -> None:
-    rows.many_forms(11)
-    stage_slice(store, meg, month())
-    plan_slice(store, meg, month())
-    assert staged_count(store, month()) == 0
+    first, second = plan_slice(store, meg, month()), plan_slice(store, meg, month())
+    assert first.tasks == second.tasks == ([[1, 4, 25, 30, 200]],)
 
 
 def test_staging_again_replaces_what_an_earlier_try_left(store: Store, meg: Meg, rows: MegRows) -> None:
     rows.many_forms(11)
-    with StagedSlice(store, month(), RUN).task(1) as task:
+    load = plan_slice(store, meg, month())
+    with StagedSlice(store, load).task(1, LoadRegister(store).begin_task(load, 1)) as task:
         task.add([made_up(month(), 3, 99), made_up(month(), 5, 99)])
-    assert load_slice(store, meg, month()).documents == 11
+    assert [stage_task(store, meg, load, number) for number in (0, 1)] == [10, 1]
+    assert publish(store, load, max_shrink=0.5).documents == 11
     assert {document["submissions"] for document in live(store, month())} == {1}
 
 
-def test_runs_stage_apart_from_each_other(store: Store, meg: Meg, rows: MegRows) -> None:
+@pytest.mark.parametrize("other", [Run("bi_monthly", "manual__2026-11-02"), RUN], ids=["run", "installation"])
+def test_runs_stage_apart_from_each_other(store: Store, meg: Meg, rows: MegRows, other: Run) -> None:
+    """Two runs, and two installations whose runs have the same name."""
     rows.many_forms(11)
-    other = Run("bi_monthly", "manual__2026-11-02")
-    first, second = stage_slice(store, meg, month()), stage_slice(store, meg, month(), other)
-    StagedSlice(store, month(), other).clear()
-    assert (first.documents, second.documents) == (11, 11)
-    assert staged_count(store, month()) == 11
+    first = stage_slice(store, meg, month())
+    second = stage_slice(store, meg, month(), other)
+    assert (staged_count(store, first), staged_count(store, second)) == (11, 11)
 
 
 def test_what_is_staged_expires_by_a_ttl_index(store: Store, servers: Databases) -> None:

@@ -8,12 +8,21 @@ from typing import Any
 
 import pendulum
 import pytest
-from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, TaskDeferred
 
+from bi_ops.errors import PeriodError, PeriodNotOverError, StagingError
 from bi_ops.jobs import JOBS, job_named
-from bi_ops.operators import CollectionLink, WaitOperator
+from bi_ops.load import check_is_past
+from bi_ops.operators import CollectionLink, PlanOperator, PublishOperator, StageOperator, WaitOperator
+from bi_ops.periods import Cadence, RunDates
+from bi_ops.reasons import reason_lines
 from bi_ops.slices import Slice
 from tests.megs import utc
+
+
+@pytest.fixture(autouse=True)
+def _gate_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BI_AGGREGATE", "1")
 
 
 def wait(interval_end: datetime | None) -> None:
@@ -27,7 +36,7 @@ def test_the_wait_defers_until_its_hour_in_the_settings_time_zone(monkeypatch: p
     with pytest.raises(TaskDeferred) as deferred:
         wait(midnight)
     assert deferred.value.trigger.moment == midnight.set(hour=1)
-    assert deferred.value.method_name == "has_waited"
+    assert deferred.value.method_name == "execute_complete"
 
 
 @pytest.mark.parametrize("ended", [timedelta(hours=2), timedelta(days=40), None], ids=str)
@@ -41,13 +50,13 @@ def test_the_wait_is_passed_at_once_when_its_hour_is_past(ended: timedelta | Non
 def test_a_run_is_about_its_interval_or_about_the_period_it_was_given(job: Any) -> None:
     def of_run(parameter: str | None) -> Slice:
         clicked = utc(2026, 11, 22, 10).replace(microsecond=123_456)
+        interval_end = utc(2026, 10, 1) if job.cadence is Cadence.QUARTERLY else utc(2026, 8, 1)
         return Slice.of_run(
             job,
             "eu",
             "UTC",
-            parameter=parameter,
-            interval_start=utc(2026, 7, 1),
-            run_after=clicked,
+            requested=parameter,
+            dates=RunDates(clicked, utc(2026, 7, 1), utc(2026, 7, 1), interval_end, is_scheduled=True),
             now=clicked + timedelta(seconds=5),
         )
 
@@ -68,9 +77,8 @@ def test_the_last_eight_quarters_are_bound_with_the_one_before_them() -> None:
         job_named("quarterly_form_churn"),
         "eu",
         "Europe/Dublin",
-        parameter="2026-Q3",
-        interval_start=None,
-        run_after=utc(2026, 10, 1),
+        requested="2026-Q3",
+        dates=RunDates(utc(2026, 10, 1)),
         now=utc(2026, 11, 1),
     )
     names = of.parameters["quarter_names"]
@@ -84,3 +92,81 @@ def test_in_development_a_task_leads_to_its_collection(monkeypatch: pytest.Monke
     assert CollectionLink().get_link(None, ti_key=key) == ""
     monkeypatch.setenv("BI_MONGO_EXPRESS", "http://localhost:8081/")
     assert CollectionLink().get_link(None, ti_key=key) == "http://localhost:8081/db/bi/monthly_submissions"
+
+
+def plan_context(run_after: datetime, *, period: str | None = None, is_scheduled: bool = True) -> Any:
+    run = SimpleNamespace(
+        run_after=run_after,
+        logical_date=None,
+        data_interval_start=run_after - timedelta(days=7),
+        data_interval_end=run_after,
+        run_type="scheduled" if is_scheduled else "manual",
+        conf={},
+        start_date=run_after,
+    )
+    params = {"jobs": [job.name for job in JOBS], "regions": ["eu"], "period": period, "force": False, "dry_run": False}
+    return {"dag_run": run, "params": params, "run_id": "run", "dag": SimpleNamespace(dag_id="bi_weekly")}
+
+
+def plan(context: Any) -> None:
+    PlanOperator(task_id="forms.eu.plan", job=job_named("forms"), region="eu", sql="").execute(context)
+
+
+@pytest.mark.parametrize(
+    "ended", [timedelta(seconds=2), timedelta(minutes=4), timedelta(seconds=-50)], ids=["now", "late", "clock behind"]
+)
+def test_plan_waits_until_period_is_settled(ended: timedelta) -> None:
+    """What began before the period's end may commit after it; a worker's clock may be behind the scheduler's."""
+    end = datetime.now(timezone.utc).replace(microsecond=0) - ended
+    with pytest.raises(TaskDeferred) as deferred:
+        plan(plan_context(end))
+    assert deferred.value.trigger.moment == end + timedelta(minutes=5)
+    assert deferred.value.method_name == "execute_complete"
+
+
+def test_settled_or_manual_plan_reads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets as far as the connections, of which this environment has none."""
+    now = datetime.now(timezone.utc)
+    for context in (plan_context(now - timedelta(minutes=6)), plan_context(now, is_scheduled=False)):
+        with pytest.raises(AirflowFailException, match="bi_mongo"):
+            plan(context)
+    monkeypatch.setenv("BI_SETTLE_MINUTES", "60")
+    with pytest.raises(TaskDeferred):
+        plan(plan_context(now - timedelta(minutes=6)))
+
+
+@pytest.mark.parametrize("value", ["", "0", "off", "nonsense"])
+def test_every_task_is_skipped_while_gate_is_off(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("BI_AGGREGATE", value)
+    context = plan_context(utc(2026, 11, 1))
+    tasks = (
+        PlanOperator(task_id="forms.eu.plan", job=job_named("forms"), region="eu", sql=""),
+        StageOperator(task_id="forms.eu.stage", sql="", load="x", chunks=[None]),
+        PublishOperator(task_id="forms.eu.publish", load="x"),
+        WaitOperator(task_id="wait_until_01_00", hour=1),
+    )
+    for task in tasks:
+        with pytest.raises(AirflowSkipException, match="BI_AGGREGATE is off"):
+            task.execute(context)
+        with pytest.raises(AirflowSkipException, match="BI_AGGREGATE is off"):
+            task.execute_complete(context)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "error"), [(30, PeriodNotOverError), (3599, PeriodNotOverError), (3700, PeriodError)]
+)
+def test_as_of_in_future_by_megs_clock_is_refused(ahead: int, error: type[Exception]) -> None:
+    """A snapshot of the future would lock its slice; a small difference of clocks heals by itself."""
+    now = utc(2026, 11, 1)
+    of = Slice(job_named("forms"), "eu", now + timedelta(seconds=ahead))
+    with pytest.raises(error, match="in the future by MEG's clock"):
+        check_is_past(of, now)
+    check_is_past(Slice(job_named("forms"), "eu", now + timedelta(seconds=5)), now)
+
+
+def test_reason_lines_fit_the_log_view() -> None:
+    error = StagingError("it failed " * 30, where="here", expected="one\ntwo", found="three", cure="do " * 60)
+    lines = reason_lines(error)
+    assert max(map(len, lines)) <= 96
+    labels = [line.split(":")[0] for line in lines if not line.startswith("    ")]
+    assert labels == ["here", "Expected", "Expected", "Actual", "Hint"]

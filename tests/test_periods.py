@@ -1,20 +1,36 @@
 from __future__ import annotations
 
 import itertools
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
 from bi_ops.errors import PeriodError
-from bi_ops.periods import Cadence, Period, period_of_run
+from bi_ops.periods import Cadence, Period, RunDates, resolve_period
 from tests.megs import utc
 
 NOW = utc(2026, 11, 22, 12)
 
 
-def of_run(cadence: Cadence = Cadence.MONTHLY, timezone: str = "UTC", **how: object) -> Period:
-    given = {"parameter": None, "interval_start": None, "now": NOW, **how}
-    return period_of_run(cadence, timezone, **given)
+def of_run(
+    cadence: Cadence = Cadence.MONTHLY,
+    timezone: str = "UTC",
+    *,
+    requested: str | None = None,
+    now: datetime = NOW,
+    **dates: Any,
+) -> Period:
+    return resolve_period(
+        cadence, timezone, requested=requested, dates=RunDates(**{"run_after": now, **dates}), now=now
+    )
+
+
+def interval(start: datetime, end: datetime, *, is_scheduled: bool = True) -> dict[str, Any]:
+    return {"interval_start": start, "interval_end": end, "logical_date": start, "is_scheduled": is_scheduled}
+
+
+OCTOBER = interval(utc(2026, 10, 1), utc(2026, 11, 1))
 
 
 @pytest.mark.parametrize(
@@ -60,35 +76,80 @@ def test_periods_leave_neither_gap_nor_overlap(zone: str) -> None:
 
 
 def test_a_scheduled_run_covers_its_data_interval() -> None:
-    assert of_run(interval_start=utc(2026, 10, 1)).name == "2026-10"
-    assert of_run(interval_start=utc(2026, 10, 1, 1)).name == "2026-10"  # a schedule at 01:00
+    assert of_run(**OCTOBER).name == "2026-10"
+    assert of_run(**interval(utc(2026, 10, 1, 1), utc(2026, 11, 1, 1))).name == "2026-10"  # a schedule at 01:00
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Europe/Berlin", "Pacific/Kiritimati", "Pacific/Pago_Pago"])
+@pytest.mark.parametrize("scheduled_in", ["America/New_York", "UTC", "Pacific/Kiritimati"])
+def test_period_survives_time_zone_change(zone: str, scheduled_in: str) -> None:
+    """A run that was scheduled under one time zone and is cleared under another covers the same period."""
+    month = Period.parse("2026-10", Cadence.MONTHLY, scheduled_in)
+    quarter = Period.parse("2026-Q3", Cadence.QUARTERLY, scheduled_in)
+    assert of_run(timezone=zone, **interval(month.start, month.end)).name == "2026-10"
+    assert of_run(Cadence.QUARTERLY, zone, **interval(quarter.start, quarter.end)).name == "2026-Q3"
+    by_hand = {"interval_start": month.start, "interval_end": month.end, "logical_date": month.end}
+    assert of_run(timezone=zone, **by_hand).name == "2026-10"
 
 
 def test_the_parameter_goes_before_the_interval() -> None:
-    assert of_run(parameter=" 2026-08 ", interval_start=utc(2026, 10, 1)).name == "2026-08"
+    assert of_run(requested=" 2026-08 ", **OCTOBER).name == "2026-08"
 
 
-def test_a_run_without_interval_says_what_to_give() -> None:
-    with pytest.raises(PeriodError, match=r"bi_monthly --conf '\{\"period\": \"2026-10\"\}'"):
-        of_run()
+@pytest.mark.parametrize(
+    ("cadence", "run_after", "name"),
+    [
+        (Cadence.MONTHLY, utc(2026, 11, 22), "2026-10"),
+        (Cadence.MONTHLY, utc(2026, 11, 1), "2026-10"),
+        (Cadence.MONTHLY, utc(2026, 10, 31, 23), "2026-09"),
+        (Cadence.QUARTERLY, utc(2026, 11, 22), "2026-Q3"),
+    ],
+)
+def test_run_without_interval_loads_last_ended(cadence: Cadence, run_after: datetime, name: str) -> None:
+    """As from the command line, from an asset's Materialize, or for an asset-triggered run."""
+    assert of_run(cadence, run_after=run_after).name == name
+
+
+@pytest.mark.parametrize(
+    ("logical_date", "interval_start", "interval_end"),
+    [
+        (utc(2026, 9, 15), utc(2026, 10, 1), utc(2026, 11, 1)),  # the command line's, inferred from the present
+        (utc(2026, 9, 15), utc(2026, 8, 1), utc(2026, 9, 1)),  # the form's and the API's, inferred from the date
+        (utc(2026, 9, 1), utc(2026, 8, 1), utc(2026, 9, 1)),
+        (utc(2026, 9, 30, 23), utc(2026, 8, 1), utc(2026, 9, 1)),
+        (utc(2026, 9, 15), None, None),
+    ],
+)
+def test_manual_run_goes_by_its_logical_date(
+    logical_date: datetime, interval_start: datetime | None, interval_end: datetime | None
+) -> None:
+    """Whatever Airflow infers the data interval from, the period is the last one that ended by the logical date."""
+    dates = {"logical_date": logical_date, "interval_start": interval_start, "interval_end": interval_end}
+    assert of_run(**dates).name == "2026-08"
+
+
+@pytest.mark.parametrize("lag", [timedelta(seconds=50), timedelta(minutes=14)], ids=str)
+def test_late_clock_does_not_refuse_ended_period(lag: timedelta) -> None:
+    """A worker whose clock is behind the scheduler's waits for the end instead of failing."""
+    assert of_run(now=utc(2026, 11, 1) - lag, **OCTOBER).name == "2026-10"
 
 
 @pytest.mark.parametrize("name", ["2026-11", "2026-12", "2030-01"])
 def test_a_period_that_has_not_ended_is_refused_with_the_latest_that_has(name: str) -> None:
     with pytest.raises(PeriodError) as caught:
-        of_run(parameter=name)
+        of_run(requested=name)
     assert ("still running" if name == "2026-11" else "in the future") in str(caught.value)
     assert "the latest being 2026-10" in str(caught.value)
 
 
 def test_the_running_period_ends_where_the_settings_say() -> None:
-    just_before = utc(2026, 10, 31, 12, 59)
+    just_before = utc(2026, 10, 31, 12, 44)
     with pytest.raises(PeriodError, match="still running"):
-        of_run(timezone="Australia/Sydney", parameter="2026-10", now=just_before)
-    assert of_run(timezone="Australia/Sydney", parameter="2026-10", now=utc(2026, 10, 31, 13)).name == "2026-10"
+        of_run(timezone="Australia/Sydney", requested="2026-10", now=just_before)
+    assert of_run(timezone="Australia/Sydney", requested="2026-10", now=utc(2026, 10, 31, 13)).name == "2026-10"
 
 
 @pytest.mark.parametrize("name", ["2026-13", "2026-1", "October", "2026-Q3", "0000-01", "2026-10-01", "२०२६-१०"])
 def test_what_is_not_a_month_is_refused_with_an_example(name: str) -> None:
     with pytest.raises(PeriodError, match="a month such as 2026-10"):
-        of_run(parameter=name)
+        of_run(requested=name)

@@ -14,13 +14,12 @@ from bi_ops import publish as module
 from bi_ops import staging
 from bi_ops.errors import NewerSliceLiveError, ShrinkError, StagingError, SupersededError
 from bi_ops.jobs import Job, Mode
-from bi_ops.load import stage
-from bi_ops.publish import Load, Published, publish
+from bi_ops.loads import Load, StagedLoad
+from bi_ops.publish import Published, publish
 from bi_ops.slices import Slice
 from bi_ops.source import Meg
 from bi_ops.staging import StagedSlice
 from bi_ops.store import Run, Store
-from bi_ops.templates import render
 from dev.stack import DATABASE, Databases
 from tests.loads import (
     RUN,
@@ -31,6 +30,7 @@ from tests.loads import (
     month,
     stage_documents,
     stage_slice,
+    stage_task,
 )
 from tests.megs import MegRows, utc
 
@@ -42,8 +42,15 @@ def snapshot(day: int) -> Slice:
     return Slice(SNAPSHOT, "eu", utc(2026, 11, day))
 
 
-def publish_numbers(store: Store, of: Slice, numbers: dict[int, int], run: Run = RUN, **how: Any) -> Published:
-    return publish(store, stage_documents(store, of, numbers, run), **{"max_shrink": 0.5, **how})
+def publish_numbers(
+    store: Store, of: Slice, numbers: dict[int, int], run: Run = RUN, *, timezone: str = "UTC", **how: Any
+) -> Published:
+    return publish(store, stage_documents(store, of, numbers, run, timezone=timezone), **{"max_shrink": 0.5, **how})
+
+
+def read_again(store: Store, load: Load, task: int, documents: int) -> None:
+    """Let a stage task of a load complete with another count of documents than it has staged."""
+    store.loads.update_one({"_id": load.id}, {"$set": {f"completions.{task}.documents": documents}})
 
 
 def numbers_of(store: Store, of: Slice) -> dict[int, int]:
@@ -84,8 +91,7 @@ def test_one_chunk_staged_again_gives_the_same_documents(store: Store, meg: Meg,
     load = stage_slice(store, meg, month())
     publish(store, load, max_shrink=0.5)
     before = live_bytes(store, month())
-    sql = render("monthly_submissions.sql")
-    [*stage(meg, StagedSlice(store, month(), RUN), month(), [list(range(11, 21))], sql=sql, timezone="UTC")]
+    stage_task(store, meg, load, 1)
     assert publish(store, load, max_shrink=0.5).written == 0
     assert live_bytes(store, month()) == before
 
@@ -112,7 +118,8 @@ def test_a_snapshot_replaces_the_whole_region_and_no_other(store: Store) -> None
 @pytest.mark.parametrize("reported", [0, 24, 26])
 def test_a_count_that_is_not_what_was_staged_publishes_nothing(store: Store, reported: int) -> None:
     publish_numbers(store, month(), dict.fromkeys(range(25), 1))
-    wrong = replace(stage_documents(store, month(), dict.fromkeys(range(25), 2), RERUN), documents=reported)
+    wrong = stage_documents(store, month(), dict.fromkeys(range(25), 2), RERUN)
+    read_again(store, wrong, 0, reported)
     with pytest.raises(StagingError, match=rf"expected {reported} documents.*found 25.*monthly_submissions\.eu"):
         publish(store, wrong, max_shrink=0.5)
     assert set(numbers_of(store, month()).values()) == {1}
@@ -121,7 +128,7 @@ def test_a_count_that_is_not_what_was_staged_publishes_nothing(store: Store, rep
 def test_what_has_expired_from_staging_names_the_group_to_clear(store: Store) -> None:
     load = stage_documents(store, month(), {1: 1, 2: 2})
     publish(store, load, max_shrink=0.5)
-    StagedSlice(store, month(), RUN).clear()
+    store.staging(SUBMISSIONS.name).delete_many({})
     with pytest.raises(StagingError, match=r"30 days.*Clear the task group monthly_submissions\.eu"):
         publish(store, load, max_shrink=0.5)
     assert numbers_of(store, month()) == {1: 1, 2: 2}
@@ -172,7 +179,7 @@ def test_force_lets_a_slice_shrink_to_nothing_and_says_so(store: Store) -> None:
 def test_an_older_snapshot_never_replaces_a_newer_one(store: Store) -> None:
     publish_numbers(store, snapshot(14), {1: 14})
     with pytest.raises(NewerSliceLiveError, match="2026-11-14"):
-        publish_numbers(store, snapshot(7), {1: 7}, RERUN, force=True)
+        publish_numbers(store, snapshot(7), {1: 14}, RERUN)
     assert numbers_of(store, snapshot(14)) == {1: 14}
     publish_numbers(store, snapshot(14), {1: 15}, RERUN)
     assert numbers_of(store, snapshot(14)) == {1: 15}
@@ -180,8 +187,11 @@ def test_an_older_snapshot_never_replaces_a_newer_one(store: Store) -> None:
 
 def test_a_month_is_loaded_anew_after_the_time_zone_moved(store: Store) -> None:
     publish_numbers(store, month(timezone="UTC"), {1: 1})
-    publish_numbers(store, month(timezone="Europe/Berlin"), {1: 2}, RERUN)
+    publish_numbers(store, month(timezone="Europe/Berlin"), {1: 2}, RERUN, timezone="Europe/Berlin")
     assert numbers_of(store, month()) == {1: 2}
+    row = store.ledger.find_one({"_id": month().ledger_id})
+    assert row
+    assert row["timezone"] == "Europe/Berlin"
 
 
 @pytest.mark.parametrize("lost", [0, 1], ids=["the first pack", "a later pack"])
@@ -191,15 +201,15 @@ def test_what_vanishes_from_staging_during_a_publish_vanishes_from_nowhere_else(
     publish_numbers(store, month(), dict.fromkeys(range(25), 1))
     monkeypatch.setattr(staging, "MOST_PACKED", 10)
     load = stage_documents(store, month(), dict.fromkeys(range(25), 2), RERUN)
-    original = module._check_newest
+    original = module.check_is_newest
 
-    def then_lose(where: Store, what: Load) -> None:
-        original(where, what)
-        packs = StagedSlice(where, month(), RERUN).packs()
+    def then_lose(where: Store, staged: StagedLoad) -> None:
+        original(where, staged)
+        packs = StagedSlice(where, staged.load).packs(staged)
         where.staging(SUBMISSIONS.name).delete_one({"_id": packs[lost].name})
 
-    monkeypatch.setattr(module, "_check_newest", then_lose)
-    with pytest.raises(StagingError, match=r"expected \d+ documents in bi_monthly.*found none"):
+    monkeypatch.setattr(module, "check_is_newest", then_lose)
+    with pytest.raises(StagingError, match=r"expected \d+ documents in [0-9a-f]{32}\|.*found none"):
         publish(store, load, max_shrink=0.5)
     assert numbers_of(store, month()) == dict.fromkeys(range(25), 1)
 
@@ -220,7 +230,8 @@ def test_a_dry_run_checks_and_publishes_nothing(store: Store) -> None:
 
 
 def test_the_ledger_tells_what_was_published(store: Store) -> None:
-    load = replace(stage_documents(store, month(), {1: 1, 2: 2}), chunks=7)
+    read_at = utc(2026, 11, 1, 1)
+    load = stage_documents(store, month(), {1: 1, 2: 2}, read_at=read_at)
     publish(store, load, max_shrink=0.5)
     row = store.ledger.find_one({"_id": "monthly_submissions:eu:2026-10"})
     assert row
@@ -234,9 +245,14 @@ def test_the_ledger_tells_what_was_published(store: Store) -> None:
         "as_of": utc(2026, 11, 1),
         "run_id": RUN.run_id,
         "dag_id": "bi_monthly",
+        "load_id": load.id,
+        "read_at": read_at,
+        "timezone": "UTC",
         "documents": 2,
         "previous_documents": 0,
-        "chunks": 7,
+        "chunks": 1,
+        "transactions": 1,
+        "publishing": None,
         "forced": False,
         "started_at": started_at,
         "loaded_at": published_at,
@@ -273,7 +289,7 @@ def test_a_slice_too_large_for_one_transaction_is_replaced_range_by_range(store:
 
 def test_more_than_two_batches_of_differences_arrive(store: Store) -> None:
     publish_numbers(store, month(), dict.fromkeys(range(0, 9000, 2), 1))
-    wanted = {form: form % 3 for form in range(0, 9000, 3)}
+    wanted = {form: form % 7 for form in range(0, 9000, 3)}
     publish_numbers(store, month(), wanted, RERUN)
     assert numbers_of(store, month()) == wanted
 
@@ -281,14 +297,14 @@ def test_more_than_two_batches_of_differences_arrive(store: Store) -> None:
 def test_a_publish_that_was_overtaken_stops(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = stage_documents(store, month(), {1: 1, 2: 1})
     theirs = stage_documents(store, month(), {1: 2, 2: 2}, RERUN)
-    original = module._check_newest
+    original = module.check_is_newest
 
-    def overtaken(where: Store, load: Load) -> None:
-        original(where, load)
-        if load is mine:
+    def overtaken(where: Store, staged: StagedLoad) -> None:
+        original(where, staged)
+        if staged.load is mine:
             publish(store, theirs, max_shrink=0.5)
 
-    monkeypatch.setattr(module, "_check_newest", overtaken)
+    monkeypatch.setattr(module, "check_is_newest", overtaken)
     with pytest.raises(SupersededError, match="another run"):
         publish(store, mine, max_shrink=0.5)
     assert numbers_of(store, month()) == {1: 2, 2: 2}

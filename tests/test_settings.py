@@ -20,6 +20,7 @@ def test_defaults_are_the_documented_ones() -> None:
         "max_parallel_chunks": 8,
         "max_shrink": 0.5,
         "pseudonymise": (),
+        "settle_minutes": 5,
         "deadline_hours": 24,
     }
 
@@ -70,6 +71,8 @@ def test_names_are_replaced_in_all_regions_or_in_some(value: str, regions: tuple
         ("BI_MAX_SHRINK", "1.5", "less than or equal to 1"),
         ("BI_MAX_SHRINK", "nan", "less than or equal to 1"),
         ("BI_PSEUDONYMISE", "mars", "out of MEG_REGIONS"),
+        ("BI_SETTLE_MINUTES", "-1", "greater than or equal to 0"),
+        ("BI_SETTLE_MINUTES", "soon", "number"),
         ("BI_DEADLINE_HOURS", "0", "greater than 0"),
         ("BI_DEADLINE_HOURS", "soon", "number"),
     ],

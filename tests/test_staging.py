@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from datetime import datetime, timezone
 from itertools import chain, pairwise
 
 import bson
 import pytest
+from bson import ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bi_ops import staging
 from bi_ops.encoded import id_of
-from bi_ops.errors import BiError, DuplicateKeyError
+from bi_ops.errors import DuplicateKeyError, SupersededError
+from bi_ops.loads import Completion, Load, LoadRegister, StagedLoad
 from bi_ops.merge import windows
 from bi_ops.source import Meg
-from bi_ops.staging import StagedSlice, StagedTask
+from bi_ops.staging import StagedSlice
 from bi_ops.store import Store
-from tests.loads import RUN, load_of, made_up, month, stage_slice
+from tests.loads import made_up, month, plan_slice, register, stage_task, staged_count
 from tests.megs import MegRows
 
 FORMS = 500
@@ -31,22 +33,27 @@ def in_small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(staging, "PACK_BYTES", 1_000)
 
 
-def stage(store: Store, forms: list[int], tasks: int = 3) -> StagedSlice:
+def stage(store: Store, forms: list[int], tasks: int = 3, load: Load | None = None) -> StagedLoad:
     store.prepare_staging(month().job.name)
-    staged = StagedSlice(store, month(), RUN)
+    load = load or register(store, month(), [[None]] * tasks)
+    loads = LoadRegister(store)
     for number in range(tasks):
-        with staged.task(number) as task:
-            for first in range(number, len(forms), 10 * tasks):
-                task.add([made_up(month(), form, form) for form in forms[first : first + 10 * tasks : tasks]])
-    return staged
+        mine = forms[number::tasks]
+        attempt = loads.begin_task(load, number)
+        with StagedSlice(store, load).task(number, attempt) as task:
+            for first in range(0, len(mine), 10):
+                task.add([made_up(month(), form, form) for form in mine[first : first + 10]])
+        loads.complete_task(load, number, Completion(attempt, 1, len(mine), sum(mine), datetime.now(timezone.utc)))
+    return loads.staged(load)
 
 
 @pytest.mark.usefixtures("in_small_runs")
 @pytest.mark.parametrize("first", ["", "eu:2026-10:3", "eu:2026-10:301", "eu:2026-10:9999"])
 def test_what_was_staged_in_any_order_comes_in_the_order_of_its_ids(store: Store, first: str) -> None:
     forms = sorted(range(FORMS), key=lambda form: form * 7919 % FORMS)
-    staged = stage(store, forms)
-    packs = staged.packs()
+    whole = stage(store, forms)
+    staged = StagedSlice(store, whole.load)
+    packs = staged.packs(whole)
     assert len({pack.run for pack in packs}) > 6
     assert len(packs) > 3 * len({pack.run for pack in packs})
     assert sum(pack.documents for pack in packs) == FORMS
@@ -58,24 +65,27 @@ def test_what_was_staged_in_any_order_comes_in_the_order_of_its_ids(store: Store
 
 @pytest.mark.usefixtures("in_small_runs")
 def test_two_rows_of_one_key_in_two_runs_are_refused(store: Store) -> None:
-    staged = stage(store, [*range(FORMS), 7])
+    whole = stage(store, [*range(FORMS), 7])
+    staged = StagedSlice(store, whole.load)
     with pytest.raises(DuplicateKeyError, match="1 doubled, such as _id eu:2026-10:7"):
-        list(staged.documents(staged.packs(), "", 100))
+        list(staged.documents(staged.packs(whole), "", 100))
 
 
 @pytest.mark.usefixtures("in_small_runs")
 def test_a_task_tried_again_leaves_nothing_of_its_first_try(store: Store) -> None:
-    stage(store, [*range(FORMS)], tasks=1)
-    staged = stage(store, [*range(20)], tasks=1)
-    assert sum(pack.documents for pack in staged.packs()) == load_of(month(), 20).documents
+    load = stage(store, [*range(FORMS)], tasks=1).load
+    again = stage(store, [*range(20)], tasks=1, load=load)
+    assert staged_count(store, load) == again.documents == 20
+    assert store.staging(month().job.name).count_documents({}) == len(StagedSlice(store, load).packs(again))
 
 
 def test_a_task_leaves_its_neighbours_alone(store: Store) -> None:
-    staged = StagedSlice(store, month(), RUN)
+    load = register(store, month(), [[None]] * 112)
     for number in (1, 11, 111, 1):
-        with staged.task(number) as task:
+        with StagedSlice(store, load).task(number, ObjectId()) as task:
             task.add([made_up(month(), number, 1)])
-    assert [pack.documents for pack in staged.packs()] == [1, 1, 1]
+    assert store.staging(month().job.name).distinct("count") == [1]
+    assert store.staging(month().job.name).count_documents({}) == 3
 
 
 @given(st.lists(st.lists(st.integers(0, 60)), max_size=5), st.integers(1, 4))
@@ -91,22 +101,16 @@ def test_windows_give_everything_once_and_what_is_equal_together(streams: list[l
     assert all(max(before) < min(after) for before, after in pairwise(together))
 
 
-def test_a_try_that_was_thought_dead_is_told_from_two_rows_of_one_key(store: Store, meg: Meg, rows: MegRows) -> None:
-    """A stage task that goes on after its retry has begun writes among the retry's documents."""
+def test_concurrent_attempt_raises_superseded(store: Store, meg: Meg, rows: MegRows) -> None:
+    """A stage task that goes on after its retry has begun completes nothing, and its documents are not published."""
     rows.many_forms(3)
-    store.prepare_staging("monthly_submissions")
-    staged, document = StagedSlice(store, month(), RUN), made_up(month(), 2, 1)
-    late = staged.task(1)
-    with pytest.raises(BiError, match="another try of this task is still staging") as caught:
-        _stage_while(late, staged.task(1), document)
+    load = plan_slice(store, meg, month())
+    loads = LoadRegister(store)
+    late = loads.begin_task(load, 0)
+    with StagedSlice(store, load).task(0, late) as task:
+        assert stage_task(store, meg, load, 0) == 3
+        task.add([made_up(month(), 99, 1)])
+    with pytest.raises(SupersededError, match="another attempt of this stage task has begun") as caught:
+        loads.complete_task(load, 0, Completion(late, 1, 1, 1, datetime.now(timezone.utc)))
     assert caught.value.heals_by_itself
-    assert stage_slice(store, meg, month()).documents == 3
-
-
-def _stage_while(
-    late: AbstractContextManager[StagedTask], again: AbstractContextManager[StagedTask], document: bytes
-) -> None:
-    with late as task:
-        with again as retried:
-            retried.add([document])
-        task.add([document])
+    assert staged_count(store, load) == 3

@@ -11,11 +11,15 @@ from typing import Any
 
 from bi_ops.encoded import document, elements, id_element
 from bi_ops.errors import SourceRowError
+from bi_ops.guarded_sql import MAX_ARRAY_BYTES, MAX_TEXT_BYTES
 from bi_ops.jobs import Field, Kind, Mode
 from bi_ops.slices import Slice
 
 SCHEMA_VERSION = 1
 """Raised when a collection's documents change their meaning."""
+
+MAX_DOCUMENT_BYTES = 2**20
+"""The largest document; a batch of small ones is no larger, so memory stays flat."""
 
 _INT64 = 2**63
 """The first integer that BSON cannot hold."""
@@ -93,6 +97,14 @@ _ALLOWED: Mapping[Kind, str] = {
 }
 
 
+_STORABLE: Mapping[Kind, str] = {
+    Kind.TEXT: f"at most {MAX_TEXT_BYTES:,} bytes of text",
+    Kind.TEXTS: f"at most {MAX_ARRAY_BYTES:,} bytes of text",
+    Kind.TIME: "a time in the years 1 to 9999",
+}
+"""What a value must be beyond its kind, as the guards of a query check it."""
+
+
 class Pseudonyms:
     """What stands for a person where names must not leave MEG: the same for as long as the key is the same.
 
@@ -151,12 +163,18 @@ class DocumentMaker:
     def __call__(self, rows: Sequence[Sequence[Any]]) -> list[bytes]:
         """The encoded document of each row, as the live collection has it but for the load stamps.
 
+        Args:
+            rows: The rows, with or without the column that the guards add.
+
         Raises:
-            SourceRowError: A key is null, or a value is not of its field's kind.
+            SourceRowError: A key is null, a value is not of its field's kind or too long, or a document too large.
         """
         if not rows:
             return []
         given = [*zip(*rows, strict=True)]
+        for problem, row in zip(given[len(self._place)], rows, strict=True) if len(given) > len(self._place) else ():
+            if problem is not None:
+                self._refuse_value(problem, row)
         columns: dict[str, Sequence[Any]] = {}
         inner: dict[str, dict[str, Sequence[Any]]] = {}
         for field in self._slice.job.fields:
@@ -168,10 +186,25 @@ class DocumentMaker:
         for outer, fields in inner.items():
             columns[outer] = [dict(zip(fields, values, strict=True)) for values in zip(*fields.values(), strict=True)]
         ids = self._ids([given[self._place[name]] for name in self._key_fields], rows)
-        return [
+        documents = [
             document(id_element(key), self._head, elements(dict(zip(columns, values, strict=True))), self._tail)
             for key, values in zip(ids, zip(*columns.values(), strict=True), strict=True)
         ]
+        largest = max(documents, key=len)
+        if len(largest) > MAX_DOCUMENT_BYTES:
+            raise self._refusal(
+                "the document is too large",
+                rows[documents.index(largest)],
+                f"at most {MAX_DOCUMENT_BYTES:,} bytes",
+                f"{len(largest):,} bytes",
+            )
+        return documents
+
+    def _refuse_value(self, problem: str, row: Sequence[Any]) -> None:
+        """Refuse a row in which MEG found a value that no document may hold."""
+        name, _, found = problem.partition(": ")
+        kind = next(field.kind for field in self._slice.job.fields if field.name == name)
+        raise self._refusal(f"{name} cannot be stored", row, _STORABLE.get(kind, _ALLOWED[kind]), found)
 
     def _ids(self, keys: Sequence[Sequence[Any]], rows: Sequence[Sequence[Any]]) -> list[bytes]:
         for row in rows if any(None in column for column in keys) else ():

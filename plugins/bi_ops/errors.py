@@ -24,6 +24,17 @@ class BiError(Exception):
         )
         super().__init__(f"{where}: {what}{f' ({details})' if details else ''}. {cure}")
 
+    @property
+    def summary(self) -> str:
+        """What happened and where, in one line."""
+        return f"{self.where}: {self.what}"
+
+    @property
+    def details(self) -> list[tuple[str, str]]:
+        """The rest, as pairs of a label and a text; a label without a text is left out."""
+        pairs = (("Expected", self.expected), ("Actual", self.found), ("Hint", self.cure))
+        return [(label, text) for label, text in pairs if text]
+
 
 class SettingsError(BiError):
     """A setting in the environment has a value that is not allowed."""
@@ -31,6 +42,16 @@ class SettingsError(BiError):
 
 class PeriodError(BiError):
     """No period can be told from the run, or the one asked for cannot be loaded."""
+
+
+class PeriodNotOverError(BiError):
+    """The period, or the as-of instant, is not yet past by the clock that asks; clocks differ, and time heals it."""
+
+    heals_by_itself = True
+
+
+class RunRequestError(BiError):
+    """The parameters of a DAG run ask for something that cannot be loaded."""
 
 
 class ConnectionSettingsError(BiError):
@@ -56,7 +77,13 @@ class DuplicateKeyError(BiError):
 
 
 class StagingError(BiError):
-    """What is staged is not what the stage tasks reported, so it may not be published."""
+    """The staged data is not whole, is gone, or belongs to other settings, so it may not be published."""
+
+
+class PartialPublishError(BiError):
+    """A publish of several transactions stopped between two of them: the slice is partly new and partly old."""
+
+    heals_by_itself = True
 
 
 class ShrinkError(BiError):
@@ -69,8 +96,24 @@ class SupersededError(BiError):
     heals_by_itself = True
 
 
-class NewerSliceLiveError(BiError):
-    """The live slice describes a later instant than the staged one; nothing needs doing."""
+class SkippedError(BiError):
+    """There is nothing to do; the task is skipped, and did not fail."""
+
+
+class GateClosedError(SkippedError):
+    """`BI_AGGREGATE` is off."""
+
+
+class NotSelectedError(SkippedError):
+    """The run was triggered for other jobs or regions."""
+
+
+class DryRunError(SkippedError):
+    """The run was triggered to check, and publishes nothing."""
+
+
+class NewerSliceLiveError(SkippedError):
+    """The live slice describes a later instant, or was read from MEG later, than the staged one."""
 
 
 class MongoUnavailableError(BiError):

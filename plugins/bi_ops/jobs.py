@@ -62,6 +62,7 @@ class Job:
         key: What tells a slice's documents apart, as a format of fields; it ends their `_id`.
         summary: What one document is, in one line.
         fields: The documents' own fields, in their order.
+        measure: The field whose sum over a slice tells a broken source from a good one, beside the count.
         in_chunks: Whether its forms are read in chunks; the key is then the form's id alone.
         hour: The hour of the day, in the settings' time zone, before which it does not start.
     """
@@ -73,6 +74,7 @@ class Job:
     key: str
     summary: str
     fields: tuple[Field, ...]
+    measure: str
     in_chunks: bool = False
     hour: int = 0
 
@@ -117,6 +119,7 @@ JOBS = (
             Field("previous_submissions", Kind.INTEGER, "Submissions in the month before."),
             Field("change_pct", Kind.NUMBER, "Growth over the month before, in %; null when that had none."),
         ),
+        measure="submissions",
         in_chunks=True,
     ),
     Job(
@@ -139,6 +142,7 @@ JOBS = (
             Field("duration_seconds.p90", Kind.NUMBER, "Their 90th percentile, in s, interpolated; null without any."),
             Field("invalid_durations", Kind.INTEGER, "Sessions without end, ended before their start, or over 24 h."),
         ),
+        measure="sessions",
         in_chunks=True,
         hour=1,
     ),
@@ -161,7 +165,8 @@ JOBS = (
             Field(
                 "user_name",
                 Kind.TEXT,
-                "First and last name; the username where both are empty; under `BI_PSEUDONYMISE` a pseudonym.",
+                "First and last name; the username where both are empty; `user <id>` where that is an e-mail address; "
+                "under `BI_PSEUDONYMISE` a pseudonym.",
                 names="user_id",
             ),
             Field("institution_id", Kind.INTEGER, "MEG's id of the user's institution."),
@@ -171,6 +176,7 @@ JOBS = (
             Field("share_pct", Kind.NUMBER, "Of all that the region's users did of it, in %, 2 decimals."),
             Field("last_at", Kind.TIME, "When the user last did it."),
         ),
+        measure="count",
         hour=1,
     ),
     Job(
@@ -197,6 +203,7 @@ JOBS = (
                 "this one. `dormant`: only earlier. `never_used`: never.",
             ),
         ),
+        measure="submissions",
     ),
     Job(
         name="institutions",
@@ -226,6 +233,7 @@ JOBS = (
             Field("submissions_365d", Kind.INTEGER, "The same, 365 days."),
             Field("last_submitted_at", Kind.TIME, "The last submission ever; null without any."),
         ),
+        measure="users",
     ),
     Job(
         name="forms",
@@ -252,6 +260,7 @@ JOBS = (
             Field("users_90d", Kind.INTEGER, "Distinct users with a session submitted on it, 90 days."),
             Field("last_submitted_at", Kind.TIME, "The last submission ever; null without any."),
         ),
+        measure="submissions_365d",
     ),
     Job(
         name="security_risk_clients",
@@ -282,6 +291,7 @@ JOBS = (
             Field("risk_score", Kind.INTEGER, "The risks' weights together, 0 to 12."),
             Field("risk_level", Kind.TEXT, "`low`: 0 to 2. `medium`: 3 to 5. `high`: 6 and more."),
         ),
+        measure="users",
     ),
 )
 

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from bi_ops.behind import Behind
 from bi_ops.documents import DocumentMaker, Pseudonyms
-from bi_ops.errors import SourceRowError
+from bi_ops.errors import PeriodError, PeriodNotOverError, SourceRowError, StagingError
+from bi_ops.guarded_sql import describe, guard
+from bi_ops.loads import Chunk, Completion, Load, LoadRegister, clear_group_hint
 from bi_ops.slices import Slice
-from bi_ops.source import BATCH_ROWS, Meg, Result
-from bi_ops.staging import StagedSlice
+from bi_ops.source import Meg, Result
+from bi_ops.staging import StagedSlice, StagedTask
+from bi_ops.store import Store
 
-Chunk = list[int] | None
-"""The ids of the forms that one query reads; None where a job reads everything in one."""
-
-
-_ROWS_OF_CHUNKS = 200
-"""Rows fetched at once where a query reads chunks: so the statement timeout is that of about 20 chunks, not of all."""
+_FETCH_ROWS = 200
+"""Rows fetched at once. Their texts are bounded, so memory stays flat; and where a query reads chunks, the statement
+timeout is that of about 20 chunks, not of all."""
+_MAX_CLOCK_SKEW = timedelta(seconds=10)
+"""How far MEG's clock may be behind the as-of instant."""
+_NEVER = datetime.max.replace(tzinfo=timezone.utc)
+_MAX_WAIT = timedelta(hours=1)
+"""An as-of instant further in the future is an error that waiting does not heal."""
 
 
 @dataclass(frozen=True)
@@ -46,83 +52,183 @@ def divide(form_ids: Sequence[int], *, forms_per_chunk: int, max_tasks: int) -> 
     return [chunks[len(chunks) * task // tasks : len(chunks) * (task + 1) // tasks] for task in range(tasks)]
 
 
-def plan(meg: Meg, staged: StagedSlice, of: Slice, *, sql: str, **divided: int) -> list[list[Chunk]]:
-    """List the chunks of each stage task, and clear what an earlier try of this run staged.
+def plan(meg: Meg, of: Slice, *, sql: str, forms_per_chunk: int, max_tasks: int) -> list[list[Chunk]]:
+    """List the chunks of each stage task.
 
     Args:
         meg: The region's MEG.
-        staged: Where the run stages the slice.
         of: The slice.
         sql: A query whose first column is the ids of the forms to read, sorted; unused for a job without chunks.
-        **divided: `forms_per_chunk` and `max_tasks`, as `divide` takes them.
+        forms_per_chunk: Forms that one query reads.
+        max_tasks: The most stage tasks.
     """
-    staged.clear()
     if not of.job.in_chunks:
         return [[None]]
     with meg.query(sql, of.parameters) as result:
         form_ids = [row[0] for batch in result.batches for row in batch]
-    return divide(form_ids, **divided)
+    return divide(form_ids, forms_per_chunk=forms_per_chunk, max_tasks=max_tasks)
+
+
+def check_is_past(of: Slice, meg_now: datetime) -> None:
+    """Check that the as-of instant is past by MEG's clock, the one by which sessions are submitted.
+
+    Raises:
+        PeriodNotOverError: It is not yet; clocks differ.
+        PeriodError: It is far in the future.
+    """
+    ahead = of.as_of - meg_now
+    if ahead <= _MAX_CLOCK_SKEW:
+        return
+    error = PeriodNotOverError if ahead <= _MAX_WAIT else PeriodError
+    raise error(
+        "the as-of instant is in the future by MEG's clock",
+        where=str(of),
+        expected=f"an instant up to {meg_now:%Y-%m-%d %H:%M:%S %Z}, the present by MEG's clock",
+        found=f"{of.as_of.isoformat()}, {ahead.total_seconds():.0f} s ahead",
+        cure="Set the clocks of Airflow's machines and of MEG by NTP; bi_doctor shows which one is off.",
+    )
 
 
 def stage(
     meg: Meg,
-    staged: StagedSlice,
-    of: Slice,
+    store: Store,
+    load: Load,
+    task: int,
     chunks: Sequence[Chunk],
     *,
     sql: str,
-    timezone: str,
     pseudonyms: Pseudonyms | None = None,
 ) -> Iterator[StagedBatch]:
-    """Read one task's chunks from MEG into the staging database, in place of what an earlier try staged of them.
+    """Read one task's chunks from MEG into the staging database, in place of an earlier attempt's.
 
     Args:
         meg: The region's MEG.
-        staged: Where the run stages the slice.
-        of: The slice.
-        chunks: The forms to read, ten at a time.
+        store: The databases.
+        load: The load.
+        task: The number of the task in the load's plan.
+        chunks: The forms to read, ten at a time, as the plan gave them to this task.
         sql: The job's query; it may bind the slice's `parameters`, `chunks` and `timezone`.
-        timezone: The settings' time zone.
         pseudonyms: What replaces the names of people; None where they stay.
 
     Yields:
-        What has been read, as it is; all of it is staged when there is no more.
+        What has been read; all of it is staged, and the task completed, when there is no more.
 
     Raises:
         SourceUnavailableError: MEG cannot be reached, or gave up on the way.
         SourceQueryError: MEG refused the query.
         SourceRowError: A row cannot become a document, or is of no chunk.
         DuplicateKeyError: Two rows would become the same document.
-        SupersededError: Another try of the same task is staging too.
+        SupersededError: Another attempt of the same task has begun.
+        StagingError: The load is gone, or these are not its chunks.
     """
-    forms = {form_id for chunk in chunks if chunk for form_id in chunk}
-    parameters: dict[str, Any] = {**of.parameters, "timezone": timezone}
-    parameters["chunks"] = [f"{{{','.join(map(str, chunk))}}}" for chunk in chunks if chunk]
-    batch_rows = _ROWS_OF_CHUNKS if of.job.in_chunks else BATCH_ROWS
-    with staged.task(min(forms, default=0)) as task:
-        if of.job.in_chunks and not forms:
+    _check_planned(load, task, chunks)
+    register = LoadRegister(store)
+    attempt_id = register.begin_task(load, task)
+    reading = _Reading(meg, load, chunks, sql, pseudonyms)
+    documents = 0
+    with StagedSlice(store, load).task(task, attempt_id) as staged:
+        for batch in reading.into(staged):
+            documents += batch.documents
+            yield batch
+    completion = Completion(attempt_id, len(chunks), documents, reading.measure, reading.read_at)
+    register.complete_task(load, task, completion)
+
+
+def _check_planned(load: Load, task: int, chunks: Sequence[Chunk]) -> None:
+    planned = load.tasks[task] if task < len(load.tasks) else None
+    if planned is None or list(planned) != list(chunks):
+        raise StagingError(
+            "these chunks are not the ones that the load's plan gave to this task",
+            where=f"{load.slice}, stage task {task}",
+            expected=f"{'no such task' if planned is None else f'{len(planned)} chunks'} in load {load.id}",
+            found=f"{len(chunks)} chunks",
+            cure=clear_group_hint(load.slice.task_group),
+        )
+
+
+class _Reading:
+    """One attempt to read a stage task's chunks; `measure` and `read_at` are whole once all has been read."""
+
+    def __init__(self, meg: Meg, load: Load, chunks: Sequence[Chunk], sql: str, pseudonyms: Pseudonyms | None) -> None:
+        self._meg = meg
+        self._slice = load.slice
+        self._chunks = chunks
+        self._forms = {form_id for chunk in chunks if chunk for form_id in chunk}
+        self._parameters: dict[str, Any] = {**load.slice.parameters, "timezone": load.settings.timezone}
+        self._sql = sql
+        self._pseudonyms = pseudonyms
+        self.measure = 0
+        self.read_at = _NEVER
+
+    def into(self, staged: StagedTask) -> Iterator[StagedBatch]:
+        if self._slice.job.in_chunks and not self._forms:
+            self.read_at = self._meg.clock()
             return
-        with meg.query(sql, parameters, batch_rows) as result, Behind() as in_meg:
-            make = DocumentMaker(of, result.columns, pseudonyms)
-            for rows in in_meg.ahead(result.batches):
-                task.add(make(rows))
-                if of.job.in_chunks:
-                    _check_of_chunks(_column("form_id", result, rows), of, forms)
-                yield StagedBatch(len(rows), _column("form_name", result, rows) if of.job.in_chunks else [])
+        parameters = {**self._parameters, "chunks": [_array(chunk) for chunk in self._chunks if chunk]}
+        try:
+            sql, maker = self._prepare(parameters)
+            with self._meg.query(sql, parameters, _FETCH_ROWS) as result, Behind() as in_meg:
+                self.read_at = result.read_at
+                for rows in in_meg.ahead(result.batches):
+                    staged.add(maker(rows))
+                    yield self._batch(result, rows)
+        except SourceRowError as error:
+            if error.where != str(self._slice) and self._slice.job.in_chunks:
+                raise self._locate(error) from None
+            raise
+
+    def _prepare(self, parameters: dict[str, Any]) -> tuple[str, DocumentMaker]:
+        """The query with its guards, which depend on the types of its columns, and what makes documents of its rows."""
+        with self._meg.query(describe(self._sql), parameters) as described:
+            maker = DocumentMaker(self._slice, described.columns, self._pseudonyms)
+            return guard(self._sql, described.columns, described.types), maker
+
+    def _batch(self, result: Result, rows: Sequence[Sequence[Any]]) -> StagedBatch:
+        job = self._slice.job
+        self.measure += sum(_column(job.measure, result, rows))
+        if not job.in_chunks:
+            return StagedBatch(len(rows), [])
+        unknown = set(_column("form_id", result, rows)) - self._forms
+        if unknown:
+            raise SourceRowError(
+                "the SQL template gave forms that were not asked for",
+                where=str(self._slice),
+                expected=f"forms {', '.join(map(str, sorted(self._forms)))}",
+                found=f"form {min(unknown)}",
+                cure=f"Filter by form_id = ANY(chunk.form_ids::bigint[]) in include/sql/{job.name}.sql.",
+            )
+        return StagedBatch(len(rows), _column("form_name", result, rows))
+
+    def _locate(self, error: SourceRowError) -> SourceRowError:
+        """The error with the form in whose rows it occurs: MEG says which value is wrong, and not where."""
+        failing = next((chunk for chunk in self._chunks if chunk and self._fails(chunk)), None)
+        forms = failing or sorted(self._forms)
+        form = next((form_id for form_id in failing or () if self._fails([form_id])), None)
+        place = f"form {form}" if form is not None else f"one of the forms {', '.join(map(str, forms))}"
+        return SourceRowError(
+            f"{error.what}, in the rows of {place}",
+            where=error.where,
+            expected=error.expected,
+            found=error.found,
+            cure=error.cure,
+        )
+
+    def _fails(self, form_ids: list[int]) -> bool:
+        try:
+            parameters = {**self._parameters, "chunks": [_array(form_ids)]}
+            with self._meg.query(self._sql, parameters, _FETCH_ROWS) as result:
+                for _ in result.batches:
+                    pass
+        except SourceRowError:
+            return True
+        return False
+
+
+def _array(form_ids: Sequence[int]) -> str:
+    """Form ids as PostgreSQL writes an array."""
+    return f"{{{','.join(map(str, form_ids))}}}"
 
 
 def _column(name: str, result: Result, rows: Sequence[Sequence[Any]]) -> list[Any]:
     place = result.columns.index(name)
     return [row[place] for row in rows]
-
-
-def _check_of_chunks(found: list[int], of: Slice, forms: set[int]) -> None:
-    strangers = set(found) - forms
-    if strangers:
-        raise SourceRowError(
-            "the SQL template gave forms that were not asked for",
-            where=str(of),
-            expected=f"forms {', '.join(map(str, sorted(forms)))}",
-            found=f"form {min(strangers)}",
-            cure=f"Filter by form_id = ANY(chunk.form_ids::bigint[]) in include/sql/{of.job.name}.sql.",
-        )

@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pendulum
 from airflow.providers.common.compat.sdk import (
+    AirflowException,
     AirflowFailException,
     AirflowSkipException,
     BaseOperator,
@@ -20,9 +21,11 @@ from airflow.providers.common.compat.sdk import (
 )
 from typing_extensions import override
 
-from bi_ops.errors import BiError, NewerSliceLiveError, StagingError
+from bi_ops.errors import BiError, DryRunError, NotSelectedError, SkippedError
+from bi_ops.gate import require_open_gate, run_dates
 from bi_ops.jobs import Job
 from bi_ops.links import ui
+from bi_ops.reasons import log_reason
 from bi_ops.settings import Settings
 from bi_ops.slices import Slice
 from bi_ops.versions import HAS_PAGES, SHRINKS_MAPPED_TASKS
@@ -30,13 +33,13 @@ from bi_ops.versions import HAS_PAGES, SHRINKS_MAPPED_TASKS
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from bi_ops.load import Chunk
+    from bi_ops.loads import Chunk, LoadSettings
     from bi_ops.publish import Published
     from bi_ops.source import Meg
     from bi_ops.store import Run
 
 LOAD = "load"
-"""The XCom under which `plan` tells `stage` and `publish` what is being loaded."""
+"""The XCom under which `plan` hands the load's id to `stage` and `publish`."""
 
 _NAMED_FORMS = 3
 
@@ -71,19 +74,26 @@ def _collection(ti_key: Any) -> str:
 
 
 class _BiOperator(BaseOperator):
-    """A task whose failures are told in the pipeline's words, and retried only where that may help."""
+    """A task that runs while the gate is open, logs why it failed, and is retried only where that may help."""
 
     _meg: Meg | None = None
 
     def execute(self, context: Context) -> Any:
         try:
+            require_open_gate(Settings.from_environment())
             return self._run_step(context)
-        except NewerSliceLiveError as error:
-            raise AirflowSkipException(str(error)) from None
+        except SkippedError as error:
+            log_reason(self.log.info, error)
+            raise AirflowSkipException(error.summary) from None
         except BiError as error:
+            log_reason(self.log.error, error)
             if error.heals_by_itself:
-                raise
-            raise AirflowFailException(str(error)) from error
+                raise AirflowException(error.summary) from None
+            raise AirflowFailException(error.summary) from None
+
+    def execute_complete(self, context: Context, event: Any = None) -> Any:  # noqa: ARG002 - Airflow passes it
+        """Go on after a wait."""
+        return self.execute(context)
 
     def _run_step(self, context: Context) -> Any:
         raise NotImplementedError  # each operator's own
@@ -93,6 +103,24 @@ class _BiOperator(BaseOperator):
         if self._meg:
             self._meg.cancel()
 
+    @property
+    def _region_group(self) -> str:
+        """The task group of the job and region: what to clear to load the slice again."""
+        return str(self.task_id.rpartition(".")[0])
+
+    @property
+    def _purpose(self) -> str:
+        return self.task_id.replace(".", " ")
+
+    def _wait_until(self, moment: datetime, why: str) -> None:
+        """Wait for an instant without holding a worker; returns at once where it is past."""
+        if moment <= datetime.now(timezone.utc):
+            return
+        from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+
+        self.log.info("Waiting until %s: %s", moment.isoformat(), why)
+        self.defer(trigger=DateTimeTrigger(moment=moment), method_name="execute_complete")
+
 
 def _run(context: Context) -> Run:
     from bi_ops.store import Run
@@ -100,25 +128,18 @@ def _run(context: Context) -> Run:
     return Run(context["dag"].dag_id, context["run_id"])
 
 
+def _load_settings(of: Slice, settings: Settings) -> LoadSettings:
+    from bi_ops.loads import LoadSettings
+
+    return LoadSettings(settings.timezone, settings.forms_per_chunk, _pseudonymised(of, settings))
+
+
 def _pseudonymised(of: Slice, settings: Settings) -> bool:
     """Whether the slice holds pseudonyms where it would hold names of people."""
     return of.region in settings.pseudonymise and any(field.names for field in of.job.fields)
 
 
-def _refuse_other_names(of: Slice, load: dict[str, Any], settings: Settings) -> None:
-    """Names that were planned or staged before `BI_PSEUDONYMISE` was set must not be published after it."""
-    planned, now = load.get("pseudonymised", False), _pseudonymised(of, settings)
-    if planned != now:
-        raise StagingError(
-            "BI_PSEUDONYMISE has changed since this load was planned",
-            where=str(of),
-            expected="pseudonyms" if now else "names",
-            found="names" if now else "pseudonyms",
-            cure=f"Clear the task group {of.task_group} of this run to stage it again.",
-        )
-
-
-class WaitOperator(BaseOperator):
+class WaitOperator(_BiOperator):
     """Wait, without holding a worker, until an hour of the day on which the run's data interval ends.
 
     Where that hour is past, as in a catchup or a run by hand, it is passed at once.
@@ -131,19 +152,11 @@ class WaitOperator(BaseOperator):
         super().__init__(**kwargs)
         self.hour = hour
 
-    def execute(self, context: Context) -> None:
-        """Defer to the triggerer, or return."""
+    def _run_step(self, context: Context) -> None:
         until = self._until(context["dag_run"].data_interval_end)
-        if until is None or until <= datetime.now(timezone.utc):
-            self.log.info("It is past %02d:00, so there is nothing to wait for", self.hour)
-            return
-        from airflow.providers.standard.triggers.temporal import DateTimeTrigger
-
-        self.log.info("Waiting until %s", until.isoformat())
-        self.defer(trigger=DateTimeTrigger(moment=until), method_name="has_waited")
-
-    def has_waited(self, context: Context, event: Any = None) -> None:
-        """Return: the hour has come."""
+        if until is not None:
+            self._wait_until(until, f"the jobs after this task start at {self.hour:02}:00")
+        self.log.info("It is past %02d:00, so there is nothing to wait for", self.hour)
 
     def _until(self, interval_end: datetime | None) -> datetime | None:
         if interval_end is None:
@@ -173,7 +186,7 @@ class DoctorOperator(BaseOperator):
 class PlanOperator(_BiOperator):
     """List what one job loads from one region: the period or as-of, and each stage task's chunks.
 
-    Pushes the chunks (a list for each stage task, of lists of form ids) as its result, and the slice under `load`.
+    Returns the chunks (a list for each stage task, of lists of form ids), and pushes the load's id under `load`.
 
     Args:
         job: The job.
@@ -194,60 +207,67 @@ class PlanOperator(_BiOperator):
 
     def _run_step(self, context: Context) -> list[list[Chunk]]:
         from bi_ops.connections import open_meg, open_store
-        from bi_ops.load import plan
-        from bi_ops.staging import StagedSlice
+        from bi_ops.load import check_is_past, plan
+        from bi_ops.loads import Load, LoadRegister
 
-        self._skip_unless_picked(context)
+        self._check_selected(context)
         settings = Settings.from_environment()
         started_at = datetime.now(timezone.utc)
         of = self._slice(context, settings)
-        self.log.info("Planning %s", of)
-        with open_store(f"{of} plan") as store, open_meg(self.region, reader=f"{of} plan") as self._meg:
+        self._wait_until_settled(context, of, settings)
+        self.log.info("Planning %s, as of %s", of, of.as_of.isoformat())
+        with open_store(self._purpose) as store, open_meg(self.region, reader=f"{of} plan") as self._meg:
+            store.check_live(of.job.name)
             store.prepare_staging(of.job.name)
+            check_is_past(of, self._meg.clock())
             tasks = plan(
                 self._meg,
-                StagedSlice(store, of, _run(context)),
                 of,
                 sql=self.sql,
                 forms_per_chunk=settings.forms_per_chunk,
                 max_tasks=settings.max_mapped_tasks,
             )
-        if not SHRINKS_MAPPED_TASKS:
-            tasks += [[]] * (self._stage_tasks(context) - len(tasks))
-        chunks = sum(map(len, tasks))
-        self.log.info("%s: %d chunks in %d stage tasks", of, chunks, len(tasks))
-        load = {
-            "slice": of.to_json(),
-            "tasks": len(tasks),
-            "chunks": chunks,
-            "started_at": started_at.isoformat(),
-            "pseudonymised": _pseudonymised(of, settings),
-        }
-        context["ti"].xcom_push(LOAD, load)
+            if not SHRINKS_MAPPED_TASKS:
+                tasks += [[]] * (self._stage_tasks(context) - len(tasks))
+            load = Load(of, _run(context), _load_settings(of, settings), tuple(tasks), started_at)
+            LoadRegister(store).create(load)
+        self.log.info("%s: load %s, %d chunks in %d stage tasks", of, load.id, load.chunks, len(tasks))
+        context["ti"].xcom_push(LOAD, load.id)
         return tasks
+
+    def _wait_until_settled(self, context: Context, of: Slice, settings: Settings) -> None:
+        """What began before a period's end is committed after it: let MEG settle before it is read."""
+        dates = run_dates(context["dag_run"])
+        if of.period is None and not context["params"]["period"] and not dates.is_scheduled:
+            return  # a snapshot of now
+        self._wait_until(
+            of.as_of + timedelta(minutes=settings.settle_minutes),
+            f"transactions begun before {of.as_of.isoformat()} may commit after it (BI_SETTLE_MINUTES)",
+        )
 
     def _stage_tasks(self, context: Context) -> int:
         """How many stage tasks an earlier plan of this run had: with fewer, Airflow would not go on."""
-        stage = f"{self.task_id.rpartition('.')[0]}.stage"
+        stage = f"{self._region_group}.stage"
         return int(context["ti"].get_ti_count(dag_id=self.dag_id, task_ids=[stage], run_ids=[context["run_id"]]))
 
-    def _skip_unless_picked(self, context: Context) -> None:
+    def _check_selected(self, context: Context) -> None:
         for parameter, name in (("jobs", self.job.name), ("regions", self.region)):
-            picked = context["params"][parameter]
-            if name not in picked:
-                raise AirflowSkipException(
-                    f"{name} is not among the {parameter} that this run was triggered for: {picked}"
+            selected = context["params"][parameter]
+            if name not in selected:
+                raise NotSelectedError(
+                    f"this run was triggered for other {parameter}",
+                    where=name,
+                    found=f"{parameter}: {', '.join(selected)}",
+                    cure="Nothing needs doing.",
                 )
 
     def _slice(self, context: Context, settings: Settings) -> Slice:
-        run = context["dag_run"]
         return Slice.of_run(
             self.job,
             self.region,
             settings.timezone,
-            parameter=context["params"]["period"],
-            interval_start=run.data_interval_start,
-            run_after=run.run_after,
+            requested=context["params"]["period"],
+            dates=run_dates(context["dag_run"]),
             now=datetime.now(timezone.utc),
         )
 
@@ -257,13 +277,13 @@ class StageOperator(_BiOperator):
 
     Args:
         sql: The job's query.
-        load: What `plan` pushed under `load`.
+        load: The id of the load, as `plan` pushed it.
         chunks: The chunks to read in turn.
     """
 
     template_fields: Sequence[str] = ("sql", "load", "chunks")
     template_ext: Sequence[str] = (".sql",)
-    template_fields_renderers: ClassVar[dict[str, str]] = {"sql": "sql", "load": "json", "chunks": "json"}
+    template_fields_renderers: ClassVar[dict[str, str]] = {"sql": "sql", "chunks": "json"}
     ui_color = "#e6f4ea"
 
     def __init__(self, *, sql: str, load: Any, chunks: Any, **kwargs: Any) -> None:
@@ -271,34 +291,34 @@ class StageOperator(_BiOperator):
         self.sql = sql
         self.load = load
         self.chunks = chunks
+        self._slice: Slice | None = None
         self._forms: list[str] = []
         self._documents = 0
 
     def _run_step(self, context: Context) -> int:
         from bi_ops.connections import open_meg, open_pseudonyms, open_store
         from bi_ops.load import stage
-        from bi_ops.staging import StagedSlice
+        from bi_ops.loads import LoadRegister
 
         settings = Settings.from_environment()
-        of = Slice.from_json(self.load["slice"], settings.timezone)
-        _refuse_other_names(of, self.load, settings)
-        pseudonyms = open_pseudonyms(of.region, settings) if _pseudonymised(of, settings) else None
-        with open_store(f"{of} stage") as store, open_meg(of.region, reader=f"{of} stage") as self._meg:
-            staged = StagedSlice(store, of, _run(context))
-            for done in stage(
-                self._meg, staged, of, self.chunks, sql=self.sql, timezone=settings.timezone, pseudonyms=pseudonyms
-            ):
-                self._documents += done.documents
-                self._forms += done.forms
-                self.log.info("%s: %d documents of %d chunks", of, self._documents, len(self.chunks))
+        with open_store(self._purpose) as store:
+            load = LoadRegister(store).get(self.load, self._region_group)
+            self._slice = of = load.slice
+            load.check_settings(_load_settings(of, settings))
+            pseudonyms = open_pseudonyms(of.region, settings) if load.settings.pseudonymised else None
+            with open_meg(of.region, reader=f"{of} stage") as self._meg:
+                task = context["ti"].map_index or 0
+                for batch in stage(self._meg, store, load, task, self.chunks, sql=self.sql, pseudonyms=pseudonyms):
+                    self._documents += batch.documents
+                    self._forms += batch.forms
+                    self.log.info("%s: %d documents of %d chunks", of, self._documents, len(self.chunks))
         return self._documents
 
     def get_openlineage_facets_on_complete(self, _task_instance: Any) -> Any:
         """What OpenLineage's provider, where it is installed, records of this task."""
         from bi_ops import lineage
 
-        of = Slice.from_json(self.load["slice"], Settings.from_environment().timezone)
-        return lineage.of_stage(of, self.sql, self._documents)
+        return lineage.of_stage(self._slice, self.sql, self._documents) if self._slice else None
 
     @property
     def label(self) -> str:
@@ -318,60 +338,55 @@ class PublishOperator(_BiOperator):
     """Make what was staged of one job and region the live slice.
 
     Args:
-        load: What `plan` pushed under `load`.
-        staged: What each stage task returned, in their order. Airflow keeps what a task returned that a later plan of
-            the same run no longer has; those stand last and count for nothing.
+        load: The id of the load, as `plan` pushed it.
     """
 
-    template_fields: Sequence[str] = ("load", "staged")
-    template_fields_renderers: ClassVar[dict[str, str]] = {"load": "json", "staged": "json"}
+    template_fields: Sequence[str] = ("load",)
     operator_extra_links = (ReportLink(), CollectionLink())  # of no other task: each is a call of the API at its end
     ui_color = "#fef7e0"
 
-    def __init__(self, *, load: Any, staged: Any, **kwargs: Any) -> None:
+    def __init__(self, *, load: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.load = load
-        self.staged = staged
+        self._slice: Slice | None = None
         self._documents = 0
 
     def _run_step(self, context: Context) -> dict[str, int]:
         from bi_ops.connections import open_store
-        from bi_ops.publish import Load, publish
+        from bi_ops.loads import LoadRegister
+        from bi_ops.publish import publish
 
         settings = Settings.from_environment()
         params = context["params"]
-        load = Load(
-            Slice.from_json(self.load["slice"], settings.timezone),
-            _run(context),
-            documents=sum(self.staged[: self.load["tasks"]]),  # one call of the API; each item would be one
-            chunks=self.load["chunks"],
-            started_at=self._started_at(context),
-        )
-        _refuse_other_names(load.slice, self.load, settings)
-        with open_store(f"{load.slice} publish") as store:
+        with open_store(self._purpose) as store:
+            load = LoadRegister(store).get(self.load, self._region_group)
+            self._slice = of = load.slice
+            load.check_settings(_load_settings(of, settings))
             done = publish(
-                store, load, max_shrink=settings.max_shrink, force=params["force"], dry_run=params["dry_run"]
+                store,
+                load,
+                max_shrink=settings.max_shrink,
+                # Where only a part of the run was cleared, its plan began long before.
+                started_at=max(filter(None, (load.started_at, context["dag_run"].start_date))),
+                force=params["force"],
+                dry_run=params["dry_run"],
             )
         if params["dry_run"]:
-            raise AirflowSkipException(
-                f"{load.slice}: checked, and nothing published (dry_run); {done.documents} documents would replace "
-                f"{done.previous_documents}"
+            raise DryRunError(
+                "checked, and nothing was published",
+                where=str(of),
+                found=f"{done.documents} documents would replace {done.previous_documents}",
+                cure="Trigger the run without dry_run to publish.",
             )
-        self.log.info(
-            "%s: published; %d documents (%d before), %d of them written",
-            load.slice,
-            done.documents,
-            done.previous_documents,
-            done.written,
-        )
-        return self._told(context, load.slice, done)
+        counts = done.documents, done.previous_documents, done.written
+        self.log.info("%s: published; %d documents (%d before), %d of them written", of, *counts)
+        return self._told(context, of, done)
 
     def get_openlineage_facets_on_complete(self, _task_instance: Any) -> Any:
         """What OpenLineage's provider, where it is installed, records of this task."""
         from bi_ops import lineage
 
-        of = Slice.from_json(self.load["slice"], Settings.from_environment().timezone)
-        return lineage.of_publish(of, self._documents)
+        return lineage.of_publish(self._slice, self._documents) if self._slice else None
 
     def _told(self, context: Context, of: Slice, done: Published) -> dict[str, int]:
         """What was published, for XCom and for whoever is scheduled on the collection."""
@@ -380,8 +395,3 @@ class PublishOperator(_BiOperator):
         for asset in self.outlets:
             context["outlet_events"][asset].extra = {**of.to_json(), **counts}
         return counts
-
-    def _started_at(self, context: Context) -> datetime:
-        """When the load began: the plan, or the run's latest start where only a part of it was cleared."""
-        planned_at = datetime.fromisoformat(self.load["started_at"])
-        return max(filter(None, (planned_at, context["dag_run"].start_date)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 
 import pendulum
@@ -84,6 +84,11 @@ class Period:
         month = int(part[1:]) * 3 if part.startswith("Q") else int(part)
         return cls.containing(pendulum.datetime(int(year), month, 15, tz=timezone), _cadence_of(name), timezone)
 
+    @classmethod
+    def last_ended(cls, instant: datetime, cadence: Cadence, timezone: str) -> Period:
+        """The last period that had ended by `instant`."""
+        return cls.containing(instant, cadence, timezone).before()
+
     def before(self) -> Period:
         """The period that ends where this one starts."""
         start, cadence = pendulum.instance(self.start), _cadence_of(self.name)
@@ -101,48 +106,78 @@ def _cadence_of(name: str) -> Cadence:
     return Cadence.QUARTERLY if "Q" in name else Cadence.MONTHLY
 
 
-def period_of_run(
-    cadence: Cadence,
-    timezone: str,
-    *,
-    parameter: str | None,
-    interval_start: datetime | None,
-    now: datetime,
-) -> Period:
-    """The period that a run covers: the one asked for, else the month or quarter of its data interval.
+@dataclass(frozen=True)
+class RunDates:
+    """What Airflow knows about the time of a DAG run.
+
+    Attributes:
+        run_after: When the run is due; always there.
+        logical_date: The logical date; None for a run without one.
+        interval_start: Where its data interval starts; None for a run without one.
+        interval_end: Where it ends.
+        is_scheduled: Whether the schedule or a backfill made the run.
+    """
+
+    run_after: datetime
+    logical_date: datetime | None = None
+    interval_start: datetime | None = None
+    interval_end: datetime | None = None
+    is_scheduled: bool = False
+
+    @property
+    def middle(self) -> datetime | None:
+        """The middle of the data interval, which a change of the time zone moves out of no period."""
+        if self.interval_start is None or self.interval_end is None:
+            return None
+        return self.interval_start + (self.interval_end - self.interval_start) / 2
+
+
+MAX_CLOCK_LAG = timedelta(minutes=15)
+"""A period that ends this soon counts as over: the clock that asks may be late, and the load waits for the end."""
+
+
+def resolve_period(cadence: Cadence, timezone: str, *, requested: str | None, dates: RunDates, now: datetime) -> Period:
+    """The period that a run covers.
+
+    It is the requested one; else the one that holds the middle of the data interval; else the last one that had
+    ended by `run_after`. A manual run whose logical date does not follow its data interval covers the last period
+    that had ended by the logical date: `airflow dags trigger --logical-date` infers the interval from the present.
 
     Args:
         cadence: The cadence of the DAG.
-        timezone: Where its periods are cut.
-        parameter: The run's `period` parameter; empty and None mean that none was given.
-        interval_start: Where the run's data interval starts; any instant of the period will do.
-        now: The present, against which a period that has not ended is refused.
+        timezone: The time zone in which periods are cut.
+        requested: The run's `period` parameter; empty and None mean that none was given.
+        dates: What Airflow knows about the time of the run.
+        now: The present; a period that ends later than `MAX_CLOCK_LAG` after it is refused.
 
     Raises:
-        PeriodError: The period is malformed or has not ended, or the run has neither parameter nor interval.
+        PeriodError: The requested period is malformed, or the period has not ended.
     """
-    example = PERIOD_EXAMPLE[cadence]
-    if parameter:
-        period = Period.parse(parameter.strip(), cadence, timezone)
-    elif interval_start is not None:
-        period = Period.containing(interval_start, cadence, timezone)
+    if requested:
+        period = Period.parse(requested.strip(), cadence, timezone)
+    elif dates.middle is None:
+        period = Period.last_ended(dates.logical_date or dates.run_after, cadence, timezone)
     else:
-        raise PeriodError(
-            "this run has no data interval, so its period cannot be told",
-            where=f"DAG {cadence.dag_id}",
-            expected=f"the parameter period: {example}",
-            found="a run without a logical date and without that parameter",
-            cure=f"Trigger it with a period, for example "
-            f"""airflow dags trigger {cadence.dag_id} --conf '{{"period": "{example.split()[-1]}"}}'.""",
-        )
-    if period.end > now:
+        period = Period.containing(dates.middle, cadence, timezone)
+        if not dates.is_scheduled and dates.logical_date is not None and not _follows(dates, period):
+            period = Period.last_ended(dates.logical_date, cadence, timezone)
+    if period.end > now + MAX_CLOCK_LAG:
         running = period.start <= now
         raise PeriodError(
             f"{period.name} is {'still running' if running else 'in the future'}, its figures are not final",
             where="parameter period",
             expected=f"a period that has ended, the latest being "
-            f"{Period.containing(now, _cadence_of(period.name), timezone).before().name}",
+            f"{Period.last_ended(now, _cadence_of(period.name), timezone).name}",
             found=f"{period.name}, which ends {period.end:%Y-%m-%d %H:%M %Z}",
             cure="Trigger the run again with an earlier period.",
         )
     return period
+
+
+def _follows(dates: RunDates, period: Period) -> bool:
+    """Whether the logical date lies in the period after the data interval, as Airflow infers one from the other."""
+    if dates.logical_date is None or dates.interval_end is None:
+        return False
+    after = pendulum.instance(period.end).add(days=1)
+    next_period = Period.containing(after, _cadence_of(period.name), after.timezone_name or "UTC")
+    return dates.interval_end <= dates.logical_date < dates.interval_end + (next_period.end - next_period.start)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from datetime import timedelta
 
 from airflow.providers.standard.operators.python import ShortCircuitOperator
-from airflow.sdk import DAG, Asset, Param, TaskGroup, XComArg
+from airflow.sdk import DAG, Asset, Param, TaskGroup
 from airflow.timetables.interval import CronDataIntervalTimetable
 
+from bi_ops.gate import check_run
 from bi_ops.jobs import Job, jobs_of
-from bi_ops.notify import BiNotifier, deadline
-from bi_ops.operators import LOAD, DoctorOperator, PlanOperator, PublishOperator, StageOperator, WaitOperator
-from bi_ops.periods import PERIOD_EXAMPLE, PERIOD_PATTERN, Cadence
+from bi_ops.notify import BiNotifier
+from bi_ops.operators import (
+    LOAD,
+    DoctorOperator,
+    PlanOperator,
+    PublishOperator,
+    StageOperator,
+    WaitOperator,
+)
+from bi_ops.periods import PERIOD_EXAMPLE, Cadence
+from bi_ops.required_xcom import RequiredXComArg
 from bi_ops.settings import Settings
 from bi_ops.templates import include_folder
 
@@ -31,25 +38,6 @@ _RETRIES = {  # after 30 s, 1, 2, 4, 8 and 15 minutes: a blip heals, and half an
     "max_retry_delay": timedelta(minutes=15),
     "execution_timeout": timedelta(hours=2),
 }
-
-_PROCESS = "_AIRFLOW_PROCESS_CONTEXT"
-"""Set in Airflow's services and not in its commands: `airflow dags test` fails on a DAG that has a deadline.
-
-https://github.com/apache/airflow/issues/73428
-"""
-
-log = logging.getLogger(__name__)
-
-
-def may_run() -> bool:
-    """Whether the jobs may run; where they may not, the log says why and how to make up for it."""
-    if Settings.from_environment().aggregate:
-        return True
-    log.warning(
-        "BI_AGGREGATE is off in this environment, so every task of this run is skipped and nothing is published. "
-        "To load this period after all, set BI_AGGREGATE=1, restart Airflow's processes and clear this run."
-    )
-    return False
 
 
 def build_dag(cadence: Cadence, doc_md: str | None) -> DAG:
@@ -71,15 +59,16 @@ def build_dag(cadence: Cadence, doc_md: str | None) -> DAG:
         max_active_runs=1,
         default_args=_RETRIES,
         on_failure_callback=BiNotifier(),
-        **(deadline(settings.deadline_hours) if _PROCESS in os.environ else {}),
         params=_params(cadence, jobs, settings),
         template_searchpath=[str(include_folder() / "sql")],
         tags=["meg-bi", cadence.value],
     ) as dag:
         gate = ShortCircuitOperator(
             task_id="gate",
-            python_callable=may_run,
-            doc_md="Skips the whole run while `BI_AGGREGATE` is off; its log says how to make up for it.",
+            python_callable=check_run,
+            op_kwargs={"cadence": cadence.value},
+            doc_md="Skips the whole run while `BI_AGGREGATE` is off, and refuses parameters that cannot be loaded; its "
+            "log says what to do.",
         )
         starts = {0: gate, **{hour: gate >> _wait(hour) for hour in sorted({job.hour for job in jobs} - {0})}}
         for job in jobs:
@@ -134,7 +123,6 @@ def _params(cadence: Cadence, jobs: tuple[Job, ...], settings: Settings) -> dict
         "period": Param(
             None,
             type=["null", "string"],
-            pattern=f"^({PERIOD_PATTERN[cadence]})$",
             title="Period",
             description=_PERIOD_HELP[cadence],
         ),
@@ -142,7 +130,8 @@ def _params(cadence: Cadence, jobs: tuple[Job, ...], settings: Settings) -> dict
             False,
             type="boolean",
             title="Force",
-            description="Publish even where a slice shrinks by more than BI_MAX_SHRINK, or to nothing.",
+            description="Publish even where a slice shrinks by more than BI_MAX_SHRINK or to nothing, or where a newer "
+            "one is live.",
         ),
         "dry_run": Param(
             False, type="boolean", title="Dry run", description="Read, stage and check, but publish nothing."
@@ -177,18 +166,15 @@ def _region_group(job: Job, region: str, settings: Settings) -> None:
         stage = StageOperator.partial(
             task_id="stage",
             sql=f"{job.name}.sql",
-            load=XComArg(plan, LOAD),
+            load=RequiredXComArg(plan, LOAD),
             max_active_tis_per_dag=settings.max_parallel_chunks,  # over all runs: a backfill may have many at once
             map_index_template="{{ task.label }}",
             doc_md=_doc(job),
-        ).expand(chunks=plan.output)
-        PublishOperator(
-            task_id="publish",
-            load=XComArg(plan, LOAD),
-            staged=stage.output,
-            outlets=[collection_asset(job)],
-            doc_md=_doc(job),
+        ).expand(chunks=RequiredXComArg(plan))
+        publish = PublishOperator(
+            task_id="publish", load=RequiredXComArg(plan, LOAD), outlets=[collection_asset(job)], doc_md=_doc(job)
         )
+        stage >> publish
 
 
 def collection_asset(job: Job) -> Asset:

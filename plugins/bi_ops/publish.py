@@ -7,35 +7,36 @@ and the earlier one stops before it can mix in what is its own.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from fractions import Fraction
 from functools import partial
-from typing import Any
 
 from bson import ObjectId
 from bson.raw_bson import RawBSONDocument
 from pymongo import DeleteOne, ReplaceOne
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
-from pymongo.read_concern import ReadConcern
-from pymongo.write_concern import WriteConcern
 
 from bi_ops.behind import Behind
-from bi_ops.documents import SCHEMA_VERSION
 from bi_ops.encoded import id_of, load_stamps, says_the_same, stamped
-from bi_ops.errors import NewerSliceLiveError, ShrinkError, SupersededError
-from bi_ops.jobs import Mode
+from bi_ops.errors import BiError, PartialPublishError, StagingError, SupersededError
+from bi_ops.guards import LiveSlice, check_is_newest, check_shrink
+from bi_ops.ledger import LedgerEntry
+from bi_ops.loads import Load, LoadRegister, StagedLoad
 from bi_ops.merge import windows
-from bi_ops.slices import IdRange, Slice
-from bi_ops.staging import StagedSlice, not_as_reported
-from bi_ops.store import BATCH, Run, Store, document_batches
+from bi_ops.slices import IdRange
+from bi_ops.staging import Pack, StagedSlice, staging_mismatch
+from bi_ops.store import BATCH, Store, document_batches
+from bi_ops.transactions import TransactionTooLargeError, in_transaction
 
 TRANSACTION_DOCUMENTS = 100_000
 """The largest slice that is replaced in one transaction; it stays far inside MongoDB's 60 seconds for one."""
+TRANSACTION_BYTES = 256 * 2**20
+"""The same in bytes, which only a slice of unusually large documents reaches."""
 
+log = logging.getLogger(__name__)
 
 Change = ReplaceOne[RawBSONDocument] | DeleteOne
 
@@ -57,36 +58,19 @@ class Published:
 
 @dataclass(frozen=True)
 class _Part:
-    """What of a slice has been replaced.
+    """How far a slice has been replaced.
 
     Attributes:
         read: How many staged documents were met.
         written: How many live documents were written or deleted.
         next: The `_id` at which to go on; empty where all is done.
+        transactions: In how many transactions.
     """
 
     read: int
     written: int
     next: str
-
-
-@dataclass(frozen=True)
-class Load:
-    """One run's load of one slice, ready to be published.
-
-    Attributes:
-        slice: What it replaces.
-        run: The DAG run that staged it.
-        documents: How many documents the stage tasks reported.
-        chunks: In how many chunks they were read.
-        started_at: When the load began.
-    """
-
-    slice: Slice
-    run: Run
-    documents: int
-    chunks: int
-    started_at: datetime
+    transactions: int = 0
 
 
 def publish(
@@ -94,6 +78,7 @@ def publish(
     load: Load,
     *,
     max_shrink: float,
+    started_at: datetime | None = None,
     force: bool = False,
     dry_run: bool = False,
     transaction_documents: int = TRANSACTION_DOCUMENTS,
@@ -104,112 +89,143 @@ def publish(
         store: Where it is staged and goes.
         load: What to publish.
         max_shrink: The share of the slice that may vanish without `force`, 0 to 1.
-        force: Let the slice shrink by any amount.
+        started_at: When the DAG run began to load it; by default when its plan began.
+        force: Let the slice shrink by any amount, and an older one replace a newer one.
         dry_run: Check everything, then change nothing.
         transaction_documents: The largest slice that is replaced at once; a larger one in `_id` ranges of this size.
 
     Raises:
-        StagingError: What is staged is not what the stage tasks reported.
-        NewerSliceLiveError: A later as-of is already live.
+        StagingError: Not every stage task has completed, or the staged data is not what they completed with.
+        NewerSliceLiveError: A later as-of, or a later reading of MEG, is already live.
         ShrinkError: The slice would shrink by more than `max_shrink`, or to nothing.
         SupersededError: Another run took the slice over meanwhile.
+        PartialPublishError: It stopped between two transactions.
     """
-    staged = StagedSlice(store, load.slice, load.run)
-    live = store.live_raw(load.slice.job.name)
-    token = None if dry_run else _take_over(store, load)
-    packs = staged.packs()
-    _check_staged(sum(pack.documents for pack in packs), load)
-    _check_newest(store, load)
-    previous = live.count_documents(load.slice.ids.filter)
-    if not force:
-        _check_shrink(load, previous, max_shrink)
-    if dry_run:
-        return Published(load.documents, previous, 0)
+    return _Publish(store, load, started_at or load.started_at, transaction_documents).run(
+        max_shrink, force=force, dry_run=dry_run
+    )
 
-    store.prepare_live(load.slice.job.name)
-    loaded_at = datetime.now(timezone.utc)
-    stamps = load_stamps(loaded_at, load.run.run_id)
-    ledger_row = _ledger_row(load, previous, forced=force, published_at=loaded_at)
 
-    batch = min(BATCH, transaction_documents)
+class _Publish:
+    def __init__(self, store: Store, load: Load, started_at: datetime, transaction_documents: int) -> None:
+        self._store = store
+        self._slice = load.slice
+        self._load = load
+        self._started_at = started_at
+        self._most = transaction_documents
+        self._staging = StagedSlice(store, load)
+        self._collection = store.live_raw(load.slice.job.name)
 
-    def replace(done: _Part, session: ClientSession) -> _Part:
-        _keep_hold(store, load, token, session)
-        ids = IdRange(done.next, load.slice.ids.end)
-        olds = document_batches(live, ids, session, batch)
-        news = staged.documents(packs, ids.first, batch)
-        part = _write_differences(live, news, olds, stamps, session, most=transaction_documents)
-        part = _Part(done.read + part.read, done.written + part.written, part.next)
-        if not part.next:
-            _check_staged(part.read, load)
-            store.ledger.replace_one({"_id": ledger_row["_id"]}, ledger_row, upsert=True, session=session)
+    def run(self, max_shrink: float, *, force: bool, dry_run: bool) -> Published:
+        self._store.check_live(self._slice.job.name)
+        self._token = None if dry_run else self._take_over()
+        self._staged, self._packs = self._whole()
+        if not force:
+            check_is_newest(self._store, self._staged)
+        self._before = self._measure_live()
+        if not force:
+            check_shrink(self._staged, self._before, max_shrink)
+        if dry_run:
+            return Published(self._staged.documents, self._before.documents, 0)
+        self._store.prepare_live(self._slice.job.name)
+        done = self._replace(forced=force)
+        return Published(self._staged.documents, self._before.documents, done.written)
+
+    def _whole(self) -> tuple[StagedLoad, list[Pack]]:
+        """The load, proved to be whole."""
+        try:
+            staged = LoadRegister(self._store).staged(self._load)
+            return staged, self._staging.packs(staged)
+        except StagingError as error:
+            row = self._store.ledger.find_one({"_id": self._slice.ledger_id}, {"publishing": 1}) or {}
+            if not (progress := row.get("publishing")):
+                raise
+            raise StagingError(
+                f"an earlier publish stopped between two transactions, so the slice is partly of run "
+                f"{progress['run_id']}; it cannot be made whole, since the staged data is not",
+                where=error.where,
+                expected=error.expected,
+                found=f"live: {progress['documents']} of {progress['of']} documents of that run, and the rest as "
+                f"before; staged: {error.found}",
+                cure=error.cure,
+            ) from None
+
+    def _measure_live(self) -> LiveSlice:
+        total = {"documents": {"$sum": 1}, "measure": {"$sum": f"${self._slice.job.measure}"}}
+        pipeline = [{"$match": self._slice.ids.filter}, {"$group": {"_id": None, **total}}]
+        for row in self._store.live[self._slice.job.name].aggregate(pipeline):
+            return LiveSlice(row["documents"], row["measure"])
+        return LiveSlice(0, 0)
+
+    def _replace(self, *, forced: bool) -> _Part:
+        """Replace the slice, in as many transactions as it takes."""
+        published_at = datetime.now(timezone.utc)
+        self._stamps = load_stamps(published_at, self._load.run.run_id)
+        self._ledger = LedgerEntry(self._staged, self._started_at, published_at, self._before.documents, forced=forced)
+        done = _Part(0, 0, self._slice.ids.first)
+        most = min(self._most, max(1, self._staged.documents, self._before.documents))
+        while done.next:
+            try:
+                part = in_transaction(self._store, partial(self._replace_range, done, most))
+            except TransactionTooLargeError as error:
+                if most == 1:
+                    raise error.cause from None
+                most = -(-most // 2)
+                log.warning("%s: a transaction of %d documents is too large for MongoDB; halved", self._slice, most * 2)
+                continue
+            except Exception as error:
+                if done.transactions:
+                    raise self._partial(done, error) from error
+                raise
+            done = part
+        return done
+
+    def _replace_range(self, done: _Part, most: int, session: ClientSession) -> _Part:
+        """One transaction: replace what stands from `done.next` on, `most` documents at most, and keep the ledger."""
+        self._keep_hold(session)
+        ids, batch = IdRange(done.next, self._slice.ids.end), min(BATCH, most)
+        olds = document_batches(self._collection, ids, session, batch)
+        news = self._staging.documents(self._packs, ids.first, batch)
+        part = _write_differences(self._collection, news, olds, self._stamps, session, most=most)
+        part = _Part(done.read + part.read, done.written + part.written, part.next, done.transactions + 1)
+        if part.next:
+            self._ledger.keep_progress(self._store, part.read, session)
+        else:
+            if part.read != self._staged.documents:
+                raise staging_mismatch(self._load, f"{self._staged.documents} documents", f"{part.read}")
+            self._ledger.keep(self._store, part.transactions, session)
         return part
 
-    done = _Part(0, 0, load.slice.ids.first)
-    while done.next:
-        done = _in_transaction(store, partial(replace, done))
-    return Published(load.documents, previous, done.written)
-
-
-def _in_transaction(store: Store, write: Callable[[ClientSession], _Part]) -> _Part:
-    with store.client.start_session() as session:
-        part: _Part = session.with_transaction(
-            write, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority")
-        )
-    return part
-
-
-def _take_over(store: Store, load: Load) -> ObjectId:
-    token = ObjectId()
-    store.publishers.replace_one(
-        {"_id": load.slice.ledger_id}, {"token": token, "run_id": load.run.run_id, "transactions": 0}, upsert=True
-    )
-    return token
-
-
-def _keep_hold(store: Store, load: Load, token: ObjectId | None, session: ClientSession) -> None:
-    held = store.publishers.update_one(
-        {"_id": load.slice.ledger_id, "token": token}, {"$inc": {"transactions": 1}}, session=session
-    )
-    if held.matched_count == 0:
-        raise SupersededError(
-            "another run began to publish this slice, so this one stopped",
-            where=str(load.slice),
-            expected="one publish of a slice at a time",
-            found="another run's token on it",
-            cure="Nothing is lost; whichever of the two publishes last is whole. Clear this task to make it this one.",
+    def _partial(self, done: _Part, error: Exception) -> PartialPublishError:
+        return PartialPublishError(
+            "the publish stopped between two transactions, so the slice is partly new and partly old",
+            where=str(self._slice),
+            expected=f"all {self._staged.documents} documents of this load",
+            found=f"live up to _id {done.next}: {done.read} documents of this load; after it: the slice as it was. "
+            f"{error.summary if isinstance(error, BiError) else type(error).__name__}",
+            cure="Retried automatically until the slice is whole; the ledger says publishing until then. If it "
+            f"persists, clear the task group {self._slice.task_group} of this run.",
         )
 
+    def _take_over(self) -> ObjectId:
+        token = ObjectId()
+        row = {"token": token, "run_id": self._load.run.run_id, "load_id": self._load.id, "transactions": 0}
+        self._store.publishers.replace_one({"_id": self._slice.ledger_id}, row, upsert=True)
+        return token
 
-def _check_staged(found: int, load: Load) -> None:
-    if found != load.documents:
-        raise not_as_reported(load.slice, load.run, f"{load.documents} documents", f"{found}")
-
-
-def _check_newest(store: Store, load: Load) -> None:
-    if load.slice.job.mode is Mode.APPEND:
-        return  # a period has no older and newer: whoever loads it last knows best
-    row = store.ledger.find_one({"_id": load.slice.ledger_id}, {"as_of": 1, "run_id": 1})
-    if row is not None and row["as_of"] > load.slice.as_of:
-        raise NewerSliceLiveError(
-            "a newer snapshot is already live, so this older one was not published",
-            where=str(load.slice),
-            expected=f"nothing later than {load.slice.as_of.isoformat()}",
-            found=f"{row['as_of'].isoformat()} from run {row['run_id']}",
-            cure="Nothing needs doing.",
+    def _keep_hold(self, session: ClientSession) -> None:
+        held = self._store.publishers.update_one(
+            {"_id": self._slice.ledger_id, "token": self._token}, {"$inc": {"transactions": 1}}, session=session
         )
-
-
-def _check_shrink(load: Load, previous: int, max_shrink: float) -> None:
-    least = max(1, math.ceil(previous * (1 - Fraction(str(max_shrink)))))  # exact: 70 % of 10 are 7
-    if previous and load.documents < least:
-        raise ShrinkError(
-            "the slice would shrink so much that the source is more likely broken; the live slice was left as it was",
-            where=str(load.slice),
-            expected=f"at least {least} of the {previous} documents that are live",
-            found=str(load.documents),
-            cure="Look at MEG first. If the fall is real, trigger the run again with force, or raise BI_MAX_SHRINK.",
-        )
+        if held.matched_count == 0:
+            raise SupersededError(
+                "another run began to publish this slice, so this one stopped",
+                where=str(self._slice),
+                expected="one publish of a slice at a time",
+                found="another run's token on it",
+                cure="Nothing is lost; whichever of the two publishes last is whole. Clear this task to make it this "
+                "one.",
+            )
 
 
 def _write_differences(
@@ -222,10 +238,11 @@ def _write_differences(
     most: int,
 ) -> _Part:
     """Turn the old documents into the new ones, until `most` were met of either; `news` is read beside the session."""
-    read = met = written = 0
+    read = met = written = size = 0
     with Behind() as in_session, Behind() as in_staging:
         for wanted, found in windows([in_staging.ahead(news), in_session.ahead(olds)]):
-            if max(read + len(wanted), met + len(found)) > most:
+            size += sum(map(len, wanted))
+            if max(read + len(wanted), met + len(found)) > most or (read and size > TRANSACTION_BYTES):
                 first = min(id_of(documents[0]) for documents in (wanted, found) if documents)
                 return _Part(read, written, first.decode())
             read, met = read + len(wanted), met + len(found)
@@ -252,24 +269,3 @@ def _differences(wanted: list[bytes], found: list[bytes], stamps: bytes) -> tupl
             changes.append(ReplaceOne({"_id": name.decode()}, RawBSONDocument(stamped(document, stamps))))
     changes += [DeleteOne({"_id": name.decode()}) for name in left]
     return new, changes
-
-
-def _ledger_row(load: Load, previous: int, *, forced: bool, published_at: datetime) -> dict[str, Any]:
-    period = load.slice.period
-    return {
-        "_id": load.slice.ledger_id,
-        "job": load.slice.job.name,
-        "region": load.slice.region,
-        "period": period.name if period else None,
-        "as_of": load.slice.as_of,
-        "run_id": load.run.run_id,
-        "dag_id": load.run.dag_id,
-        "documents": load.documents,
-        "previous_documents": previous,
-        "chunks": load.chunks,
-        "forced": forced,
-        "started_at": load.started_at,
-        "published_at": published_at,
-        "loaded_at": published_at,
-        "schema_version": SCHEMA_VERSION,
-    }

@@ -84,7 +84,8 @@ class Settings(BaseModel):
         max_parallel_chunks: Stage tasks at once, per job and region: the cap on parallel queries on one MEG.
         max_shrink: The share of a slice that a publish may take away without `force`, 0 to 1.
         pseudonymise: The regions whose people's names are replaced.
-        deadline_hours: How long after a run is due its figures may take, before somebody is told.
+        settle_minutes: How long after a period's end a load waits before it reads MEG.
+        deadline_hours: How long after a period ended its slices may take before they count as late.
     """
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
@@ -98,6 +99,7 @@ class Settings(BaseModel):
     max_parallel_chunks: int = Field(8, alias="BI_MAX_PARALLEL_CHUNKS", ge=1, le=128)
     max_shrink: float = Field(0.5, alias="BI_MAX_SHRINK", ge=0, le=1)
     pseudonymise: Annotated[tuple[str, ...], BeforeValidator(_some_regions)] = Field((), alias="BI_PSEUDONYMISE")
+    settle_minutes: float = Field(5, alias="BI_SETTLE_MINUTES", ge=0, le=24 * 60)
     deadline_hours: float = Field(24, alias="BI_DEADLINE_HOURS", gt=0, le=24 * 28)
 
     @property

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from bi_ops.jobs import Job, Mode, job_named
-from bi_ops.periods import Cadence, Period, period_of_run
+from bi_ops.periods import Cadence, Period, RunDates, resolve_period
 
 _CHURN_QUARTERS = 8
 
@@ -94,15 +94,7 @@ class Slice:
 
     @classmethod
     def of_run(
-        cls,
-        job: Job,
-        region: str,
-        timezone: str,
-        *,
-        parameter: str | None,
-        interval_start: datetime | None,
-        run_after: datetime,
-        now: datetime,
+        cls, job: Job, region: str, timezone: str, *, requested: str | None, dates: RunDates, now: datetime
     ) -> Slice:
         """The slice that a DAG run loads.
 
@@ -110,20 +102,18 @@ class Slice:
             job: The job.
             region: The region.
             timezone: The settings' time zone.
-            parameter: The run's `period` parameter; empty and None mean that none was given.
-            interval_start: Where the run's data interval starts; None where it has none.
-            run_after: The instant that a snapshot describes where no period was given.
+            requested: The run's `period` parameter; empty and None mean that none was given.
+            dates: What Airflow knows about the time of the run; a snapshot describes `run_after` where no period was
+                requested.
             now: The present.
 
         Raises:
-            PeriodError: The period is malformed or has not ended, or there is none where one is needed.
+            PeriodError: The period is malformed or has not ended.
         """
-        if job.cadence is Cadence.WEEKLY and not parameter:
-            return cls(job, region, _in_milliseconds(run_after))
-        period = period_of_run(job.cadence, timezone, parameter=parameter, interval_start=interval_start, now=now)
-        if job.is_snapshot:
-            return cls(job, region, period.end if parameter else _in_milliseconds(run_after))
-        return cls(job, region, period.end, period)
+        if job.is_snapshot and not requested:
+            return cls(job, region, _in_milliseconds(dates.run_after))
+        period = resolve_period(job.cadence, timezone, requested=requested, dates=dates, now=now)
+        return cls(job, region, period.end, None if job.is_snapshot else period)
 
     def to_json(self) -> dict[str, Any]:
         """The slice as plain values, for XCom and for Airflow's page of rendered templates."""

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -32,11 +32,13 @@ class Result:
         columns: The names of its columns.
         types: PostgreSQL's names of their types, such as `int8` and `text[]`.
         batches: Its rows.
+        read_at: When its transaction began, by MEG's clock; its snapshot is of this instant or a little later.
     """
 
     columns: tuple[str, ...]
     types: tuple[str, ...]
     batches: Iterator[list[tuple[Any, ...]]]
+    read_at: datetime
 
 
 class Meg:
@@ -90,11 +92,11 @@ class Meg:
             cursor = connection.cursor(name="meg_bi", binary=True)
             try:
                 with self._watched():
-                    self._begin(connection)
+                    read_at = self._begin(connection)
                     cursor.execute(sql, parameters)
                 about = cursor.description or ()
                 columns, types = (tuple(getattr(each, what) for each in about) for what in ("name", "type_display"))
-                yield Result(columns, types, self._batches(cursor, batch_rows))
+                yield Result(columns, types, self._batches(cursor, batch_rows), read_at)
             finally:
                 self._end(connection, cursor)
 
@@ -113,6 +115,16 @@ class Meg:
             finally:
                 self._end(connection)
 
+    def clock(self) -> datetime:
+        """The present, by MEG's clock.
+
+        Raises:
+            As `query` does.
+        """
+        [(now,)] = self.answer("SELECT now()")
+        instant: datetime = now
+        return instant
+
     def cancel(self) -> None:
         """Make MEG stop the query that is running, from a signal handler or another thread."""
         self._cancelled = True
@@ -126,17 +138,19 @@ class Meg:
             self._connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         return self._connection
 
-    def _begin(self, connection: psycopg.Connection[Any]) -> None:
-        """Begin the transaction, with settings that end with it.
+    def _begin(self, connection: psycopg.Connection[Any]) -> datetime:
+        """Begin the transaction, with settings that end with it; returns when it began, by MEG's clock.
 
         All rows of a cursor are read, so it is planned for all; compiling a plan of ours takes longer than running it.
         """
-        connection.execute(
+        [(*_, read_at)] = connection.execute(
             "SELECT set_config('application_name', %s, true), set_config('TimeZone', 'UTC', true),"
             " set_config('statement_timeout', %s, true), set_config('cursor_tuple_fraction', '1', true),"
-            " set_config('jit', 'off', true)",
+            " set_config('jit', 'off', true), now()",
             (f"meg-bi {self._reader}"[:_NAME_LIMIT], str(int(self._statement_timeout.total_seconds() * 1000))),
         )
+        instant: datetime = read_at
+        return instant
 
     def _end(self, connection: psycopg.Connection[Any], cursor: psycopg.ServerCursor[Any] | None = None) -> None:
         if not connection.closed:

@@ -31,6 +31,16 @@ REFUSALS = (
     (re.compile(r"invalid \w+ value"), "the connection's extra is wrong", "libpq's parameters"),
 )
 """What a failed connection says that no retry mends. libpq gives it no code (SQLSTATE), only a text."""
+_TIMEOUTS = {
+    "25P03": "idle_in_transaction_session_timeout",
+    "25P04": "transaction_timeout",
+    "55P03": "lock_timeout",
+    "57P05": "idle_session_timeout",
+}
+"""PostgreSQL's settings by the SQLSTATE with which they end a query, beside statement_timeout, which is set here.
+
+https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
 _QUOTED = re.compile(r'"[^"]*"')
 
 
@@ -72,8 +82,8 @@ def source_errors_told(
             if cancelled()
             else "Look at MEG's load, and for the index on megforms_auditsession (form_id, submitted_at).",
         ) from None
-    except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.IdleInTransactionSessionTimeout) as error:
-        raise _of_connection(error, where, refusable=not connected()) from None
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise _timeout(error, where) or _of_connection(error, where, refusable=not connected()) from None
     except (psycopg.DataError, UnicodeDecodeError) as error:
         raise SourceRowError(
             "a value in MEG cannot be read",
@@ -83,12 +93,29 @@ def source_errors_told(
             cure="Find the row with psql and mend it in MEG, or leave it out in include/sql/source/.",
         ) from None
     except psycopg.Error as error:
+        if timeout := _timeout(error, where):
+            raise timeout from None
         raise SourceQueryError(
             "MEG refused the query",
             where=where,
             found=first_line(error),
             cure="Fit include/sql/source/ to this MEG's schema, and let its role read what stands there.",
         ) from None
+
+
+def _timeout(error: psycopg.Error, where: str) -> SourceUnavailableError | None:
+    """The error of one of MEG's own time limits; None for any other."""
+    setting = _TIMEOUTS.get(error.sqlstate or "")
+    if setting is None:
+        return None
+    return SourceUnavailableError(
+        "a time limit of MEG's ended the query",
+        where=where,
+        expected=f"a {setting} that leaves a query its time, for this role in this database",
+        found=first_line(error),
+        cure=f"Retried automatically. If it persists, raise {setting} for the role (ALTER ROLE ... SET), or look at "
+        "MEG's load and locks.",
+    )
 
 
 def _of_connection(error: psycopg.Error, where: str, *, refusable: bool) -> BiError:

@@ -1,4 +1,4 @@
-"""What is staged: the documents of a slice that a DAG run has read and not published, which no reader sees.
+"""What is staged: the documents that a load has read and not published, which no reader sees.
 
 A stage task sorts what it reads by `_id`, a run of some megabytes at a time, and writes each run as packs: a pack of
 many documents costs MongoDB little more than a document does. Publish merges the runs, so that it meets the documents
@@ -12,27 +12,27 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from itertools import chain, groupby, islice, pairwise
+from itertools import chain, groupby, pairwise
 from typing import Any
 
 from bson import ObjectId
 from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
-from pymongo.errors import BulkWriteError
 
 from bi_ops.behind import Behind
 from bi_ops.encoded import MOST_PACKED, id_of, pack, unpacked
-from bi_ops.errors import DuplicateKeyError, StagingError, SupersededError
+from bi_ops.errors import DuplicateKeyError, StagingError
+from bi_ops.loads import Load, StagedLoad, clear_group_hint
 from bi_ops.merge import windows
 from bi_ops.slices import IdRange, Slice
-from bi_ops.store import Run, Store, raw_batches
+from bi_ops.store import Store, raw_batches
 
 RUN_BYTES = 4 * 2**20
 """How much a stage task sorts at once: what it and MongoDB's driver hold of it stays far below 50 MB."""
 PACK_BYTES = 2**18
 """A publish holds one pack of each run."""
-
-_DUPLICATE_KEY = 11000
+BATCH_BYTES = 4 * 2**20
+"""What is handed to MongoDB's driver at once."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,16 @@ class Pack:
     """A pack, without its documents.
 
     Attributes:
-        name: Its `_id`: `dag|run|<the slice's prefix>|<task>|<run>|<pack>`, so that a run's packs stand in their order.
-        written_by: Which try of its task wrote it.
+        name: Its `_id`: `<load>|<task>|<attempt>|<run>|<pack>`, so that a run's packs stand in their order.
+        task: The number of the stage task that wrote it.
+        attempt_id: Which attempt of that task.
         last: The greatest `_id` in it.
         documents: How many are in it.
     """
 
     name: str
-    written_by: ObjectId
+    task: int
+    attempt_id: ObjectId
     last: bytes
     documents: int
 
@@ -58,51 +60,68 @@ class Pack:
 
 
 class StagedSlice:
-    """What one DAG run has staged of one slice.
+    """What one load has staged.
 
     Args:
         store: Where.
-        of: The slice.
-        run: The DAG run.
+        load: The load.
     """
 
-    def __init__(self, store: Store, of: Slice, run: Run) -> None:
-        self._collection = store.staging(of.job.name)
-        self._slice = of
-        self._run = run
-        self._prefix = f"{run.dag_id}|{run.run_id}|{of.prefix}|"
-
-    def clear(self) -> None:
-        """Remove all of it."""
-        self._collection.delete_many(IdRange.with_prefix(self._prefix).filter)
+    def __init__(self, store: Store, load: Load) -> None:
+        self._collection = store.staging(load.slice.job.name)
+        self._load = load
+        self._slice = load.slice
+        self._prefix = f"{load.id}|"
 
     @contextmanager
-    def task(self, number: int) -> Iterator[StagedTask]:
-        """What one stage task stages of it, in place of what an earlier try left; all is staged when the block ends.
+    def task(self, number: int, attempt_id: ObjectId) -> Iterator[StagedTask]:
+        """What one attempt of a stage task stages, in place of earlier attempts'; all is staged when the block ends.
 
         Args:
-            number: It tells the tasks apart.
+            number: The number of the task in the load's plan.
+            attempt_id: The attempt. One that was superseded and still writes leaves nothing that a publish reads.
         """
-        prefix = f"{self._prefix}{number}|"
+        prefix = f"{self._prefix}{number:06}|"
         self._collection.delete_many(IdRange.with_prefix(prefix).filter)
         with Behind() as behind:
-            task = StagedTask(self._collection, self._slice, prefix, behind)
+            task = StagedTask(self._collection, self._slice, f"{prefix}{attempt_id}|", behind)
             yield task
             task.finish()
 
-    def packs(self) -> list[Pack]:
-        """All of it, by task, run and pack."""
-        fields = {"try": 1, "last": 1, "count": 1}
-        found = self._collection.find(IdRange.with_prefix(self._prefix).filter, fields, sort=[("_id", 1)])
-        return [Pack(each["_id"], each["try"], each["last"].encode(), each["count"]) for each in found]
+    def packs(self, staged: StagedLoad) -> list[Pack]:
+        """What the completed attempts have written, by task, run and pack.
+
+        Raises:
+            StagingError: It is not what they completed with.
+        """
+        found = self._collection.find(
+            IdRange.with_prefix(self._prefix).filter, {"last": 1, "count": 1}, sort=[("_id", 1)]
+        )
+        packs = []
+        documents = dict.fromkeys(staged.completions, 0)
+        for each in found:
+            _, task, attempt_id, _, _ = each["_id"].split("|")
+            pack = Pack(each["_id"], int(task), ObjectId(attempt_id), each["last"].encode(), each["count"])
+            completion = staged.completions.get(pack.task)
+            if completion is not None and completion.attempt_id == pack.attempt_id:
+                packs.append(pack)
+                documents[pack.task] += pack.documents
+        for number, completion in staged.completions.items():
+            if documents[number] != completion.documents:
+                raise staging_mismatch(
+                    self._load, f"{completion.documents} documents of stage[{number}]", f"{documents[number]}"
+                )
+        return packs
 
     def documents(self, packs: Iterable[Pack], first: str, most: int) -> Iterator[list[bytes]]:
         """The documents of these packs whose live `_id` is not before `first`, in batches, in the order of the `_id`s.
 
+        A batch is of `BATCH_BYTES` at most, too.
+
         Args:
             packs: All of the slice's, as `packs` gives them.
             first: Where to begin.
-            most: How many there are in a batch; in the last there may be fewer.
+            most: How many there are in a batch at most.
 
         Raises:
             StagingError: A pack has gone meanwhile.
@@ -111,9 +130,7 @@ class StagedSlice:
         begin = first.encode()
         left = (each for each in packs if each.last >= begin)
         runs = [self._sorted([*of_run], begin) for _, of_run in groupby(left, key=lambda each: each.run)]
-        documents = chain.from_iterable(self._merged(runs))
-        while batch := [*islice(documents, most)]:
-            yield batch
+        yield from bounded(chain.from_iterable(self._merged(runs)), most)
 
     def _merged(self, runs: Sequence[Iterator[list[bytes]]]) -> Iterator[list[bytes]]:
         for window in windows(runs):
@@ -127,10 +144,9 @@ class StagedSlice:
             yield found[bisect_left(found, begin, key=id_of) :]
 
     def _read(self, wanted: Pack) -> list[bytes]:
-        which = {"_id": wanted.name, "try": wanted.written_by}
-        for packed in raw_batches(self._collection, which):
+        for packed in raw_batches(self._collection, {"_id": wanted.name}):
             return unpacked(packed)
-        raise not_as_reported(self._slice, self._run, f"{wanted.documents} documents in {wanted.name}", "none")
+        raise staging_mismatch(self._load, f"{wanted.documents} documents in {wanted.name}", "none")
 
 
 class StagedTask:
@@ -148,7 +164,6 @@ class StagedTask:
         self._slice = of
         self._prefix = prefix
         self._behind = behind
-        self._try = ObjectId()
         self._documents: list[bytes] = []
         self._bytes = self._runs = 0
 
@@ -157,12 +172,12 @@ class StagedTask:
 
         Raises:
             DuplicateKeyError: Two documents have the same `_id`.
-            SupersededError: Another try of the same task is staging too.
         """
-        self._documents += documents
-        self._bytes += sum(map(len, documents))
-        if self._bytes >= RUN_BYTES:
-            self._write_run()
+        for batch in bounded(documents, len(documents)):
+            self._documents += batch
+            self._bytes += sum(map(len, batch))
+            if self._bytes >= RUN_BYTES:
+                self._write_run()
 
     def finish(self) -> None:
         """Write what has not been written yet."""
@@ -172,45 +187,33 @@ class StagedTask:
     def _write_run(self) -> None:
         self._documents.sort(key=id_of)
         _refuse_doubled(self._slice, self._documents)
-        packs = [RawBSONDocument(self._pack(number, each)) for number, each in enumerate(_in_packs(self._documents))]
-        self._behind.do(self._write, packs)
+        in_packs = bounded(self._documents, MOST_PACKED, PACK_BYTES)
+        packs = [RawBSONDocument(self._pack(number, each)) for number, each in enumerate(in_packs)]
+        self._behind.do(self._collection.insert_many, packs)
         self._runs += 1
         self._documents, self._bytes = [], 0
 
     def _pack(self, number: int, documents: Sequence[bytes]) -> bytes:
         about = {
             "staged_at": datetime.now(timezone.utc),
-            "try": self._try,
             "last": id_of(documents[-1]).decode(),
             "count": len(documents),
         }
         return pack(f"{self._prefix}{self._runs:06}|{number:06}", about, documents)
 
-    def _write(self, packs: Sequence[RawBSONDocument]) -> None:
-        try:
-            self._collection.insert_many(packs)
-        except BulkWriteError as error:
-            if error.details["writeErrors"][0]["code"] != _DUPLICATE_KEY:
-                raise
-            raise SupersededError(
-                "another try of this task is still staging",
-                where=str(self._slice),
-                expected="one try of a task at a time",
-                found="its documents where this one's go",
-                cure="Nothing if a retry heals it; else end the other process and clear this task.",
-            ) from None
 
-
-def _in_packs(documents: Iterable[bytes]) -> Iterator[list[bytes]]:
-    packed: list[bytes] = []
+def bounded(documents: Iterable[bytes], most: int, most_bytes: int = BATCH_BYTES) -> Iterator[list[bytes]]:
+    """The documents in batches of `most`, and of `most_bytes` unless a single one is larger."""
+    batch: list[bytes] = []
     size = 0
     for document in documents:
-        if packed and (len(packed) == MOST_PACKED or size + len(document) > PACK_BYTES):
-            yield packed
-            packed, size = [], 0
-        packed.append(document)
+        if batch and (len(batch) == most or size + len(document) > most_bytes):
+            yield batch
+            batch, size = [], 0
+        batch.append(document)
         size += len(document)
-    yield packed
+    if batch:
+        yield batch
 
 
 def _refuse_doubled(of: Slice, documents: Sequence[bytes]) -> None:
@@ -227,12 +230,12 @@ def _refuse_doubled(of: Slice, documents: Sequence[bytes]) -> None:
     )
 
 
-def not_as_reported(of: Slice, run: Run, expected: str, found: str) -> StagingError:
-    """That what is staged cannot be published."""
+def staging_mismatch(load: Load, expected: str, found: str) -> StagingError:
+    """The staged data is not what the stage tasks completed with."""
     return StagingError(
-        "what is staged is not what the stage tasks reported, so the live slice was left as it was",
-        where=str(of),
-        expected=f"{expected} of run {run.run_id}",
-        found=f"{found}; what is staged is kept for 30 days",
-        cure=f"Clear the task group {of.task_group} of this run to stage it again.",
+        "the staged documents are not the ones that the stage tasks completed with, so nothing was published",
+        where=str(load.slice),
+        expected=expected,
+        found=f"{found}; staged data is kept for 30 days",
+        cure=clear_group_hint(load.slice.task_group),
     )

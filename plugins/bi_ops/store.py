@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -18,16 +18,20 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from bi_ops.encoded import split
+from bi_ops.errors import MongoRefusedError
 from bi_ops.slices import IdRange
 
 LEDGER = "bi_loads"
 PUBLISHERS = "publishing"
+LOADS = "loads"
 STAGED_FOR = timedelta(days=30)
 """How long what is staged can still be published."""
 BATCH = 2_000
 """Documents read or written at once: enough to hide the round trip, few enough that memory stays flat."""
 
 _NAMESPACE_EXISTS = 48
+_INDEX_EXISTS = (85, 86)
+"""An index on the same field, with other options or another name."""
 _RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument, tz_aware=True)
 
 Document = dict[str, Any]
@@ -72,6 +76,11 @@ class Store:
         """One document for each slice, naming the publish that holds it."""
         return self._staging[PUBLISHERS]
 
+    @property
+    def loads(self) -> Collection[Document]:
+        """One document for each load that has been planned, for as long as its staged data is kept."""
+        return self._staging[LOADS]
+
     def live_raw(self, name: str) -> Collection[RawBSONDocument]:
         """A live collection whose documents stay encoded."""
         return self.live[name].with_options(codec_options=_RAW)
@@ -86,15 +95,50 @@ class Store:
                 if error.code != _NAMESPACE_EXISTS:
                     raise  # it does where another region's load made it first
 
+    def check_live(self, job_name: str) -> None:
+        """Check that the live collections are plain ones, where they exist.
+
+        Raises:
+            MongoRefusedError: One is a view, a time-series or a capped collection, or has a collation of its own.
+        """
+        for found in self.live.list_collections(filter={"name": {"$in": [job_name, LEDGER]}}):
+            if kind := _special_kind(found):
+                raise MongoRefusedError(
+                    f"the live collection {found['name']} is {kind}",
+                    where=f"database {self.live.name}",
+                    expected="a plain collection, without a default collation",
+                    found=kind,
+                    cure=f"Rename or drop {found['name']}; the next load makes a plain collection of this name.",
+                )
+
     def prepare_staging(self, job_name: str) -> None:
-        """Make the staging collection where it is missing, with the index by which it forgets."""
-        self._staging[job_name].create_index(
-            "staged_at", name="staged_at_ttl", expireAfterSeconds=int(STAGED_FOR.total_seconds())
-        )
+        """Make the staging collections where they are missing, with the index by which they forget."""
+        for name in (LOADS, job_name):
+            try:
+                self._staging[name].create_index(
+                    "staged_at", name="staged_at_ttl", expireAfterSeconds=int(STAGED_FOR.total_seconds())
+                )
+            except OperationFailure as error:
+                if error.code not in _INDEX_EXISTS:
+                    raise  # an administrator gave the index another lifetime or name, which is theirs to decide
 
     def staging(self, job_name: str) -> Collection[RawBSONDocument]:
         """A staging collection, whose documents stay encoded."""
         return self._staging[job_name].with_options(codec_options=_RAW)
+
+
+def _special_kind(collection: Mapping[str, Any]) -> str:
+    """What a collection is that the pipeline cannot publish to; empty for a plain one.
+
+    A default collation also sorts the `_id`s, so that a range of them is not a slice.
+    """
+    options = collection.get("options", {})
+    if collection["type"] != "collection":
+        return "a time-series collection" if collection["type"] == "timeseries" else f"a {collection['type']}"
+    if options.get("capped"):
+        return "a capped collection"
+    locale = options.get("collation", {}).get("locale", "simple")
+    return "" if locale == "simple" else f"a collection with the default collation {locale}"
 
 
 def raw_batches(collection: Collection[RawBSONDocument], which: Document, **how: Any) -> Iterator[bytes]:
@@ -106,6 +150,9 @@ def raw_batches(collection: Collection[RawBSONDocument], which: Document, **how:
 def document_batches(
     collection: Collection[RawBSONDocument], ids: IdRange, session: ClientSession, most: int
 ) -> Iterator[list[bytes]]:
-    """The encoded documents of a range, in batches of so many at most, in the order of the `_id`s."""
+    """The encoded documents of a range, in batches of so many at most, in the order of the `_id`s.
+
+    MongoDB bounds each batch at 16 MB.
+    """
     for batch in raw_batches(collection, ids.filter, sort=[("_id", 1)], batch_size=most, session=session):
         yield [*split(batch)]

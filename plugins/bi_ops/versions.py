@@ -11,7 +11,5 @@ HAS_PAGES = Version("3.1") <= _AIRFLOW
 """Plugins may have pages in the navigation, open to whoever is logged in."""
 TASKS_ARE_TOLD_OF = Version("3.1") <= _AIRFLOW
 """A DAG's callback may ask how its tasks ended."""
-HAS_DEADLINES = Version("3.2") <= _AIRFLOW
-"""Runs have deadlines."""
 SHRINKS_MAPPED_TASKS = Version("3.3") <= _AIRFLOW
 """A plan that is done again may give fewer stage tasks: https://github.com/apache/airflow/issues/48816."""

@@ -170,14 +170,13 @@ def _by_proxy(proxy: str, how: str) -> Callable[[World], None]:
     return disturb
 
 
-def two_runs_at_once(world: World) -> None:
-    """Two DAG runs load the same slice; whichever publishes last is whole."""
-    runs = [f"twin-{world.version}-{which}" for which in "ab"]
+def _both_at_once(world: World, name: str, runs: tuple[str, str]) -> None:
+    """Two loads of the same slice; whichever publishes last is whole."""
     failures: list[BaseException] = []
 
     def other() -> None:
         try:
-            world.load(runs[1])
+            world.load(runs[1], has_rival=True)
         except BaseException as error:
             failures.append(error)
 
@@ -185,18 +184,91 @@ def two_runs_at_once(world: World) -> None:
         thread = threading.Thread(target=other)
         thread.start()
         time.sleep(world.random.uniform(0, 0.2))
-        world.load(runs[0])
+        world.load(runs[0], has_rival=True)
         thread.join()
 
     world.round(both)
     assert not failures, failures
     assert world.client[f"{DATABASE}_staging"][PUBLISHERS].count_documents({}) == 1
-    world.figures.faults["two runs of one slice at the same moment"] += 1
+    world.figures.faults[name] += 1
+
+
+def two_runs_at_once(world: World) -> None:
+    """Two DAG runs of one Airflow."""
+    _both_at_once(world, _TWO_RUNS, (f"twin-{world.version}-a", f"twin-{world.version}-b"))
+
+
+def two_installations(world: World) -> None:
+    """Two Airflows on one MongoDB, as while moving from one to the other: their runs have the same names."""
+    _both_at_once(world, _TWO_INSTALLATIONS, (f"scheduled-{world.version}", f"scheduled-{world.version}"))
+
+
+def mark_success(world: World) -> None:
+    """A stage task is marked success by hand: publish refuses, and the task is then run after all."""
+
+    def load() -> None:
+        run_id = f"marked-{world.version}"
+        chunks, pushed = world.attempt("plan", run_id)[1:]
+        marked = world.random.randrange(len(chunks))
+        for number, each in enumerate(chunks):
+            if number != marked:
+                assert (
+                    world.attempt("stage", run_id, load=pushed["load"], chunks=each, map_index=number)[0] == "succeeded"
+                )
+        outcome, reason, _ = world.attempt("publish", run_id, load=pushed["load"])
+        assert (outcome, "has not staged" in reason) == ("failed for good", True), reason
+        world.attempt("stage", run_id, load=pushed["load"], chunks=chunks[marked], map_index=marked)
+        assert world.attempt("publish", run_id, load=pushed["load"])[0] == "succeeded"
+
+    world.round(load)
+    world.figures.faults[_MARKED] += 1
+
+
+def clear_old_run(world: World) -> None:
+    """A newer run has loaded the month; then publish, or a chunk, of the older one is cleared."""
+    run_id, load_id, chunks = world.last_load
+
+    def load() -> None:
+        world.load()
+        newer = world.last_load
+        for number in (None, world.random.randrange(len(chunks))):
+            if number is not None:
+                inputs = {"load": load_id, "chunks": chunks[number], "map_index": number}
+                assert world.attempt("stage", run_id, **inputs)[0] == "succeeded"
+            outcome, reason, _ = world.attempt("publish", run_id, load=load_id)
+            assert (outcome, "newer reading" in reason) == ("skipped", True), reason
+        world.last_load = newer
+
+    world.round(load)
+    world.figures.faults[_STALE_CLEAR] += 1
+
+
+def gate_off(world: World) -> None:
+    """Tasks of an old run are cleared while `BI_AGGREGATE` is off."""
+    run_id, load_id, chunks = world.last_load
+    off = {"BI_AGGREGATE": "0"}
+
+    def load() -> None:
+        for step, inputs in (
+            ("plan", {}),
+            ("stage", {"load": load_id, "chunks": chunks[0], "map_index": 0}),
+            ("publish", {"load": load_id}),
+        ):
+            assert world.attempt(step, run_id, environment=off, **inputs)[0] == "skipped"
+        world.load()
+
+    world.round(load)
+    world.figures.faults[_GATE_OFF] += 1
 
 
 amid = World.a_transaction
 
 _KILLED_AT_COMMAND = "task killed at a command to MongoDB"
+_TWO_RUNS = "two runs of one slice at the same moment"
+_TWO_INSTALLATIONS = "two installations load one slice"
+_MARKED = "stage task marked success"
+_STALE_CLEAR = "older run cleared after a newer one"
+_GATE_OFF = "old tasks cleared while the gate is off"
 
 KINDS = (
     Kind(_KILLED_AT_COMMAND, 24, 54, kill_at_a_command),
@@ -243,5 +315,9 @@ KINDS = (
             (f"wire to {server} slow", "slow"),
         )
     ),
-    Kind("two runs of one slice at the same moment", 1, 15, two_runs_at_once),
+    Kind(_TWO_RUNS, 1, 15, two_runs_at_once),
+    Kind(_TWO_INSTALLATIONS, 1, 8, two_installations),
+    Kind(_MARKED, 1, 5, mark_success),
+    Kind(_STALE_CLEAR, 1, 5, clear_old_run),
+    Kind(_GATE_OFF, 1, 4, gate_off),
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 from pymongo import monitoring
 
 from bi_ops.operators import PlanOperator, PublishOperator, StageOperator
@@ -76,19 +76,27 @@ def run_try(
     if kill.command:
         monitoring.register(_Killer(kill))
     pushed: dict[str, Any] = {}
+    map_index = inputs.get("map_index", -1)
     context: Any = {
         "dag": SimpleNamespace(dag_id=DAG),
         "run_id": run_id,
         "dag_run": SimpleNamespace(
-            data_interval_start=MONTH.start, run_after=MONTH.end, start_date=datetime.now(timezone.utc)
+            data_interval_start=MONTH.start,
+            data_interval_end=MONTH.end,
+            logical_date=MONTH.start,
+            run_after=MONTH.end,
+            run_type="scheduled",
+            start_date=datetime.now(timezone.utc),
         ),
         "params": {"jobs": [SUBMISSIONS.name], "regions": ["eu"], "period": None, "force": False, "dry_run": False},
-        "ti": SimpleNamespace(xcom_push=pushed.__setitem__),
+        "ti": SimpleNamespace(xcom_push=pushed.__setitem__, map_index=map_index),
     }
     try:
         returned = _operator(step, inputs).execute(context)
     except AirflowFailException as error:
         out.send(("failed for good", str(error), pushed))
+    except AirflowSkipException as error:
+        out.send(("skipped", str(error), pushed))
     except Exception as error:
         out.send(("failed", f"{type(error).__name__}: {error}", pushed))
     else:
@@ -102,5 +110,6 @@ def _operator(step: str, inputs: Mapping[str, Any]) -> Any:
         return PlanOperator(task_id=task_id, job=SUBMISSIONS, region="eu", sql=sql, execution_timeout=timeout)
     if step == "stage":
         sql = render(f"{SUBMISSIONS.name}.sql")
-        return StageOperator(task_id=task_id, sql=sql, **inputs, execution_timeout=timeout)
+        load, chunks = inputs["load"], inputs["chunks"]
+        return StageOperator(task_id=task_id, sql=sql, load=load, chunks=chunks, execution_timeout=timeout)
     return PublishOperator(task_id=task_id, **inputs, execution_timeout=timeout)

@@ -179,4 +179,4 @@ def test_a_month_is_loaded_all_the_same(
             world.round(installation.trigger, disturb)
     figures = world.figures
     assert figures.faults[name] >= times
-    assert (figures.lost, figures.doubled, figures.half_seen) == (0, 0, []), f"BI_CHAOS_SEED={SEED}"
+    assert (figures.lost, figures.doubled, figures.stale, figures.half_seen) == (0, 0, 0, []), f"BI_CHAOS_SEED={SEED}"

@@ -43,7 +43,9 @@ def test_nothing_is_lost_doubled_or_half_seen(world: World, kind: Kind, *, all_f
         kind.inject(world)
     figures = world.figures
     assert figures.faults[kind.name] >= wanted, f"too few in time; BI_CHAOS_SEED={SEED} does it again"
-    assert (figures.lost, figures.doubled, figures.half_seen) == (0, 0, []), f"BI_CHAOS_SEED={SEED} does it again"
+    assert (figures.lost, figures.doubled, figures.stale, figures.half_seen) == (0, 0, 0, []), (
+        f"BI_CHAOS_SEED={SEED} does it again"
+    )
 
 
 def print_figures(figures: Figures) -> None:
@@ -59,6 +61,7 @@ def print_figures(figures: Figures) -> None:
         ("reads that found the server down", figures.unread),
         ("documents lost", figures.lost),
         ("documents doubled", figures.doubled),
+        ("documents stale", figures.stale),
         ("half-seen slices", len(figures.half_seen)),
     ):
         table.add_row(name, str(value))

@@ -1,9 +1,20 @@
 -- Clients' users: those with an auditor at a client's institution who are not MEG's own people (staff, and auditors
--- of level "global"). Users without an auditor belong to no institution, and so to no client. No e-mail address is read.
+-- of level "global"). Users without an auditor belong to no institution, and so to no client. No e-mail address is read,
+-- also where it stands in the place of a name: such a user is called by the id.
 SELECT
     u.id AS user_id,
     a.id AS auditor_id,
-    coalesce(nullif(btrim(u.first_name || ' ' || u.last_name), ''), u.username) AS user_name,
+    coalesce(
+        nullif(
+            btrim(
+                CASE WHEN position('@' IN u.first_name) = 0 THEN u.first_name ELSE '' END
+                || ' '
+                || CASE WHEN position('@' IN u.last_name) = 0 THEN u.last_name ELSE '' END
+            ),
+            ''
+        ),
+        CASE WHEN position('@' IN u.username) = 0 THEN u.username ELSE 'user ' || u.id END
+    ) AS user_name,
     u.is_active,
     a.is_admin,
     a.mfa_enabled,

@@ -1,0 +1,138 @@
+"""What a load holds in memory, whatever the rows: measured in a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+from multiprocessing.connection import Connection
+from typing import Any
+
+import psycopg
+import pytest
+from pymongo import MongoClient
+
+from bi_ops import documents
+from bi_ops.errors import SourceRowError
+from bi_ops.guarded_sql import MAX_TEXT_BYTES
+from bi_ops.load import stage
+from bi_ops.loads import LoadRegister
+from bi_ops.publish import publish
+from bi_ops.source import Meg
+from bi_ops.store import Run, Store
+from bi_ops.templates import render
+from dev.stack import DATABASE, Databases
+from tests.loads import load_slice, month, plan_slice, slice_of, stage_documents, stage_slice
+from tests.megs import MegRows, connect_as_reader, utc
+from tests.test_transactions import failing
+
+LIMIT_MB = 150
+"""What a task may take over Airflow's own memory."""
+FORMS = 4_000
+
+
+def in_own_process(target: Any, *arguments: Any) -> float:
+    """Run a function in a new process, and return by how many megabytes its peak grew."""
+    here, there = multiprocessing.get_context("spawn").Pipe(duplex=False)
+    process = multiprocessing.get_context("spawn").Process(target=target, args=(*arguments, there))
+    process.start()
+    there.close()
+    grown: float = here.recv()
+    process.join()
+    return grown
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def open_store(uri: str) -> Store:
+    return Store(MongoClient(uri), DATABASE)
+
+
+def mongo_uri(servers: Databases) -> str:
+    server = servers.mongo
+    return f"mongodb://{server.login}:{server.password}@{server.host}:{server.port}/?directConnection=true"
+
+
+def stage_in_process(uri: str, conninfo: str, load_id: str, out: Connection) -> None:
+    store = open_store(uri)
+    load = LoadRegister(store).get(load_id, "")
+    with Meg("eu", lambda: psycopg.connect(conninfo), reader="test") as meg:
+        meg.clock()
+        before = peak_mb()
+        for task, chunks in enumerate(load.tasks):
+            for _ in stage(meg, store, load, task, chunks, sql=render(f"{load.slice.job.name}.sql")):
+                pass
+    out.send(peak_mb() - before)
+
+
+def publish_in_process(uri: str, load_id: str, out: Connection) -> None:
+    store = open_store(uri)
+    load = LoadRegister(store).get(load_id, "")
+    before = peak_mb()
+    publish(store, load, max_shrink=0.5)
+    out.send(peak_mb() - before)
+
+
+def conninfo(servers: Databases) -> str:
+    with connect_as_reader(servers, "meg_eu")() as connection:
+        return f"{connection.info.dsn} password={servers.secret['reader']}"
+
+
+@pytest.mark.parametrize("job", ["monthly_submissions", "forms"])
+def test_load_of_long_names_fits_its_memory(
+    store: Store, servers: Databases, meg: Meg, rows: MegRows, job: str
+) -> None:
+    """Names just short enough to be stored, in every row."""
+    rows.many_forms(FORMS)
+    rows.connection.execute("UPDATE megforms_auditform SET name = repeat('n', %s)", (MAX_TEXT_BYTES,))
+    rows.connection.execute("UPDATE megforms_institution SET name = repeat('i', %s)", (MAX_TEXT_BYTES,))
+    load = plan_slice(store, meg, slice_of(job, utc(2026, 11, 1)), max_tasks=4)
+    uri = mongo_uri(servers)
+    assert in_own_process(stage_in_process, uri, conninfo(servers), load.id) < LIMIT_MB
+    assert in_own_process(publish_in_process, uri, load.id) < LIMIT_MB
+    assert store.live[job].count_documents({}) == FORMS
+
+
+@pytest.mark.parametrize("size", [MAX_TEXT_BYTES + 1, 2**20, 50 * 2**20])
+def test_name_beyond_the_limit_is_refused(store: Store, meg: Meg, rows: MegRows, size: int) -> None:
+    """The row and the column are named, and the name is never fetched."""
+    institution = rows.many_forms(300)
+    rows.connection.execute("UPDATE megforms_institution SET name = repeat('n', %s)", (size,))
+    before = peak_mb()
+    with pytest.raises(SourceRowError, match=rf"institution_name cannot be stored.*form_id 1\b.*{size} bytes"):
+        stage_slice(store, meg, month())
+    with pytest.raises(SourceRowError, match=rf"name cannot be stored.*institution_id {institution}"):
+        load_slice(store, meg, slice_of("institutions", utc(2026, 11, 1)))
+    assert peak_mb() - before < LIMIT_MB
+
+
+@pytest.mark.parametrize(
+    ("addresses", "message"), [(32_000, "the document is too large"), (40_000, "ip_allowlist cannot be stored")]
+)
+def test_list_beyond_the_limit_is_refused(
+    store: Store, meg: Meg, rows: MegRows, monkeypatch: pytest.MonkeyPatch, addresses: int, message: str
+) -> None:
+    """A list of texts is bounded as a whole, and so is the document."""
+    monkeypatch.setattr(documents, "MAX_DOCUMENT_BYTES", 2**18)
+    institution = rows.institution()
+    rows.connection.execute(
+        "INSERT INTO client_management_securitysettings (institution_id, ip_allowlist)"
+        " VALUES (%s, array_fill('10.0.0.1'::text, ARRAY[%s]))",
+        (institution, addresses),
+    )
+    with pytest.raises(SourceRowError, match=rf"{message}, in the row of institution_id {institution}"):
+        load_slice(store, meg, slice_of("security_risk_clients", utc(2026, 11, 1)))
+
+
+def test_retried_transaction_keeps_no_memory(store: Store, servers: Databases) -> None:
+    """A commit that fails for a transient reason is retried; no attempt leaves its documents behind."""
+    load = stage_documents(store, month(), dict.fromkeys(range(40_000), 1), Run("bi_monthly", "r"), form_name="x" * 400)
+    uri = mongo_uri(servers)
+    once = in_own_process(publish_in_process, uri, load.id)
+    again = stage_documents(store, month("2026-09"), dict.fromkeys(range(40_000), 1), form_name="x" * 400)
+    data = {"errorCode": 112, "errorLabels": ["TransientTransactionError"], "failCommands": ["commitTransaction"]}
+    with failing(servers, 12, **data):
+        retried = in_own_process(publish_in_process, uri, again.id)
+    assert retried < once + 20
+    assert store.live["monthly_submissions"].count_documents({"_id": {"$regex": "^eu:2026-09"}}) == 40_000

@@ -1,0 +1,312 @@
+"""What an operator does in Airflow's UI, through its REST API and under its real scheduler."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pendulum
+import pytest
+
+from bi_ops.jobs import job_named
+from bi_ops.periods import Cadence, Period
+from bi_ops.store import Store
+from dev import airflow, catchup
+from dev.airflow import Airflow
+from dev.processes import stop
+from dev.stack import DATABASE, Databases
+from tests.conftest import STACK
+from tests.installations import TRIGGERED_ONLY, AirflowApi, new_airflow
+from tests.loads import live, live_bytes, month, until
+from tests.megs import MegRows, utc
+
+DAG = "bi_monthly"
+JOB = "monthly_submissions"
+SESSIONS = "monthly_sessions"
+NOTHING_MORE = {"jobs": [JOB], "regions": ["eu"]}
+START = pendulum.now("UTC").start_of("month").subtract(months=2)
+"""The first month that the schedule covers; so there are two scheduled runs."""
+LAST_MONTH = Period.last_ended(pendulum.now("UTC"), Cadence.MONTHLY, "UTC").name
+
+
+@dataclass(frozen=True)
+class Region:
+    """A running Airflow over the region eu, which has 25 forms.
+
+    Attributes:
+        dag: The monthly DAG.
+        up: Airflow's processes; a change of `environment` holds for those that are started after it.
+        environment: Their environment.
+        store: The MongoDB databases.
+        servers: The databases.
+    """
+
+    dag: AirflowApi
+    up: Airflow
+    environment: dict[str, str]
+    store: Store
+    servers: Databases
+
+    def execute(self, sql: str) -> None:
+        with self.servers.postgres.connect("meg_eu") as connection:
+            connection.execute(sql)
+
+    def submissions(self, form: int) -> int:
+        [document] = [document for document in live(self.store, month()) if document["form_id"] == form]
+        return int(document["submissions"])
+
+    def restart_scheduler(self, **environment: str) -> None:
+        """Start the scheduler, and with it the tasks, under another environment."""
+        self.environment.update(environment)
+        stop(self.up.services["scheduler"])
+        self.up.start("scheduler").wait_until(self._is_scheduling, seconds=120)
+
+    def _is_scheduling(self) -> bool:
+        return bool(self.dag.get("/monitor/health")["scheduler"]["status"] == "healthy")
+
+
+@pytest.fixture(scope="module")
+def region(servers: Databases) -> Iterator[Region]:
+    with servers.mongo_admin.client() as admin:
+        for name in (DATABASE, f"{DATABASE}_staging"):
+            admin.drop_database(name)
+    with servers.postgres.connect("meg_eu") as connection:
+        MegRows(connection).many_forms(25)
+    settings = {**TRIGGERED_ONLY, "BI_START_DATE": START.to_date_string(), "BI_MAX_MAPPED_TASKS": "3"}
+    settings |= servers.connections({"eu": "meg_eu"})
+    environment = new_airflow(servers, STACK, settings)
+    with (
+        airflow.running(STACK, environment, servers.secret) as up,
+        up.api() as api,
+        servers.mongo.client() as client,
+    ):
+        catchup.catch_up(api, catchup.Wanted(DAG, scheduled_after=START, count=2), seconds=300)
+        yield Region(AirflowApi(api, DAG), up, environment, Store(client, DATABASE), servers)
+
+
+@pytest.fixture(autouse=True)
+def _forms(region: Region) -> None:
+    """25 forms, and nothing live of an earlier test."""
+    for name in region.store.live.list_collection_names():
+        region.store.live[name].delete_many({})
+    with region.servers.postgres.connect("meg_eu") as connection:
+        MegRows(connection).many_forms(25)
+
+
+def load_october(region: Region, run_id: str = "", **conf: Any) -> str:
+    run_id = region.dag.trigger(run_id, **{**NOTHING_MORE, "period": "2026-10", **conf})
+    assert region.dag.state_of(run_id) == "success"
+    return run_id
+
+
+def last_lines(region: Region, run_id: str, task_id: str, map_index: int = -1) -> str:
+    return "\n".join(region.dag.log_lines(run_id, task_id, map_index))
+
+
+def test_task_marked_success_is_not_published(region: Region) -> None:
+    """A stage task that failed for good is marked success in the UI: publish runs by itself, and refuses."""
+    load_october(region, jobs=[SESSIONS])
+    before = live_bytes(region.store, month(job=job_named(SESSIONS)))
+    assert len(before) == 25
+    region.execute(
+        "UPDATE megforms_auditsession SET started_at = '-infinity', ended_at = '-infinity' WHERE form_id = 15"
+    )
+    run_id = region.dag.trigger(jobs=[SESSIONS], regions=["eu"], period="2026-10")
+    assert region.dag.state_of(run_id) == "failed"
+    tasks = region.dag.tasks(run_id)
+    assert [tasks[f"{SESSIONS}.eu.stage", index]["state"] for index in range(3)] == ["success", "failed", "success"]
+    assert "form 15" in last_lines(region, run_id, f"{SESSIONS}.eu.stage", 1)
+    region.dag.api.patch(
+        f"/dags/{DAG}/dagRuns/{run_id}/taskInstances/{SESSIONS}.eu.stage/1", json={"new_state": "success"}
+    ).raise_for_status()
+    region.dag.clear(run_id, task_ids=[f"{SESSIONS}.eu.publish"])
+    publish = region.dag.tasks(run_id)[f"{SESSIONS}.eu.publish", -1]
+    assert publish["state"] == "failed"
+    log = last_lines(region, run_id, f"{SESSIONS}.eu.publish")
+    assert "1 of 3 stage tasks has not staged" in log
+    assert "stage[1]" in log
+    assert live_bytes(region.store, month(job=job_named(SESSIONS))) == before
+
+
+def test_older_run_never_overwrites_newer_reading(region: Region) -> None:
+    """Publish, then one chunk, of an older run are cleared after a newer run has loaded the month."""
+    older = load_october(region)
+    with region.servers.postgres.connect("meg_eu") as connection:
+        rows = MegRows(connection)
+        rows.many_forms(25)
+        rows.session(7, utc(2026, 10, 9), observations=500)
+    newer = load_october(region)
+    assert region.submissions(7) == 501
+    before = live_bytes(region.store, month())
+    for cleared in ([f"{JOB}.eu.publish"], [[f"{JOB}.eu.stage", 1]]):
+        assert region.dag.clear(older, task_ids=cleared) == "success"
+        assert region.dag.tasks(older)[f"{JOB}.eu.publish", -1]["state"] == "skipped"
+        log = last_lines(region, older, f"{JOB}.eu.publish")
+        assert "a newer reading is live" in log
+        assert newer in log
+        assert live_bytes(region.store, month()) == before
+    assert region.dag.clear(newer, task_ids=[[f"{JOB}.eu.stage", 1]]) == "success"
+    assert region.dag.tasks(newer)[f"{JOB}.eu.publish", -1]["state"] == "success"
+
+
+def test_removed_xcom_of_stage_changes_nothing(region: Region) -> None:
+    run_id = load_october(region)
+    before = live_bytes(region.store, month())
+    path = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances/{JOB}.eu.stage/xcomEntries/return_value"
+    region.dag.api.delete(path, params={"map_index": 1}).raise_for_status()
+    assert region.dag.clear(run_id, task_ids=[f"{JOB}.eu.publish"]) == "success"
+    assert live_bytes(region.store, month()) == before
+
+
+def test_removed_xcom_of_plan_fails_at_once(region: Region) -> None:
+    """As after `airflow db clean`: no retry brings it back, and the log names the group to clear."""
+    run_id = load_october(region)
+    before = live_bytes(region.store, month())
+    with region.servers.postgres.connect(airflow.DATABASE) as metadata:
+        metadata.execute("DELETE FROM xcom WHERE run_id = %s", (run_id,))
+    for task, index in ((f"{JOB}.eu.publish", -1), (f"{JOB}.eu.stage", 1)):
+        tries = region.dag.tasks(run_id)[task, index]["try_number"]
+        cleared = [task] if index < 0 else [[task, index]]
+        assert region.dag.clear(run_id, task_ids=cleared, include_downstream=False) == "failed"
+        ended = region.dag.tasks(run_id)[task, index]
+        assert (ended["state"], ended["try_number"]) == ("failed", tries + 1)
+        assert f"Clear the task group {JOB}.eu" in last_lines(region, run_id, task, index)
+    assert live_bytes(region.store, month()) == before
+    assert region.dag.clear(run_id, task_ids=[f"{JOB}.eu.plan"]) == "success"
+
+
+def test_run_created_again_loads_from_scratch(region: Region) -> None:
+    """A run is deleted and created again with its id, while what the first one staged is still there."""
+    run_id = load_october(region, "again")
+    region.dag.api.delete(f"/dags/{DAG}/dagRuns/{run_id}").raise_for_status()
+    region.execute("DELETE FROM megforms_observation WHERE form_id = 3")
+    load_october(region, "again")
+    assert region.submissions(3) == 0
+    assert len(region.store.loads.distinct("_id", {"run_id": "again"})) == 2
+
+
+@pytest.mark.parametrize(
+    ("conf", "allowed", "actual"),
+    [
+        ({"regions": []}, "regions: a list of one or more of eu", "regions: []"),
+        ({"jobs": []}, "jobs: a list of one or more of monthly_submissions", "jobs: []"),
+        ({"Period": "2026-10"}, "only the parameters jobs, regions", "probably meant: period"),
+        ({"period": "May 2026"}, "period: a month such as 2026-10", "'May 2026'"),
+        ({"period": "2031-01"}, f"the latest being {LAST_MONTH}", "2031-01"),
+    ],
+)
+def test_gate_refuses_what_cannot_be_loaded(region: Region, conf: dict[str, Any], allowed: str, actual: str) -> None:
+    run_id = region.dag.trigger(**conf)
+    assert region.dag.state_of(run_id) == "failed"
+    tasks = region.dag.tasks(run_id)
+    assert tasks["gate", -1]["state"] == "failed"
+    assert {task["state"] for (name, _), task in tasks.items() if name != "gate"} == {"upstream_failed"}
+    lines = region.dag.log_lines(run_id, "gate")
+    text = " ".join(line.strip() for line in lines)
+    assert allowed in text
+    assert actual in text
+    assert max(len(line) for line in lines if line.startswith(("Expected:", "Actual:", "Hint:", "    "))) <= 96
+
+
+def test_reason_stands_in_lines_of_its_own(region: Region) -> None:
+    """Failed, skipped and dry runs: one thought a line, short enough for Airflow's log view."""
+    run_id = load_october(region, dry_run=True)
+    lines = region.dag.log_lines(run_id, f"{JOB}.eu.publish")
+    assert f"{JOB} eu 2026-10: checked, and nothing was published" in lines
+    assert any(line.startswith("Actual: 25 documents would replace") for line in lines)
+    assert "Hint: Trigger the run without dry_run to publish." in lines
+    skipped = region.dag.log_lines(run_id, "top_users.eu.plan")
+    assert "top_users: this run was triggered for other jobs" in skipped
+
+
+def test_command_line_loads_last_ended_month(region: Region) -> None:
+    """`airflow dags trigger` without a logical date, and Materialize on an asset: neither has a data interval."""
+    conf = json.dumps({"jobs": [JOB]})
+    run_id = _trigger_by_command_line(region, "--conf", conf, "--run-id", "by-command-line")
+    assert region.dag.state_of(run_id) == "success"
+    assert _period_of(region, run_id) == LAST_MONTH
+    assets = {asset["name"]: asset["id"] for asset in region.dag.get("/assets", limit=100)["assets"]}
+    run_id = region.dag.post(f"/assets/{assets[JOB]}/materialize", {})["dag_run_id"]
+    assert region.dag.state_of(run_id) == "success"
+    assert _period_of(region, run_id) == LAST_MONTH
+
+
+def test_logical_date_gives_same_month_by_every_door(region: Region) -> None:
+    date = START.add(days=14)
+    by_api = region.dag.trigger("by-api", logical_date=date.isoformat(), **NOTHING_MORE)
+    conf, other = json.dumps(NOTHING_MORE), date.add(seconds=1).isoformat()
+    by_command = _trigger_by_command_line(region, "-l", other, "--conf", conf, "--run-id", "by-date")
+    for run_id in (by_api, by_command):
+        assert region.dag.state_of(run_id) == "success"
+        assert _period_of(region, run_id) == START.subtract(months=1).format("YYYY-MM")
+
+
+def _trigger_by_command_line(region: Region, *options: str) -> str:
+    command = [sys.executable, "-m", "airflow", "dags", "trigger", DAG, *options]
+    ran = subprocess.run(command, env=region.environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    return options[options.index("--run-id") + 1]
+
+
+def _period_of(region: Region, run_id: str) -> str:
+    load = region.store.loads.find_one({"run_id": run_id, "job": JOB}, sort=[("staged_at", -1)])
+    assert load
+    return str(load["period"])
+
+
+@pytest.mark.parametrize("state", ["failed", "running"])
+def test_run_is_cleared_and_marked_at_any_time(region: Region, state: str) -> None:
+    """Under the default settings, for a run that has failed and for one that still runs."""
+    with region.servers.postgres.connect("meg_eu") as blocker:
+        run_id = region.dag.trigger(
+            **(NOTHING_MORE | ({"regions": []} if state == "failed" else {"period": "2026-10"}))
+        )
+        if state == "failed":
+            assert region.dag.state_of(run_id) == "failed"
+        else:
+            blocker.execute("BEGIN; LOCK TABLE megforms_auditsession IN ACCESS EXCLUSIVE MODE")
+            until(lambda: region.dag.tasks(run_id)[f"{JOB}.eu.plan", -1]["state"] == "running", 60)
+        path = f"/dags/{DAG}/dagRuns/{run_id}"
+        assert region.dag.api.post(f"{path}/clear", json={"dry_run": False}).is_success
+        assert region.dag.api.patch(path, json={"state": "failed"}).is_success
+        blocker.rollback()
+    body = {"dag_id": DAG, "from_date": "2026-10-01", "to_date": "2026-10-01", "reprocess_behavior": "completed"}
+    answer = region.dag.api.post("/backfills/dry_run", json=body)
+    assert answer.status_code < 500, answer.text
+    until(lambda: region.dag.get(path)["state"] in ("failed", "success"), 120)
+
+
+def test_tasks_look_at_gate_and_settings_when_they_run(region: Region) -> None:
+    """Tasks of an old run are cleared after `BI_AGGREGATE` was switched off, and after the time zone changed."""
+    run_id = load_october(region)
+    region.execute("DELETE FROM megforms_observation WHERE form_id = 15")
+    before = live_bytes(region.store, month())
+    try:
+        region.restart_scheduler(BI_AGGREGATE="0")
+        for cleared in ([[f"{JOB}.eu.stage", 1]], [f"{JOB}.eu.plan"], [f"{JOB}.eu.publish"]):
+            region.dag.clear(run_id, task_ids=cleared)
+            assert region.dag.tasks(run_id)[f"{JOB}.eu.publish", -1]["state"] == "skipped"
+            assert live_bytes(region.store, month()) == before
+        again = region.dag.trigger(**NOTHING_MORE, period="2026-10")
+        assert region.dag.state_of(again) == "success"
+        assert region.dag.tasks(again)[f"{JOB}.eu.plan", -1]["state"] == "skipped"
+        region.restart_scheduler(BI_AGGREGATE="1")
+        region.dag.clear(run_id, task_ids=[f"{JOB}.eu.plan"])
+        region.restart_scheduler(BI_TIMEZONE="America/New_York")
+        before = live_bytes(region.store, month())
+        assert region.dag.clear(run_id, task_ids=[[f"{JOB}.eu.stage", 1]]) == "failed"
+        stage = region.dag.tasks(run_id)[f"{JOB}.eu.stage", 1]
+        assert stage["state"] == "failed"
+        log = last_lines(region, run_id, f"{JOB}.eu.stage", 1)
+        assert "BI_TIMEZONE has changed since this load was planned" in log
+        assert f"Clear the task group {JOB}.eu" in log
+        assert live_bytes(region.store, month()) == before
+        scheduled = f"scheduled__{START.add(months=1).isoformat()}"
+        assert region.dag.clear(scheduled, task_ids=[f"{JOB}.eu.plan"]) == "success"
+        assert _period_of(region, scheduled) == START.format("YYYY-MM")
+    finally:
+        region.restart_scheduler(BI_AGGREGATE="1", BI_TIMEZONE="UTC")

@@ -1,0 +1,85 @@
+"""The parameters of a run, checked all at once at its gate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bi_ops.errors import RunRequestError
+from bi_ops.periods import Cadence, RunDates
+from bi_ops.run_request import check_request
+from tests.megs import utc
+
+NOW = utc(2026, 11, 22, 12)
+JOBS = ["monthly_submissions", "top_users"]
+
+
+def check(conf: dict[str, Any], cadence: Cadence = Cadence.MONTHLY, dates: RunDates | None = None) -> None:
+    dates = dates or RunDates(NOW)
+    check_request(cadence, conf, jobs=JOBS, regions=["eu", "uk"], timezone="UTC", dates=dates, now=NOW)
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [
+        {},
+        {"period": None},
+        {"period": ""},
+        {"period": "2026-10"},
+        {"jobs": ["top_users"], "regions": ["uk", "eu"], "force": True, "dry_run": False},
+    ],
+)
+def test_request_with_allowed_values_passes(conf: dict[str, Any]) -> None:
+    check(conf)
+
+
+@pytest.mark.parametrize(
+    ("conf", "expected", "found"),
+    [
+        ({"jobs": []}, "one or more of monthly_submissions, top_users", r"jobs: \[\]"),
+        ({"regions": []}, "one or more of eu, uk", r"regions: \[\]"),
+        ({"regions": "eu"}, "a list of", "regions: 'eu'"),
+        ({"regions": None}, "a list of", "regions: None"),
+        ({"regions": ["eu", "mars", 7]}, "eu, uk", "regions: 'mars', 7"),
+        ({"Period": "2026-10"}, "only the parameters jobs", "parameter 'Period', probably meant: period"),
+        ({"job": ["top_users"]}, "only the parameters", "parameter 'job', probably meant: jobs"),
+        ({"dry-run": True}, "only the parameters", "parameter 'dry-run', probably meant: dry_run"),
+        ({"colour": "red"}, "only the parameters", "parameter 'colour'"),
+        ({"period": "May 2026"}, "a month such as 2026-10", "'May 2026'"),
+        ({"period": 202610}, "a month such as 2026-10", "202610"),
+        ({"period": "2026-11"}, "the latest being 2026-10", "2026-11, which ends"),
+        ({"period": "2027-05"}, "the latest being 2026-10", "2027-05, which ends"),
+        ({"force": "yes"}, "force: true or false", "force: 'yes'"),
+    ],
+)
+def test_request_with_bad_value_is_refused(conf: dict[str, Any], expected: str, found: str) -> None:
+    """The error names the parameter, what was given and what is allowed, and no retry follows."""
+    with pytest.raises(RunRequestError) as caught:
+        check(conf)
+    assert expected in caught.value.expected
+    assert found.replace("\\", "") in caught.value.found
+    assert not caught.value.heals_by_itself
+
+
+def test_request_reports_every_problem_at_once() -> None:
+    with pytest.raises(RunRequestError, match="4 parameters") as caught:
+        check({"jobs": [], "regions": ["mars"], "Period": "2026-10", "period": "May 2026"})
+    assert len(caught.value.found.splitlines()) == 4
+
+
+@pytest.mark.parametrize(("period", "allowed"), [("2026-10", True), ("2026-Q3", True), ("2026-Q4", False)])
+def test_weekly_request_takes_month_or_quarter(period: str, *, allowed: bool) -> None:
+    if allowed:
+        check({"period": period}, Cadence.WEEKLY)
+    else:
+        with pytest.raises(RunRequestError, match="2026-Q4"):
+            check({"period": period}, Cadence.WEEKLY)
+
+
+def test_request_for_future_interval_is_refused() -> None:
+    """A run whose logical date lies in the future, without a period."""
+    future = RunDates(NOW, utc(2027, 3, 1), utc(2027, 2, 1), utc(2027, 3, 1))
+    with pytest.raises(RunRequestError, match="2027-02"):
+        check({}, dates=future)
+    check({}, Cadence.WEEKLY, dates=future)

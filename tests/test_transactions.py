@@ -1,0 +1,162 @@
+"""Slices larger than one transaction, and transactions that MongoDB does not take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from pymongo.client_session import ClientSession
+
+from bi_ops import publish as module
+from bi_ops.errors import BiError, PartialPublishError, StagingError
+from bi_ops.publish import publish
+from bi_ops.store import Run, Store
+from bi_ops.store_errors import store_errors_told
+from dev.stack import DATABASE, Databases
+from tests.loads import SUBMISSIONS, live, month, stage_documents
+
+LATER_RUN = Run("bi_monthly", "manual__2026-11-20")
+TOO_LARGE_FOR_CACHE, OVER_LIFETIME = 388, 290
+
+
+def values(store: Store) -> set[int]:
+    return {document["submissions"] for document in live(store, month())}
+
+
+def ledger(store: Store) -> dict[str, Any]:
+    row = store.ledger.find_one({"_id": month().ledger_id})
+    assert row
+    return row
+
+
+@contextmanager
+def failing(servers: Databases, times: int, **data: Any) -> Iterator[None]:
+    with servers.mongo_admin.client() as admin:
+        mode = {"times": times}
+        admin.admin.command({"configureFailPoint": "failCommand", "mode": mode, "data": data})
+        try:
+            yield
+        finally:
+            admin.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+
+
+@contextmanager
+def lifetime_limit(servers: Databases, seconds: int) -> Iterator[None]:
+    with servers.mongo_admin.client() as admin:
+        name = "transactionLifetimeLimitSeconds"
+        before = admin.admin.command({"getParameter": 1, name: 1})[name]
+        admin.admin.command({"setParameter": 1, name: seconds})
+        try:
+            yield
+        finally:
+            admin.admin.command({"setParameter": 1, name: before})
+
+
+@pytest.mark.parametrize("code", [TOO_LARGE_FOR_CACHE, OVER_LIFETIME])
+def test_transaction_too_large_is_halved(store: Store, servers: Databases, code: int) -> None:
+    """The slice is published in several transactions, and the ledger says so."""
+    publish(store, stage_documents(store, month(), dict.fromkeys(range(400), 1)), max_shrink=0.5)
+    assert ledger(store)["transactions"] == 1
+    load = stage_documents(store, month(), dict.fromkeys(range(400), 2), LATER_RUN)
+    labels = ["TransientTransactionError"] if code == OVER_LIFETIME else []
+    namespace = f"{DATABASE}.{SUBMISSIONS.name}"
+    data = {"errorCode": code, "errorLabels": labels, "failCommands": ["update"], "namespace": namespace}
+    with failing(servers, 3, **data):
+        publish(store, load, max_shrink=0.5, transaction_documents=800)
+    assert values(store) == {2}
+    assert ledger(store)["publishing"] is None
+    assert ledger(store)["transactions"] > 1
+
+
+def test_transaction_over_its_lifetime_is_halved(store: Store, servers: Databases) -> None:
+    """A real one: MongoDB ends each transaction after a second, and 100,000 documents take longer."""
+    with lifetime_limit(servers, 1):
+        load = stage_documents(store, month(), dict.fromkeys(range(100_000), 1), form_name="x" * 600)
+        publish(store, load, max_shrink=0.5)
+    assert len(live(store, month())) == 100_000
+    assert ledger(store)["transactions"] > 1
+
+
+def test_single_failure_is_retried_whole(store: Store, servers: Databases) -> None:
+    """A server that was frozen for a moment does not cost a reader the one transaction."""
+    load = stage_documents(store, month(), dict.fromkeys(range(400), 2))
+    data = {"errorCode": OVER_LIFETIME, "errorLabels": ["TransientTransactionError"], "failCommands": ["insert"]}
+    with failing(servers, 1, namespace=f"{DATABASE}.{SUBMISSIONS.name}", **data):
+        publish(store, load, max_shrink=0.5)
+    assert ledger(store)["transactions"] == 1
+
+
+def test_document_that_never_fits_is_reported(store: Store, servers: Databases) -> None:
+    load = stage_documents(store, month(), {1: 1, 2: 1})
+    data = {"errorCode": TOO_LARGE_FOR_CACHE, "failCommands": ["insert"], "namespace": f"{DATABASE}.{SUBMISSIONS.name}"}
+    with failing(servers, 50, **data), pytest.raises(BiError) as caught, store_errors_told("here"):
+        publish(store, load, max_shrink=0.5)
+    assert "cache" in str(caught.value)
+    assert live(store, month()) == []
+
+
+def lose_bucket_after(monkeypatch: pytest.MonkeyPatch, store: Store, transactions: int) -> None:
+    """Remove all staged data once so many transactions are committed."""
+    original, committed = module.in_transaction, 0
+
+    def run(where: Store, write: Callable[[ClientSession], Any]) -> Any:
+        nonlocal committed
+        if committed == transactions:
+            store.staging(SUBMISSIONS.name).delete_many({})
+        result = original(where, write)
+        committed += 1
+        return result
+
+    monkeypatch.setattr(module, "in_transaction", run)
+
+
+def test_partial_publish_says_what_is_live(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(store, stage_documents(store, month(), dict.fromkeys(range(1000), 1)), max_shrink=0.5)
+    load = stage_documents(store, month(), dict.fromkeys(range(1000), 2), LATER_RUN)
+    with monkeypatch.context() as patch:
+        lose_bucket_after(patch, store, 3)
+        with pytest.raises(PartialPublishError, match="partly new and partly old") as caught:
+            publish(store, load, max_shrink=0.5, transaction_documents=100)
+    assert caught.value.heals_by_itself
+    found = [document["submissions"] for document in live(store, month())]
+    assert found == [2] * 300 + [1] * 700
+    assert "300 documents of this load" in caught.value.found
+    progress = ledger(store)["publishing"]
+    assert (progress["load_id"], progress["documents"], progress["of"]) == (load.id, 300, 1000)
+    assert ledger(store)["run_id"] != LATER_RUN.run_id
+
+    with pytest.raises(StagingError, match=f"partly of run {LATER_RUN.run_id}"):
+        publish(store, load, max_shrink=0.5)
+    again = stage_documents(store, month(), dict.fromkeys(range(1000), 2), LATER_RUN)
+    publish(store, again, max_shrink=0.5, transaction_documents=100)
+    assert values(store) == {2}
+    assert ledger(store)["publishing"] is None
+
+
+def test_failure_between_transactions_is_retryable(store: Store, servers: Databases) -> None:
+    """MongoDB fails after the first of several transactions; the retry makes the slice whole."""
+    publish(store, stage_documents(store, month(), dict.fromkeys(range(1000), 1)), max_shrink=0.5)
+    load = stage_documents(store, month(), dict.fromkeys(range(1000), 2), LATER_RUN)
+    original, calls = module.in_transaction, 0
+
+    def fail_second(where: Store, write: Callable[[ClientSession], Any]) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            data = {"errorCode": 8, "failCommands": ["update"], "namespace": f"{DATABASE}.{SUBMISSIONS.name}"}
+            with failing(servers, 1, **data):
+                return original(where, write)
+        return original(where, write)
+
+    module.in_transaction = fail_second
+    try:
+        with pytest.raises(PartialPublishError) as caught, store_errors_told("here"):
+            publish(store, load, max_shrink=0.5, transaction_documents=100)
+    finally:
+        module.in_transaction = original
+    assert caught.value.heals_by_itself
+    publish(store, load, max_shrink=0.5, transaction_documents=100)
+    assert values(store) == {2}
+    assert ledger(store)["publishing"] is None
