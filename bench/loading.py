@@ -76,7 +76,7 @@ def register(store: Store, of: Slice, run: Run, tasks: Sequence[Sequence[Chunk]]
 
 def latest_load(store: Store, of: Slice) -> Load:
     """The load of a slice that was planned last, maybe by another process."""
-    row = store.loads.find_one({**of.to_json(), "as_of": of.as_of.isoformat()}, sort=[("staged_at", -1)])
+    row = store.loads.find_one(of.to_json(), sort=[("staged_at", -1)])
     if row is None:
         raise RuntimeError(f"Nothing was planned of {of}.")
     return LoadRegister(store).get(row["_id"], of.task_group)

@@ -73,10 +73,10 @@ class AirflowApi:
         body = {"logical_date": logical_date, "conf": conf} | ({"dag_run_id": run_id} if run_id else {})
         return str(self.post(f"/dags/{self.dag_id}/dagRuns", body)["dag_run_id"])
 
-    def state_of(self, run_id: str) -> str:
-        """The run's state once it has ended."""
+    def state_of(self, run_id: str, dag_id: str = "") -> str:
+        """The state of a run of this DAG, or of another one, once it has ended."""
         deadline = time.monotonic() + 240
-        path = f"/dags/{self.dag_id}/dagRuns/{run_id}"
+        path = f"/dags/{dag_id or self.dag_id}/dagRuns/{run_id}"
         while (state := self.get(path)["state"]) not in ("success", "failed"):
             assert time.monotonic() < deadline, f"{run_id} is {state}"
             time.sleep(0.5)

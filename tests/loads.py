@@ -92,6 +92,11 @@ def live(store: Store, of: Slice) -> list[dict[str, Any]]:
     return list(store.live[of.job.name].find(of.ids.filter, sort=[("_id", 1)]))
 
 
+def numbers_of(store: Store, of: Slice) -> dict[int, int]:
+    """The live submissions of a slice, by form id."""
+    return {document["form_id"]: document["submissions"] for document in live(store, of)}
+
+
 def live_bytes(store: Store, of: Slice) -> dict[str, bytes]:
     """The live documents of a slice to the byte, each without the two load stamps behind its last field."""
     found = (bytes(document.raw) for document in store.live_raw(of.job.name).find(of.ids.filter))

@@ -23,6 +23,7 @@ from tests.loads import (
     live_bytes,
     load_slice,
     month,
+    numbers_of,
     plan_slice,
     stage_documents,
     stage_slice,
@@ -32,10 +33,6 @@ from tests.megs import MegRows, utc
 
 LATER_RUN = Run("bi_monthly", "manual__2026-11-20")
 READ = utc(2026, 11, 1, 1)
-
-
-def submissions(store: Store, of: Slice) -> dict[int, int]:
-    return {document["form_id"]: document["submissions"] for document in live(store, of)}
 
 
 @pytest.mark.parametrize("skipped", [0, 1, 2])
@@ -115,7 +112,7 @@ def test_chunk_of_the_live_run_is_read_again(store: Store, meg: Meg, rows: MegRo
     rows.session(15, utc(2026, 10, 9), observations=5)
     stage_task(store, meg, load, 1)
     assert publish(store, load, max_shrink=0.5).written == 1
-    assert submissions(store, month())[15] == 6
+    assert numbers_of(store, month())[15] == 6
 
 
 def test_force_publishes_an_older_reading(store: Store) -> None:
@@ -124,7 +121,7 @@ def test_force_publishes_an_older_reading(store: Store) -> None:
     with pytest.raises(NewerSliceLiveError):
         publish(store, older, max_shrink=0.5)
     publish(store, older, max_shrink=0.5, force=True)
-    assert submissions(store, month()) == {1: 1}
+    assert numbers_of(store, month()) == {1: 1}
 
 
 def test_reading_guard_covers_snapshots_too(store: Store) -> None:
@@ -154,7 +151,7 @@ def test_newer_as_of_yields_to_force(store: Store) -> None:
     with pytest.raises(NewerSliceLiveError, match="trigger it with force"):
         publish(store, load, max_shrink=0.5)
     publish(store, load, max_shrink=0.5, force=True)
-    assert submissions(store, present) == {1: 2}
+    assert numbers_of(store, present) == {1: 2}
 
 
 def test_month_of_zeros_does_not_replace_good_one(store: Store, meg: Meg, rows: MegRows) -> None:
@@ -168,7 +165,7 @@ def test_month_of_zeros_does_not_replace_good_one(store: Store, meg: Meg, rows: 
         load_slice(store, meg, month(), LATER_RUN)
     assert live_bytes(store, month()) == before
     load_slice(store, meg, month(), LATER_RUN, force=True)
-    assert set(submissions(store, month()).values()) == {0}
+    assert set(numbers_of(store, month()).values()) == {0}
 
 
 @pytest.mark.parametrize(("after", "allowed"), [(50, True), (49, False), (101, True)])

@@ -28,6 +28,7 @@ from tests.loads import (
     live_bytes,
     load_slice,
     month,
+    numbers_of,
     stage_documents,
     stage_slice,
     stage_task,
@@ -51,10 +52,6 @@ def publish_numbers(
 def read_again(store: Store, load: Load, task: int, documents: int) -> None:
     """Let a stage task of a load complete with another count of documents than it has staged."""
     store.loads.update_one({"_id": load.id}, {"$set": {f"completions.{task}.documents": documents}})
-
-
-def numbers_of(store: Store, of: Slice) -> dict[int, int]:
-    return {document["form_id"]: document["submissions"] for document in live(store, of)}
 
 
 def test_a_run_done_again_changes_nothing(store: Store, meg: Meg, rows: MegRows) -> None:

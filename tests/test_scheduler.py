@@ -11,7 +11,6 @@ from secrets import token_urlsafe
 from typing import Any
 from urllib.parse import quote
 
-import httpx
 import pendulum
 import pytest
 from pymongo import MongoClient
@@ -20,7 +19,7 @@ from bi_ops.store import Store
 from dev import airflow, catchup
 from dev.stack import DATABASE, Databases
 from tests.conftest import ROOT, STACK
-from tests.installations import new_airflow
+from tests.installations import AirflowApi, new_airflow
 from tests.listener import Listener, listening
 from tests.loads import live_bytes, month, until
 from tests.megs import MegRows
@@ -35,48 +34,20 @@ MONTH_NAMES = [FIRST_MONTH.add(months=number).format("YYYY-MM") for number in ra
 
 
 @dataclass(frozen=True)
-class Installation:
+class Installation(AirflowApi):
     """A running Airflow over both regions, one of which was down when it caught up.
 
     Attributes:
-        api: Airflow's REST API.
         store: The MongoDB databases.
         caught_up: The state of each run after catchup with the region uk down, by run id.
         published: The ledger's ids after that.
         listener: Who was told of what went wrong.
     """
 
-    api: httpx.Client
     store: Store
     caught_up: dict[str, str]
     published: set[str]
     listener: Listener
-
-    def get(self, path: str, **query: Any) -> dict[str, Any]:
-        answer = self.api.get(path, params=query)
-        answer.raise_for_status()
-        found: dict[str, Any] = answer.json()
-        return found
-
-    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        answer = self.api.post(path, json=body)
-        assert answer.is_success, answer.text
-        found: dict[str, Any] = answer.json()
-        return found
-
-    def state_of(self, run_id: str, dag_id: str = DAG) -> str:
-        """The run's state once it has ended."""
-        deadline = time.monotonic() + 240
-        while (state := self.get(f"/dags/{dag_id}/dagRuns/{run_id}")["state"]) not in ("success", "failed"):
-            assert time.monotonic() < deadline, f"{run_id} is {state}"
-            time.sleep(0.5)
-        return str(state)
-
-    def clear(self, run_id: str, **which: Any) -> str:
-        """Clear tasks of a run with all that follows them, as the UI does, and wait for the run to end."""
-        body = {"dry_run": False, "dag_run_id": run_id, "only_failed": False, "include_downstream": True, **which}
-        assert self.post(f"/dags/{DAG}/clearTaskInstances", body)["total_entries"] > 0
-        return self.state_of(run_id)
 
     def slices(self) -> dict[str, dict[str, bytes]]:
         """Every live slice to the byte, but for the load stamps."""
@@ -122,7 +93,7 @@ def installation(servers: Databases) -> Iterator[Installation]:
             caught_up = catchup.catch_up(
                 api, catchup.Wanted(DAG, scheduled_after=FIRST_MONTH, count=MONTHS), seconds=300
             )[DAG]
-        yield Installation(api, store, caught_up, set(store.ledger.distinct("_id")), listener)
+        yield Installation(api, DAG, store, caught_up, set(store.ledger.distinct("_id")), listener)
 
 
 def notifying(listener: Listener) -> dict[str, str]:

@@ -172,9 +172,8 @@ class DocumentMaker:
         if not rows:
             return []
         given = [*zip(*rows, strict=True)]
-        for problem, row in zip(given[len(self._place)], rows, strict=True) if len(given) > len(self._place) else ():
-            if problem is not None:
-                self._refuse_value(problem, row)
+        if len(given) > len(self._place) and any(given[-1]):
+            raise self._guarded_value(next(row for row in rows if row[-1]))
         columns: dict[str, Sequence[Any]] = {}
         inner: dict[str, dict[str, Sequence[Any]]] = {}
         for field in self._slice.job.fields:
@@ -200,11 +199,11 @@ class DocumentMaker:
             )
         return documents
 
-    def _refuse_value(self, problem: str, row: Sequence[Any]) -> None:
-        """Refuse a row in which MEG found a value that no document may hold."""
-        name, _, found = problem.partition(": ")
+    def _guarded_value(self, row: Sequence[Any]) -> SourceRowError:
+        """The error of a row in which the query's guards met a value that no document may hold."""
+        name, _, found = row[-1].partition(": ")
         kind = next(field.kind for field in self._slice.job.fields if field.name == name)
-        raise self._refusal(f"{name} cannot be stored", row, _STORABLE.get(kind, _ALLOWED[kind]), found)
+        return self._refusal(f"{name} cannot be stored", row, _STORABLE.get(kind, _ALLOWED[kind]), found)
 
     def _ids(self, keys: Sequence[Sequence[Any]], rows: Sequence[Sequence[Any]]) -> list[bytes]:
         for row in rows if any(None in column for column in keys) else ():

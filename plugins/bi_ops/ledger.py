@@ -70,5 +70,5 @@ class LedgerEntry:
             "started_at": self.started_at,
             "published_at": self.published_at,
             "loaded_at": self.published_at,
-            "schema_version": load.schema_version,
+            "schema_version": load.settings.schema_version,
         }

@@ -8,7 +8,7 @@ proves from these that the load is whole.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from uuid import uuid4
 
@@ -31,11 +31,13 @@ class LoadSettings:
         timezone: The time zone in which its periods are cut.
         forms_per_chunk: Forms that one query reads.
         pseudonymised: Whether people's names are replaced.
+        schema_version: The version of its documents.
     """
 
     timezone: str
     forms_per_chunk: int
     pseudonymised: bool = False
+    schema_version: int = SCHEMA_VERSION
 
 
 _MAX_NAMED = 10
@@ -58,7 +60,6 @@ class Load:
         settings: The settings under which it was planned.
         tasks: The chunks of each stage task.
         started_at: When its plan began.
-        schema_version: The version of its documents.
         id: Its random id.
     """
 
@@ -67,7 +68,6 @@ class Load:
     settings: LoadSettings
     tasks: tuple[Sequence[Chunk], ...]
     started_at: datetime
-    schema_version: int = SCHEMA_VERSION
     id: str = field(default_factory=lambda: uuid4().hex)
 
     @property
@@ -82,9 +82,7 @@ class Load:
             StagingError: A setting has changed.
         """
         for name, label in _SETTING_NAMES.items():
-            is_version = name == "schema_version"
-            planned = self.schema_version if is_version else getattr(self.settings, name)
-            current = SCHEMA_VERSION if is_version else getattr(now, name)
+            planned, current = getattr(self.settings, name), getattr(now, name)
             if planned != current:
                 raise StagingError(
                     f"{label} has changed since this load was planned",
@@ -164,10 +162,7 @@ class LoadRegister:
                 "_id": load.id,
                 "staged_at": datetime.now(timezone.utc),
                 **load.slice.to_json(),
-                "timezone": load.settings.timezone,
-                "forms_per_chunk": load.settings.forms_per_chunk,
-                "pseudonymised": load.settings.pseudonymised,
-                "schema_version": load.schema_version,
+                **asdict(load.settings),
                 "dag_id": load.run.dag_id,
                 "run_id": load.run.run_id,
                 "started_at": load.started_at,
@@ -193,10 +188,9 @@ class LoadRegister:
         return Load(
             slice=Slice.from_json(row, row["timezone"]),
             run=Run(row["dag_id"], row["run_id"]),
-            settings=LoadSettings(row["timezone"], row["forms_per_chunk"], row["pseudonymised"]),
+            settings=LoadSettings(**{name: row[name] for name in _SETTING_NAMES}),
             tasks=tuple(row["tasks"]),
             started_at=row["started_at"],
-            schema_version=row["schema_version"],
             id=row["_id"],
         )
 
@@ -222,14 +216,8 @@ class LoadRegister:
             SupersededError: A later attempt of the task has begun.
         """
         current = {"_id": load.id, f"attempts.{task}": completion.attempt_id}
-        row = {
-            "attempt_id": completion.attempt_id,
-            "chunks": completion.chunks,
-            "documents": completion.documents,
-            "measure": completion.measure,
-            "read_at": completion.read_at,
-        }
-        if not self._loads.update_one(current, {"$set": {f"completions.{task}": row}}).matched_count:
+        change = {"$set": {f"completions.{task}": asdict(completion)}}
+        if not self._loads.update_one(current, change).matched_count:
             raise SupersededError(
                 "another attempt of this stage task has begun",
                 where=f"{load.slice}, stage task {task}",

@@ -41,15 +41,11 @@ class Pack:
 
     Attributes:
         name: Its `_id`: `<load>|<task>|<attempt>|<run>|<pack>`, so that a run's packs stand in their order.
-        task: The number of the stage task that wrote it.
-        attempt_id: Which attempt of that task.
         last: The greatest `_id` in it.
         documents: How many are in it.
     """
 
     name: str
-    task: int
-    attempt_id: ObjectId
     last: bytes
     documents: int
 
@@ -101,11 +97,10 @@ class StagedSlice:
         documents = dict.fromkeys(staged.completions, 0)
         for each in found:
             _, task, attempt_id, _, _ = each["_id"].split("|")
-            pack = Pack(each["_id"], int(task), ObjectId(attempt_id), each["last"].encode(), each["count"])
-            completion = staged.completions.get(pack.task)
-            if completion is not None and completion.attempt_id == pack.attempt_id:
-                packs.append(pack)
-                documents[pack.task] += pack.documents
+            completion = staged.completions.get(int(task))
+            if completion is not None and str(completion.attempt_id) == attempt_id:
+                packs.append(Pack(each["_id"], each["last"].encode(), each["count"]))
+                documents[int(task)] += each["count"]
         for number, completion in staged.completions.items():
             if documents[number] != completion.documents:
                 raise staging_mismatch(

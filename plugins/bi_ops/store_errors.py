@@ -125,9 +125,7 @@ def _down(error: PyMongoError, where: str) -> BiError:
 
 
 def _refusal(error: PyMongoError, where: str) -> BiError:  # noqa: PLR0911 - one for each kind of refusal
-    code = error.code if isinstance(error, OperationFailure) else None
-    if isinstance(error, BulkWriteError):
-        code = next((problem["code"] for problem in (error.details or {}).get("writeErrors", ())), code)
+    code = error_code(error)
     text = _brief(error)
     if code == _OUT_OF_DISK_SPACE or _DISK_FULL.search(text):
         return MongoUnavailableError(
@@ -200,3 +198,10 @@ def _brief(error: BaseException) -> str:
         else "no message"
     )
     return f"{type(error).__name__}: {text[:_LONGEST]}"
+
+
+def error_code(error: PyMongoError) -> int | None:
+    """MongoDB's code of an error; that of the first failed write of a bulk."""
+    if isinstance(error, BulkWriteError):
+        return next((problem["code"] for problem in (error.details or {}).get("writeErrors", ())), error.code)
+    return error.code if isinstance(error, OperationFailure) else None

@@ -10,11 +10,12 @@ from typing import Generic, TypeVar
 
 from pymongo import ReadPreference
 from pymongo.client_session import ClientSession
-from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from bi_ops.store import Store
+from bi_ops.store_errors import error_code
 
 Result = TypeVar("Result")
 
@@ -101,10 +102,3 @@ class _Attempts(Generic[Result]):
         """Give up where the transaction has failed so often because of its size."""
         if len(self._failures) >= at_most:
             raise TransactionTooLargeError(OperationFailure(self._failures[-1], _TOO_LARGE_FOR_CACHE)) from None
-
-
-def error_code(error: PyMongoError) -> int | None:
-    """MongoDB's code of an error; that of the first failed write of a bulk."""
-    if isinstance(error, BulkWriteError):
-        return next((problem["code"] for problem in (error.details or {}).get("writeErrors", ())), error.code)
-    return error.code if isinstance(error, OperationFailure) else None
