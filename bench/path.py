@@ -106,7 +106,7 @@ class Ways:
         empty(self.servers)
         with self.servers.mongo_admin.client() as client:
             live = client[stack.DATABASE][_JOB.name]
-            live.create_index([("period_start", 1), ("region", 1)])
+            live.create_index([("period", 1), ("region", 1)])
             live.create_index("institution_name")
             Store(client, stack.DATABASE).prepare_staging(_JOB.name)
 

@@ -104,7 +104,7 @@ def page(job: Job) -> str:
 | grain | {header["grain"]} |
 | window | {header["window"]} |
 | units | {header["units"]} |
-| definition | [`include/sql/{job.name}.sql`](../../include/sql/{job.name}.sql), over {_sources(job)} |
+{_validity(job, header)}| definition | [`include/sql/{job.name}.sql`](../../include/sql/{job.name}.sql), over {_sources(job)} |
 
 Times are UTC; what is unknown is `null`, and no field is ever missing. Left out everywhere: demo institutions, what was
 deleted, drafts, MEG's own people, users without an auditor, and whatever belongs to, was done by or was done to one of
@@ -116,19 +116,26 @@ these.
 """
 
 
+def _validity(job: Job, header: dict[str, str]) -> str:
+    """Which figures describe the instant, whenever MEG is read, and which ones the moment of reading."""
+    if job.mode is Mode.APPEND:
+        return ""
+    return f"| as of the instant | {header['instant']} |\n| as of the reading | {header['reading']} |\n"
+
+
 def _when(job: Job) -> str:
     return f"`{job.cadence.dag_id}`, {_WHEN[job.cadence].format(hour=job.hour)}"
 
 
 def sql_header(job: Job) -> dict[str, str]:
-    """What the comment at the top of a job's template says under `grain`, `window` and `units`."""
+    """What the comment at the top of a job's template says under `grain`, `window`, `units`, `instant` and `reading`."""
     entries: dict[str, str] = {}
     name = ""
     for line in (include_folder() / "sql" / f"{job.name}.sql").read_text().splitlines():
         if not line.startswith("--"):
             break
         text = line.removeprefix("--")
-        if match := re.match(r" (\w+) {2,}(.*)", text):
+        if match := re.match(r" (grain|window|units|instant|reading) +(.*)", text):
             name = match[1]
             entries[name] = match[2]
         elif name:

@@ -174,6 +174,7 @@ def test_each_job_has_readable_sql_that_never_names_a_table_of_megs(job: Any) ->
     text = (include_folder() / "sql" / f"{job.name}.sql").read_text()
     assert text.startswith("-- ")
     assert all(word in text for word in ("-- grain", "-- window", "-- units"))
+    assert all(word in text for word in ("-- instant", "-- reading")) == (job.mode is Mode.WIPE)
     assert "megforms_" not in text
     assert "megforms_" in render(f"{job.name}.sql")
 

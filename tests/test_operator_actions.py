@@ -280,6 +280,26 @@ def test_run_is_cleared_and_marked_at_any_time(region: Region, state: str) -> No
     until(lambda: region.dag.get(path)["state"] in ("failed", "success"), 120)
 
 
+def test_run_after_in_future_blocks_schedule(region: Region) -> None:
+    """As docs/operating.md says: it stays queued as the DAG's one active run, until it is deleted."""
+    body = {"logical_date": None, "run_after": pendulum.now("UTC").add(years=1).isoformat(), "conf": NOTHING_MORE}
+    waiting = region.dag.post(f"/dags/{DAG}/dagRuns", body)["dag_run_id"]
+    load_october(region)
+    assert region.dag.get(f"/dags/{DAG}/dagRuns/{waiting}")["state"] == "queued"
+    assert _may_schedule(region) is False
+    region.dag.api.delete(f"/dags/{DAG}/dagRuns/{waiting}").raise_for_status()
+    load_october(region)
+    assert _may_schedule(region) is True
+
+
+def _may_schedule(region: Region) -> bool:
+    """Whether Airflow's scheduler would create the DAG's next scheduled run."""
+    with region.servers.postgres.connect(airflow.DATABASE) as metadata:
+        query = "SELECT NOT exceeds_max_non_backfill FROM dag WHERE dag_id = %s"
+        [(may_schedule,)] = metadata.execute(query, (DAG,)).fetchall()
+    return bool(may_schedule)
+
+
 def test_tasks_look_at_gate_and_settings_when_they_run(region: Region) -> None:
     """Tasks of an old run are cleared after `BI_AGGREGATE` was switched off, and after the time zone changed."""
     run_id = load_october(region)

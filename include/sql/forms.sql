@@ -3,6 +3,8 @@
 -- grain   a form that was created before the as-of instant
 -- window  [as_of - n days, as_of) for what ends in _<n>d; all before as_of otherwise
 -- units   counts; review_cycle_days in days
+-- instant the windows, last_submitted_at, is_archived, and which forms and schedules exist
+-- reading names, form_type, flags but is_archived, review_cycle_days, archived_at, and which rows are deleted
 WITH
 form AS NOT MATERIALIZED (
     {% include "source/form.sql" %}

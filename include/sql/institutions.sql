@@ -3,6 +3,8 @@
 -- grain   an institution that was created before the as-of instant
 -- window  [as_of - n days, as_of) for what ends in _<n>d; all before as_of otherwise
 -- units   counts
+-- instant the windows, last_submitted_at, and which institutions, wards, users and forms exist and are archived
+-- reading names, country, flags, departments, and which wards and users are active, forms published and rows deleted
 WITH
 institution AS NOT MATERIALIZED (
     {% include "source/institution.sql" %}

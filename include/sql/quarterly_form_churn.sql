@@ -5,6 +5,8 @@
 -- window  all submissions before the end of each quarter; the quarters lie at quarter_starts, of which the first is
 --         there only to be the second's quarter before
 -- units   counts
+-- instant submissions, status, is_archived and which forms exist, each at the end of its quarter
+-- reading names, form_type, and which rows are deleted
 WITH
 form AS NOT MATERIALIZED (
     {% include "source/form.sql" %}

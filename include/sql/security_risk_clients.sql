@@ -4,6 +4,9 @@
 -- window  a last login before as_of - n days, or none, for what ends in _inactive_<n>d
 -- units   counts of active users and of forms; password_min_length in characters; session_idle_minutes in minutes, 0
 --         being never; data_retention_days in days; risk_score in points, the sum of the risks' weights
+-- instant the windows of last logins, and which institutions, users and forms exist and are archived
+-- reading the name, country and seven settings, last logins themselves, which users are active, are administrators or
+--         have a second factor, which forms are published or ask for patient data, and which rows are deleted
 WITH
 institution AS NOT MATERIALIZED (
     {% include "source/institution.sql" %}

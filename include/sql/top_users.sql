@@ -3,6 +3,8 @@
 -- grain   an action and a rank, 1 to 10; ties go to the latest action, then to the lowest user id
 -- window  [as_of - 365 days, as_of)
 -- units   counts of actions; share_pct in percent of the region's total for the action, 2 decimals
+-- instant the window: which actions count
+-- reading user_name, institution_name, is_active, and which rows are deleted
 WITH
 client AS NOT MATERIALIZED (
     {% include "source/user.sql" %}

@@ -1,4 +1,4 @@
-"""Airflow itself is killed, hard, in the midst of a DAG run: its scheduler, its workers and their tasks."""
+"""Airflow under its real scheduler: killed amid a DAG run, or with its page requested while MongoDB is frozen."""
 
 from __future__ import annotations
 
@@ -24,14 +24,18 @@ from tests.chaos.test_faults import PARAMETERS, SEED, STACK, print_figures
 from tests.chaos.world import World
 from tests.installations import QUICK_TO_NOTICE, TRIGGERED_ONLY, new_airflow
 from tests.loads import SUBMISSIONS, until
+from tests.page_load import put_under_load
 
 DAG = "bi_monthly"
 WORKER = "airflow worker -- "
 """How the processes of LocalExecutor's workers, and of their tasks, call themselves."""
 STUCK = 20
 """Seconds that a task is queued for, after which none comes for it any more."""
+MAX_VERSION_SECONDS = 5.0
+"""A tenth of what one call of Airflow's API took while the page waited for MongoDB in the API's own threads."""
+FROZEN_SECONDS = 8.0
 ROUNDS = 10
-"""At most, until enough has been killed."""
+"""At most, until enough faults have been injected."""
 
 
 @dataclass
@@ -92,6 +96,26 @@ class Installation:
             for process in left:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
+        return True
+
+    def freeze_mongo_under_page_load(self) -> bool:
+        """Freeze MongoDB while a step is loading, and request the page until MongoDB goes on; whether it came to that.
+
+        No call of Airflow's API may wait for MongoDB: a running task that cannot reach the API fails.
+        """
+        if not self.world.a_transaction():
+            return False
+        headers = {"Authorization": self.api.headers["Authorization"]}
+        self.world.mongod.freeze()
+        try:
+            load = put_under_load(
+                self.up.url, version_path="/api/v2/version", headers=headers, min_seconds=FROZEN_SECONDS
+            )
+        finally:
+            self.world.mongod.thaw()
+        load.assert_unavailable()
+        print(f"\nGET /api/v2/version while MongoDB is frozen: p99 {load.p99_ms:.0f} ms of {len(load.version)}")
+        assert max(load.version) < MAX_VERSION_SECONDS
         return True
 
     def kill_one(self, title: str, but_not: str) -> bool:
@@ -161,6 +185,7 @@ def disturbing(name: str, times: int, kill: Callable[[Installation], bool]) -> A
         disturbing("scheduler killed and started again", 3, Installation.kill_scheduler),
         disturbing("Airflow's task killed", 8, lambda each: each.kill_one(WORKER, "LocalExecutor")),
         disturbing("Airflow's worker killed", 2, lambda each: each.kill_one(f"{WORKER}LocalExecutor: ", "<idle>")),
+        disturbing("MongoDB frozen under page load", 3, Installation.freeze_mongo_under_page_load),
     ],
 )
 def test_a_month_is_loaded_all_the_same(
