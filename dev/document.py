@@ -76,6 +76,7 @@ def job_table() -> str:
 def page(job: Job) -> str:
     """The page of one collection."""
     header = sql_header(job)
+    definition = f"[`include/sql/{job.name}.sql`](../../include/sql/{job.name}.sql)"
     head = [("_id", "string", f"`region:{'period:' if job.mode is Mode.APPEND else ''}{_plain(job.key)}`.")]
     head.append(("region", "string", "The region, as in `MEG_REGIONS`."))
     if job.is_snapshot:
@@ -104,7 +105,7 @@ def page(job: Job) -> str:
 | grain | {header["grain"]} |
 | window | {header["window"]} |
 | units | {header["units"]} |
-{_validity(job, header)}| definition | [`include/sql/{job.name}.sql`](../../include/sql/{job.name}.sql), over {_sources(job)} |
+{_instant_and_reading(job, header)}| definition | {definition}, over {_sources(job)} |
 
 Times are UTC; what is unknown is `null`, and no field is ever missing. Left out everywhere: demo institutions, what was
 deleted, drafts, MEG's own people, users without an auditor, and whatever belongs to, was done by or was done to one of
@@ -116,7 +117,7 @@ these.
 """
 
 
-def _validity(job: Job, header: dict[str, str]) -> str:
+def _instant_and_reading(job: Job, header: dict[str, str]) -> str:
     """Which figures describe the instant, whenever MEG is read, and which ones the moment of reading."""
     if job.mode is Mode.APPEND:
         return ""
@@ -128,7 +129,7 @@ def _when(job: Job) -> str:
 
 
 def sql_header(job: Job) -> dict[str, str]:
-    """What the comment at the top of a job's template says under `grain`, `window`, `units`, `instant` and `reading`."""
+    """The comment at the top of a job's template, by its keywords."""
     entries: dict[str, str] = {}
     name = ""
     for line in (include_folder() / "sql" / f"{job.name}.sql").read_text().splitlines():

@@ -167,6 +167,6 @@ def test_as_of_in_future_by_megs_clock_is_refused(ahead: int, error: type[Except
 def test_reason_lines_fit_the_log_view() -> None:
     error = StagingError("it failed " * 30, where="here", expected="one\ntwo", found="three", cure="do " * 60)
     lines = reason_lines(error)
-    assert max(map(len, lines)) <= 96
+    assert max(map(len, lines)) <= 84
     labels = [line.split(":")[0] for line in lines if not line.startswith("    ")]
     assert labels == ["here", "Expected", "Expected", "Actual", "Hint"]

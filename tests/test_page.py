@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,22 +12,19 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import BrowserContext, FrameLocator, Page, Route, expect, sync_playwright
+from playwright.sync_api import BrowserContext, FrameLocator, Page, Route, expect
 
 from bi_ops.reports.definitions import reports
 from bi_ops.store import Store
 from dev import airflow
 from dev.airflow import Airflow
 from dev.stack import Databases
-from tests.conftest import ROOT, STACK
+from tests.browser import NEEDS_CHROMIUM, SHOTS, logged_in
+from tests.conftest import STACK
 from tests.filled import AT, HOSTILE
 from tests.installations import new_airflow
 
-SHOTS = ROOT / "dist" / "screenshots"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="there is no Chromium here, and only root may install it: apt-get install chromium"
-)
+pytestmark = NEEDS_CHROMIUM
 
 
 @dataclass
@@ -75,22 +71,12 @@ def up(servers: Databases, filled: Store) -> Iterator[Airflow]:
 
 @pytest.fixture(scope="module")
 def seen(up: Airflow) -> Iterator[Seen]:
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-        page = context.new_page()
-        page.goto(up.url)
-        page.fill("input[name=username]", airflow.LOGIN)
-        page.fill("input[name=password]", up.password)
-        page.keyboard.press("Enter")
-        expect(page.get_by_text("BI reports").first).to_be_visible(timeout=30_000)
+    with logged_in(up) as (context, page):
         watched = Seen(context, page, up.url)
         page.on("request", lambda request: watched.hosts.add(urlsplit(request.url).netloc))
         page.on("console", lambda said: watched.problems.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: watched.problems.append(str(error)))
         yield watched
-        browser.close()
 
 
 def test_the_page_is_drawn_whole_and_asks_no_other_host(seen: Seen) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from bi_ops.errors import BiError
 
-_WIDTH = 96
+_WIDTH = 84
+"""Characters that Airflow's log view shows in a window of 1280 px, beside the time and the level."""
 
 
 def log_reason(log: Callable[[str], object], error: BiError) -> None:
