@@ -24,6 +24,15 @@ ROOT = Path(__file__).parents[1]
 DATABASE = "meg_bi_airflow"
 LOGIN = "admin"
 UI_PORT = 8080
+_SERVICES = {
+    "api-server": (),
+    "dag-processor": (),
+    "scheduler": ("--skip-serve-logs",),
+    "triggerer": ("--skip-serve-logs",),
+}
+"""The options of each service. Airflow's log servers listen on every address, and here all logs are on one disk."""
+_NO_LOG_SERVER = 1
+"""The port at which Airflow looks for a log server: none answers there, not even that of another Airflow."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +103,8 @@ def environment(
         "AIRFLOW__API__SECRET_KEY": secret["session"],
         "AIRFLOW__API_AUTH__JWT_SECRET": secret["jwt"],
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": home / "logs",
-        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": free_port(),
-        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": free_port(),
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": _NO_LOG_SERVER,
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": _NO_LOG_SERVER,
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": 30,
         "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": 1,
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": 20,
@@ -154,7 +163,7 @@ def running(stack: Path, environment: Mapping[str, str], secret: Mapping[str, st
 
         def start(name: str) -> Service:
             log = stack / "logs" / f"airflow-{name}.log"
-            service = Service(f"Airflow's {name}", _command(name), log=log, environment=environment)
+            service = Service(f"Airflow's {name}", _command(name, *_SERVICES[name]), log=log, environment=environment)
             services[name] = service
             return service
 
