@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-
-import httpx
+from uuid import uuid4
 
 from bench.loading import REGION
 from dev import airflow, demo, stack
 from dev.airflow import Airflow
-from dev.catchup import call
+from dev.api import ApiClient
+from dev.catchup import call, trigger, wait_for_dag
 from dev.processes import StackError
 
 FOLDER = Path(__file__).parents[1] / ".local" / "bench"
@@ -34,7 +34,7 @@ class Installation:
     """
 
     up: Airflow
-    api: httpx.Client
+    api: ApiClient
 
     def seconds_of(self, dag_id: str, *confs: Mapping[str, Any], within: float = 900) -> float:
         """Trigger a run for each of these parameters, and tell how long it was from the first trigger to the last end.
@@ -43,7 +43,7 @@ class Installation:
             StackError: One failed, or did not end in time.
         """
         runs = [
-            call(self.api, "POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": dict(conf)})
+            trigger(self.api, dag_id, f"bench__{uuid4()}", conf)  # by an id of its own, so that a retry makes no second
             for conf in confs
         ]
         call(self.api, "PATCH", f"/dags/{dag_id}", json={"is_paused": False})
@@ -102,13 +102,5 @@ def installed(servers: stack.Databases, regions: Mapping[str, str], **settings: 
     airflow.migrate(FOLDER, servers.postgres, servers.secret, environment)
     with airflow.running(FOLDER, environment, servers.secret) as up, up.api() as api:
         for dag_id in ("bi_monthly", "bench_empty"):
-            _wait_for(api, dag_id)
+            wait_for_dag(api, dag_id)
         yield Installation(up, api)
-
-
-def _wait_for(api: httpx.Client, dag_id: str, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while api.get(f"/dags/{dag_id}").status_code == httpx.codes.NOT_FOUND:
-        if time.monotonic() > deadline:
-            raise StackError(f"Airflow did not find the DAG {dag_id} within {seconds:g} s.")
-        time.sleep(0.5)

@@ -12,13 +12,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from dev.api import ApiClient
 from dev.postgres import Postgres
-from dev.processes import Service, StackError, child_environment, free_port, keep, stop
+from dev.processes import PortTakenError, Service, StackError, child_environment, free_port, keep, stop
+from dev.show import console
 
 ROOT = Path(__file__).parents[1]
 DATABASE = "meg_bi_airflow"
@@ -31,6 +34,8 @@ _SERVICES = {
     "triggerer": ("--skip-serve-logs",),
 }
 """The options of each service. Airflow's log servers listen on every address, and here all logs are on one disk."""
+_START_SECONDS = 600
+_PORT_ATTEMPTS = 5
 _NO_LOG_SERVER = 1
 """The port at which Airflow looks for a log server: none answers there, not even that of another Airflow."""
 
@@ -54,14 +59,22 @@ class Airflow:
     start: Callable[[str], Service]
 
     @contextmanager
-    def api(self) -> Iterator[httpx.Client]:
-        """A client of the REST API, logged in."""
-        with httpx.Client(base_url=self.url, timeout=60, trust_env=False) as client:
+    def api(self) -> Iterator[ApiClient]:
+        """A client of the REST API, logged in.
+
+        Raises:
+            StackError: The login is refused, or the API does not answer.
+        """
+        with ApiClient(self.url, self._check_api_server) as client:
             token = client.post("/auth/token", json={"username": LOGIN, "password": self.password})
-            token.raise_for_status()
+            if token.is_error:
+                raise StackError(f"Airflow refused the login {LOGIN}: {token.status_code} {token.text[:500]}")
             client.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
             client.base_url = httpx.URL(f"{self.url}/api/v2")
             yield client
+
+    def _check_api_server(self) -> None:
+        self.services["api-server"].check_running()
 
 
 def environment(
@@ -76,8 +89,6 @@ def environment(
         more: Connections, settings and whatever else the processes need.
         port: The port of its UI, where that is free; any other for 0.
     """
-    port = free_port(port)
-    url = f"http://127.0.0.1:{port}"
     home = stack / "airflow"
     home.mkdir(parents=True, exist_ok=True)
     passwords = home / "passwords.json"
@@ -94,11 +105,8 @@ def environment(
         "AIRFLOW__CORE__FERNET_KEY": secret["fernet"],
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{LOGIN}:admin",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": passwords,
-        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{metadata}",
         "AIRFLOW__API__HOST": "127.0.0.1",
-        "AIRFLOW__API__PORT": port,
-        "AIRFLOW__API__BASE_URL": url,
         "AIRFLOW__API__WORKERS": 1,
         "AIRFLOW__API__SECRET_KEY": secret["session"],
         "AIRFLOW__API_AUTH__JWT_SECRET": secret["jwt"],
@@ -113,7 +121,17 @@ def environment(
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": 1,
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": False,
     }
-    return child_environment(stack, {**{name: str(value) for name, value in settings.items()}, **more})
+    strings = {name: str(value) for name, value in settings.items()}
+    return child_environment(stack, {**strings, **_port_settings(free_port(port)), **more})
+
+
+def _port_settings(port: int) -> dict[str, str]:
+    url = f"http://127.0.0.1:{port}"
+    return {
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+    }
 
 
 def new_secrets() -> dict[str, str]:
@@ -150,30 +168,55 @@ def ensure_database(postgres: Postgres, password: str) -> None:
 
 
 @contextmanager
-def running(stack: Path, environment: Mapping[str, str], secret: Mapping[str, str]) -> Iterator[Airflow]:
+def running(stack: Path, environment: dict[str, str], secret: Mapping[str, str]) -> Iterator[Airflow]:
     """Airflow's services, up until the block ends; the API answers when it begins.
+
+    Args:
+        stack: The stack's folder.
+        environment: Of every service. Where another program takes the API's port first, it gets another one.
+        secret: The stack's secrets.
 
     Raises:
         StackError: One of them cannot be started.
     """
-    url = environment["AIRFLOW__API__BASE_URL"]
     services: dict[str, Service] = {}
     with ExitStack() as at_end:
         at_end.callback(_stop, services)
 
         def start(name: str) -> Service:
             log = stack / "logs" / f"airflow-{name}.log"
-            service = Service(f"Airflow's {name}", _command(name, *_SERVICES[name]), log=log, environment=environment)
+            command = _command(name, *_SERVICES[name])
+            service = Service(f"Airflow's {name}", command, log=log, environment=environment)
             services[name] = service
             return service
 
-        api_server = start("api-server")
-        start("dag-processor")
-        api_server.wait_until(lambda: _is_healthy(url, "metadatabase", "dag_processor"), seconds=180)
+        _start_api_server(start, environment)
         scheduler = start("scheduler")  # not before: a task that finds no API fails
         start("triggerer")
-        scheduler.wait_until(lambda: _is_healthy(url, "scheduler"), seconds=120)
+        url = environment["AIRFLOW__API__BASE_URL"]
+        scheduler.wait_until(lambda: _is_healthy(url, "scheduler"), seconds=_START_SECONDS)
         yield Airflow(url, secret["ui"], environment, services, start)
+
+
+def _start_api_server(start: Callable[[str], Service], environment: dict[str, str]) -> None:
+    """Start the API server, on another port when this one is lost to another program, and the DAG processor."""
+    for _ in range(_PORT_ATTEMPTS):
+        api_server, dag_processor = start("api-server"), start("dag-processor")
+        try:
+            api_server.wait_until(partial(_serves, api_server, environment), seconds=_START_SECONDS)
+        except PortTakenError as error:
+            console.print(f"{error} Trying another port.", highlight=False)
+            stop(api_server, dag_processor)
+            environment.update(_port_settings(free_port()))
+        else:
+            return
+    raise StackError(f"Other programs took {_PORT_ATTEMPTS} ports before Airflow could. Hint: run the command again.")
+
+
+def _serves(api_server: Service, environment: Mapping[str, str]) -> bool:
+    """Whether this very API server is the one that answers, and is healthy."""
+    port, url = environment["AIRFLOW__API__PORT"], environment["AIRFLOW__API__BASE_URL"]
+    return api_server.listens_on(int(port)) and _is_healthy(url, "metadatabase", "dag_processor")
 
 
 def _stop(services: Mapping[str, Service]) -> None:
@@ -189,7 +232,7 @@ def _command(*words: str) -> list[str]:
 
 def _is_healthy(url: str, *parts: str) -> bool:
     try:
-        health: dict[str, Any] = httpx.get(f"{url}/api/v2/monitor/health", timeout=5, trust_env=False).json()
+        health: dict[str, Any] = httpx.get(f"{url}/api/v2/monitor/health", timeout=30, trust_env=False).json()
     except (httpx.HTTPError, ValueError):
         return False
     return all(health[part]["status"] == "healthy" for part in parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import httpx
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from dev.api import ApiClient
 from dev.processes import StackError
 from dev.show import console
 
@@ -33,7 +35,7 @@ class Wanted:
     triggered: tuple[str, dict[str, Any]] | None = None
 
 
-def catch_up(api: httpx.Client, *wanted: Wanted, seconds: float = 1800) -> dict[str, dict[str, str]]:
+def catch_up(api: ApiClient, *wanted: Wanted, seconds: float = 1800) -> dict[str, dict[str, str]]:
     """Have the scheduler do these runs, showing how far it is.
 
     Args:
@@ -45,27 +47,46 @@ def catch_up(api: httpx.Client, *wanted: Wanted, seconds: float = 1800) -> dict[
         The final state, `success` or `failed`, of each run, by DAG and run id.
 
     Raises:
-        StackError: A DAG does not appear, or its runs have not ended in time.
+        StackError: A DAG does not appear, its runs have not ended in time, or Airflow's API does not answer until then.
     """
-    for each in wanted:
-        _wait_for_dag(api, each.dag_id)
-        _start(api, each)
-    return _follow(api, wanted, seconds)
+    deadline = time.monotonic() + seconds
+    with api.retrying_until(deadline):
+        for each in wanted:
+            wait_for_dag(api, each.dag_id)
+            _start(api, each)
+        return _follow(api, wanted, deadline)
 
 
-def _start(api: httpx.Client, wanted: Wanted) -> None:
+def _start(api: ApiClient, wanted: Wanted) -> None:
     done = _runs(api, wanted)
     for run in done:
         if run["state"] in _ENDED:
             call(api, "POST", f"/dags/{wanted.dag_id}/dagRuns/{run['dag_run_id']}/clear", json={"dry_run": False})
     if wanted.triggered and not done:
         run_id, conf = wanted.triggered
-        body = {"dag_run_id": run_id, "logical_date": None, "conf": conf}
-        call(api, "POST", f"/dags/{wanted.dag_id}/dagRuns", json=body)
+        trigger(api, wanted.dag_id, run_id, conf)
     call(api, "PATCH", f"/dags/{wanted.dag_id}", json={"is_paused": False})
 
 
-def _wait_for_dag(api: httpx.Client, dag_id: str, seconds: float = 120) -> None:
+def trigger(api: ApiClient, dag_id: str, run_id: str, conf: Mapping[str, Any]) -> dict[str, Any]:
+    """Trigger a run with this id, unless an earlier attempt whose answer was lost has done so, and return it.
+
+    Raises:
+        StackError: Airflow refused it.
+    """
+    body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf)}
+    response = api.post(f"/dags/{dag_id}/dagRuns", json=body)
+    if response.status_code == httpx.codes.CONFLICT:
+        return call(api, "GET", f"/dags/{dag_id}/dagRuns/{run_id}")
+    return _content(response)
+
+
+def wait_for_dag(api: ApiClient, dag_id: str, seconds: float = 600) -> None:
+    """Wait until Airflow has parsed a DAG.
+
+    Raises:
+        StackError: It cannot be imported, or did not appear in time.
+    """
     deadline = time.monotonic() + seconds
     while api.get(f"/dags/{dag_id}").status_code == httpx.codes.NOT_FOUND:
         problems = call(api, "GET", "/importErrors")["import_errors"]
@@ -76,8 +97,8 @@ def _wait_for_dag(api: httpx.Client, dag_id: str, seconds: float = 120) -> None:
         time.sleep(0.5)
 
 
-def _follow(api: httpx.Client, wanted: tuple[Wanted, ...], seconds: float) -> dict[str, dict[str, str]]:
-    deadline = time.monotonic() + seconds
+def _follow(api: ApiClient, wanted: tuple[Wanted, ...], deadline: float) -> dict[str, dict[str, str]]:
+    began = time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         bars = {each.dag_id: progress.add_task(each.dag_id, total=None) for each in wanted}
@@ -92,7 +113,7 @@ def _follow(api: httpx.Client, wanted: tuple[Wanted, ...], seconds: float) -> di
             if all(_are_done(states[each.dag_id], each.count) for each in wanted):
                 return states
             if time.monotonic() > deadline:
-                raise StackError(f"The DAGs did not end within {seconds:g} s: {states}")
+                raise StackError(f"The DAGs did not end within {time.monotonic() - began:.0f} s: {states}")
             time.sleep(1)
 
 
@@ -100,7 +121,7 @@ def _are_done(states: dict[str, str], count: int) -> bool:
     return len(states) >= count and all(state in _ENDED for state in states.values())
 
 
-def _runs(api: httpx.Client, wanted: Wanted) -> list[dict[str, Any]]:
+def _runs(api: ApiClient, wanted: Wanted) -> list[dict[str, Any]]:
     query: dict[str, Any] = {"order_by": "run_after", "limit": 100}
     if wanted.scheduled_after:
         query |= {"run_type": "scheduled", "run_after_gt": wanted.scheduled_after.isoformat()}
@@ -108,7 +129,7 @@ def _runs(api: httpx.Client, wanted: Wanted) -> list[dict[str, Any]]:
     return [run for run in runs if not wanted.triggered or run["dag_run_id"] == wanted.triggered[0]]
 
 
-def _task_states(api: httpx.Client, dag_id: str, run_id: str) -> list[str | None]:
+def _task_states(api: ApiClient, dag_id: str, run_id: str) -> list[str | None]:
     states: list[str | None] = []
     while True:
         query = {"limit": 100, "offset": len(states)}
@@ -118,14 +139,18 @@ def _task_states(api: httpx.Client, dag_id: str, run_id: str) -> list[str | None
             return states
 
 
-def call(api: httpx.Client, method: str, path: str, **how: Any) -> dict[str, Any]:
+def call(api: ApiClient, method: str, path: str, **how: Any) -> dict[str, Any]:
     """One call of the REST API, and what it answers.
 
     Raises:
         StackError: Airflow refused it.
     """
-    answer = api.request(method, path, **how)
-    if answer.is_error:
-        raise StackError(f"Airflow refused {method} {path}: {answer.status_code} {answer.text[:500]}")
-    found: dict[str, Any] = answer.json()
-    return found
+    return _content(api.request(method, path, **how))
+
+
+def _content(response: httpx.Response) -> dict[str, Any]:
+    if response.is_error:
+        request = f"{response.request.method} {response.request.url.path}"
+        raise StackError(f"Airflow refused {request}: {response.status_code} {response.text[:500]}")
+    content: dict[str, Any] = response.json()
+    return content

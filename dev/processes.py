@@ -26,6 +26,10 @@ class StackError(Exception):
     """The stack cannot be started; the message says what is missing or busy and what to do."""
 
 
+class PortTakenError(Exception):
+    """Another process listens on the port that was chosen for a server."""
+
+
 class Service:
     """One server of the stack: a child process that writes to a log file.
 
@@ -72,11 +76,42 @@ class Service:
         """
         deadline = time.monotonic() + seconds
         while not ready():
-            if self.process.poll() is not None:
-                raise StackError(f"{self.name} ended with status {self.process.returncode}.{self._tail()}")
+            self.check_running()
             if time.monotonic() > deadline:
                 raise StackError(f"{self.name} was not ready within {seconds:g} s.{self._tail()}")
             time.sleep(0.1)
+
+    def check_running(self) -> None:
+        """Check that the server has not ended.
+
+        Raises:
+            StackError: It has; its last lines are in the message.
+        """
+        if self.process.poll() is not None:
+            raise StackError(f"{self.name} ended with status {self.process.returncode}.{self._tail()}")
+
+    def listens_on(self, port: int) -> bool:
+        """Whether this server, or a process that it started, listens on this port of 127.0.0.1.
+
+        Raises:
+            PortTakenError: A process of somebody else's does.
+        """
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            return False
+        if port not in self._listening_ports():
+            raise PortTakenError(f"{self.name} cannot have port {port}: another process listens on it.")
+        return True
+
+    def _listening_ports(self) -> set[int]:
+        try:
+            first = psutil.Process(self.process.pid)
+            processes = [first, *first.children(recursive=True)]
+            connections = [each for process in processes for each in process.net_connections("tcp")]
+        except psutil.Error:
+            return set()
+        return {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
 
     def ask_to_stop(self) -> None:
         """Tell the server to end cleanly, without waiting for it."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pendulum
@@ -34,12 +35,12 @@ QUICK_TO_NOTICE = {
 """What died is noticed within seconds, not minutes, and tried again as often as in production."""
 
 
-def new_airflow(servers: Databases, stack: Path, settings: Mapping[str, str]) -> dict[str, str]:
-    """The environment of an Airflow whose metadata database is new."""
+def new_airflow(servers: Databases, stack: Path, settings: Mapping[str, str], *, port: int = 0) -> dict[str, str]:
+    """The environment of an Airflow whose metadata database is new; its API gets this port where that is free."""
     if servers.postgres.has(airflow.DATABASE):
         with servers.postgres.connect() as admin:
             admin.execute(f"DROP DATABASE {airflow.DATABASE} WITH (FORCE)")
-    environment = airflow.environment(stack, servers.postgres, servers.secret, settings)
+    environment = airflow.environment(stack, servers.postgres, servers.secret, settings, port=port)
     airflow.migrate(stack, servers.postgres, servers.secret, environment)
     return environment
 
@@ -70,7 +71,8 @@ class AirflowApi:
 
     def trigger(self, run_id: str = "", *, logical_date: str | None = None, **conf: Any) -> str:
         """Trigger a run and return its id."""
-        body = {"logical_date": logical_date, "conf": conf} | ({"dag_run_id": run_id} if run_id else {})
+        run_id = run_id or f"test__{uuid4()}"  # which a retried call does not make twice
+        body = {"dag_run_id": run_id, "logical_date": logical_date, "conf": conf}
         return str(self.post(f"/dags/{self.dag_id}/dagRuns", body)["dag_run_id"])
 
     def state_of(self, run_id: str, dag_id: str = "") -> str:

@@ -1,0 +1,203 @@
+"""Airflow in the embedded stack: its ports, its logs, and an API that is slow."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dev import airflow, catchup
+from dev.airflow import Airflow
+from dev.api import FIRST_TIMEOUT, ApiClient
+from dev.processes import Service, StackError, free_port
+from dev.stack import Databases
+from tests.conftest import ROOT, STACK
+from tests.installations import TRIGGERED_ONLY, AirflowApi, new_airflow
+from tests.loads import until
+from tests.megs import MegRows
+
+DAG = "bi_monthly"
+CONF = {"period": "2026-10", "jobs": ["monthly_submissions"]}
+SECOND_STACK = """
+import json, sys
+from pathlib import Path
+from dev import airflow
+from dev.stack import databases, held
+folder, port = Path(sys.argv[1]), int(sys.argv[2])
+with held(folder), databases(folder) as servers:
+    environment = airflow.environment(folder, servers.postgres, servers.secret, {}, port=port)
+    airflow.migrate(folder, servers.postgres, servers.secret, environment)
+    sys.stdin.readline()
+    with airflow.running(folder, environment, servers.secret) as running, running.api() as api:
+        sys.stdin.readline()
+"""
+
+
+@dataclass(frozen=True)
+class Stacks:
+    """The first stack, and what was seen of a second one that was started at the same time.
+
+    Attributes:
+        first: The first, which goes on running.
+        servers: Its databases.
+        chosen_ports: The port that each found free.
+        urls: Where the API of each then was.
+        second_status: What the second's API answered to a call with the second's password.
+        sockets: The process and the address of all that both listened on.
+    """
+
+    first: Airflow
+    servers: Databases
+    chosen_ports: tuple[int, int]
+    urls: tuple[str, str]
+    second_status: str
+    sockets: set[tuple[str, str]]
+
+
+@contextmanager
+def second_stack(port: int) -> Iterator[subprocess.Popen[str]]:
+    """A second stack with its databases up, which waits for a line before it starts Airflow."""
+    folder = ROOT / ".local" / "test-second"  # which PostgreSQL's account may enter where root runs the tests
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
+    command = [sys.executable, "-c", SECOND_STACK, str(folder), str(port)]
+    with subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(60)
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
+def listening_sockets() -> set[tuple[str, str]]:
+    """The name and the address of each process that this one started and that listens."""
+    sockets = set()
+    for process in psutil.Process().children(recursive=True):
+        try:
+            connections = process.net_connections("inet")
+        except psutil.NoSuchProcess:
+            continue
+        sockets |= {(process.name(), each.laddr.ip) for each in connections if not each.raddr}
+    return sockets
+
+
+@pytest.fixture(scope="module")
+def stacks(servers: Databases) -> Iterator[Stacks]:
+    with servers.postgres.connect("meg_eu") as connection:
+        MegRows(connection).many_forms(25)
+    settings = {**TRIGGERED_ONLY, **servers.connections({"eu": "meg_eu"})}
+    port = free_port()
+    environment = new_airflow(servers, STACK, settings, port=port)
+    with second_stack(port) as second:
+        assert second.stdin
+        assert second.stdout
+        chosen = (int(environment["AIRFLOW__API__PORT"]), int(second.stdout.readline()))
+        second.stdin.write("\n")
+        second.stdin.flush()
+        with airflow.running(STACK, environment, servers.secret) as first:
+            _, url, status = next(filter(None, map(_answer, second.stdout)))
+            sockets = listening_sockets()
+            second.stdin.close()
+            second.wait(60)
+            yield Stacks(first, servers, chosen, (first.url, url), status, sockets)
+
+
+def _answer(line: str) -> list[str] | None:
+    return line.split() if line.startswith("answered") else None
+
+
+@pytest.fixture(scope="module")
+def api(stacks: Stacks) -> Iterator[ApiClient]:
+    with stacks.first.api() as client:
+        catchup.wait_for_dag(client, DAG)
+        client.patch(f"/dags/{DAG}", json={"is_paused": False})
+        yield client
+
+
+@contextmanager
+def frozen_api_server(stacks: Stacks) -> Iterator[psutil.Process]:
+    """Airflow's API server stands still while the block runs, as on a machine that has no time for it."""
+    process = psutil.Process(stacks.first.services["api-server"].process.pid)
+    process.suspend()
+    try:
+        yield process
+    finally:
+        process.resume()
+
+
+def test_ports_two_stacks_started_at_once(stacks: Stacks) -> None:
+    """Two stacks that found the same port free get two ports, and each talks to its own API."""
+    assert stacks.chosen_ports[0] == stacks.chosen_ports[1], "they did not compete for a port"
+    assert stacks.urls[0] != stacks.urls[1]
+    assert stacks.second_status == "200"
+    with stacks.first.api() as client:
+        assert client.get("/dags").status_code == 200
+
+
+def test_sockets_listen_on_loopback_only(stacks: Stacks) -> None:
+    """No process of a stack can be reached from another machine."""
+    assert {name for name, _ in stacks.sockets} >= {"postgres", "mongod"}
+    assert any("api_server" in name for name, _ in stacks.sockets)
+    assert {socket for socket in stacks.sockets if not ip_address(socket[1]).is_loopback} == set()
+
+
+def test_task_log_running_and_finished(stacks: Stacks, api: ApiClient) -> None:
+    """The log of a task is read from the disk while the task runs and after it."""
+    dag = AirflowApi(api, DAG)
+    plan = "monthly_submissions.eu.plan"
+    with stacks.servers.postgres.connect("meg_eu") as connection, connection.transaction():
+        connection.execute("LOCK TABLE megforms_auditsession IN ACCESS EXCLUSIVE MODE")
+        run_id = dag.trigger(**CONF)
+        until(lambda: dag.tasks(run_id).get((plan, -1), {}).get("state") == "running", 120)
+        until(lambda: "Worker startup parse complete" in dag.log_lines(run_id, plan), 30)
+    assert dag.state_of(run_id) == "success"
+    lines = dag.log_lines(run_id, plan)
+    assert "Worker startup parse complete" in lines
+    assert "Pushing xcom" in lines
+
+
+def test_api_slower_than_timeout(stacks: Stacks, api: ApiClient, capsys: pytest.CaptureFixture[str]) -> None:
+    """An API that stands still for longer than a call waits is asked again, and the command goes on."""
+    with frozen_api_server(stacks) as process:
+        resume = threading.Timer(FIRST_TIMEOUT + 5, process.resume)
+        resume.start()
+        states = catchup.catch_up(api, catchup.Wanted(DAG, triggered=("slow_api", CONF)), seconds=300)
+        resume.join()
+    assert states == {DAG: {"slow_api": "success"}}
+    output = " ".join(capsys.readouterr().out.split())
+    assert f"has not answered for {FIRST_TIMEOUT:.0f} s (ReadTimeout). Retrying for" in output
+
+
+def test_api_run_created_but_answer_lost(api: ApiClient) -> None:
+    """A retried trigger returns the run that the first attempt made."""
+    first = catchup.trigger(api, DAG, "answer_lost", CONF)
+    assert catchup.trigger(api, DAG, "answer_lost", CONF)["queued_at"] == first["queued_at"]
+    assert AirflowApi(api, DAG).state_of("answer_lost") == "success"
+
+
+def test_api_silent_until_deadline(stacks: Stacks, api: ApiClient) -> None:
+    """At the deadline of the command the error is one paragraph."""
+    began = time.monotonic()
+    with frozen_api_server(stacks), pytest.raises(StackError, match=r"did not answer GET .* Hint: ") as caught:
+        catchup.catch_up(api, catchup.Wanted(DAG, triggered=("never", CONF)), seconds=3)
+    assert "\n" not in str(caught.value)
+    assert 3 <= time.monotonic() - began < 10
+
+
+def test_api_server_ended(tmp_path: Path) -> None:
+    """A server that has ended is not waited for."""
+    server = Service("A server", ["false"], log=tmp_path / "log", environment=os.environ)
+    server.process.wait()
+    client = ApiClient(f"http://127.0.0.1:{free_port()}", server.check_running)
+    with client, pytest.raises(StackError, match="A server ended with status 1"):
+        client.get("/")
