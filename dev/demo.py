@@ -49,7 +49,6 @@ def settings(servers: stack.Databases) -> dict[str, str]:
         "BI_AGGREGATE": "1",
         "MEG_REGIONS": ",".join(FORMS),
         "BI_START_DATE": first_month().to_date_string(),
-        "BI_MAX_MAPPED_TASKS": os.environ.get("BI_MAX_MAPPED_TASKS", "8"),
         **servers.connections(DATABASES),
     }
 
