@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import certifi
 import psycopg
@@ -25,6 +25,7 @@ from pymongo import MongoClient
 from pymongo.errors import ConfigurationError, PyMongoError
 from pymongo.uri_parser import parse_uri
 
+from bi_ops.connection_problems import find_field_problem, find_value_problem, unreadable_value
 from bi_ops.documents import Pseudonyms
 from bi_ops.errors import ConnectionSettingsError
 from bi_ops.settings import Settings, is_on
@@ -60,6 +61,8 @@ _LIBPQ = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults
 _UNCHECKED = ("allow_insecure", "tlsinsecure", "tlsallowinvalidcertificates", "tlsallowinvalidhostnames")
 _SHORTEST_KEY = 16
 
+Made = TypeVar("Made")
+
 
 def open_meg(region: str, *, reader: str) -> Meg:
     """The MEG of a region, through the connection `meg_<region>`; connects at the first query.
@@ -71,9 +74,7 @@ def open_meg(region: str, *, reader: str) -> Meg:
 
     def connect() -> psycopg.Connection[Any]:
         name = f"meg_{region}"
-        with _bad_connection_told(name, "postgres"):
-            hook = PostgresHook(name)
-            parameters = _postgres_parameters(name, hook)
+        parameters = _postgres_parameters(name, _read(name, "postgres", PostgresHook))
         try:
             return psycopg.connect(**parameters)  # the hook's own would be psycopg 2's where Airflow has SQLAlchemy 1.4
         except psycopg.ProgrammingError as error:
@@ -102,8 +103,7 @@ def open_store(purpose: str, connection: str = MONGO, **options: Any) -> Iterato
         MongoUnavailableError: MongoDB failed while they were open.
         MongoRefusedError: MongoDB does not let the account do what it must.
     """
-    with _bad_connection_told(connection, "mongo"):
-        hook = MongoHook(connection)
+    hook = _read(connection, "mongo", MongoHook)
     hook.extras = _mongo_extra(hook, {**_MONGO_DEFAULTS, **options})
     with hook, store_errors_told(f"{purpose}, connection {connection}"):
         yield Store(_client(hook), hook.connection.schema or DEFAULT_DATABASE)
@@ -134,8 +134,7 @@ def mongo_target(connection: str, **options: Any) -> MongoTarget:
     Raises:
         ConnectionSettingsError: There is no such connection, or it asks for what is refused.
     """
-    with _bad_connection_told(connection, "mongo"):
-        hook = MongoHook(connection)
+    hook = _read(connection, "mongo", MongoHook)
     extra = _mongo_extra(hook, {**_MONGO_DEFAULTS, **options})
     return MongoTarget(hook.uri, extra, hook.connection.schema or DEFAULT_DATABASE)
 
@@ -148,11 +147,11 @@ def _client(hook: MongoHook) -> MongoClient[Document]:
 
 
 def has_connection(name: str) -> bool:
-    """Whether Airflow has a connection of this name."""
+    """Whether there is a connection of this name, be it one that Airflow cannot read."""
     try:
         BaseHook.get_connection(name)
     except AirflowNotFoundException:
-        return False
+        return any(value.strip() for _, value in _stored_values(name))
     return True
 
 
@@ -164,8 +163,7 @@ def open_pseudonyms(region: str, settings: Settings) -> Pseudonyms | None:
     """
     if region not in settings.pseudonymise:
         return None
-    with _bad_connection_told(PSEUDONYMS, "generic"):
-        key = BaseHook.get_connection(PSEUDONYMS).password or ""
+    key = _read(PSEUDONYMS, "generic", BaseHook.get_connection).password or ""
     if len(key) < _SHORTEST_KEY:
         raise ConnectionSettingsError(
             "BI_PSEUDONYMISE is on, and there is no key to replace names with",
@@ -192,7 +190,7 @@ def _postgres_extra(name: str, connection: Any) -> dict[str, Any]:
     """The parameters to give libpq, beside the connection's own fields; no other place may say where to connect to."""
     given = connection.extra_dejson
     allowed = (_LIBPQ | PostgresHook.ignored_extra_options) - {"cursor"}
-    odd = sorted(set(given) - allowed) if isinstance(given, dict) else [repr(given)]
+    odd = sorted(set(given) - allowed)
     if odd:
         raise ConnectionSettingsError(
             f"the extra may not say {odd[0]}",
@@ -278,23 +276,90 @@ def _is_here(host: str) -> bool:
         return False
 
 
-@contextmanager
-def _bad_connection_told(name: str, kind: str) -> Iterator[None]:
+def _read(name: str, kind: str, make: Callable[[str], Made]) -> Made:
+    """What Airflow makes of a connection: a hook, or the connection itself.
+
+    An error is raised outside of every `except`, so that it keeps nothing of another one that may repeat a secret.
+
+    Raises:
+        ConnectionSettingsError: There is no such connection, or it is there and cannot be read or used.
+    """
+    where = f"connection {name}"
+    variable = _variable(name)
+    if (os.environ.get(variable) or "").strip():  # before Airflow reads it: it logs what it cannot read
+        _raise_if(find_value_problem(os.environ[variable], kind, f"{where} ({variable})"))
+    problem: ConnectionSettingsError | None
     try:
-        yield
-    except AirflowConfigException as error:
-        raise ConnectionSettingsError(
-            "Airflow cannot use this connection",
-            where=f"connection {name}",
-            expected=f"a connection of type {kind}, with host, login and password in fields of their own",
-            found=str(error),
-            cure="Mend it under Admin, Connections, or wherever it is kept.",
-        ) from None
+        made = make(name)
+        connection: Any = getattr(made, "connection", made)
     except AirflowNotFoundException:
-        raise ConnectionSettingsError(
-            "Airflow has no such connection",
-            where=f"connection {name}",
-            expected=f"a connection of type {kind}",
-            found="none",
-            cure=f"Add it under Admin, Connections, in a secrets backend, or as AIRFLOW_CONN_{name.upper()}.",
-        ) from None
+        problem = _stored_problem(name, kind) or _missing(name, kind)
+    except (AirflowConfigException, AttributeError, TypeError, ValueError) as error:
+        problem = _connection_problem(name, kind) or _unusable(name, kind, error)
+    else:
+        problem = find_field_problem(connection, kind, where)
+        if not (problem or connection.login or connection.password):  # as where a URI ends within its password
+            problem = _stored_problem(name, kind, readable=True)
+        _raise_if(problem)
+        return made
+    raise problem
+
+
+def _raise_if(problem: ConnectionSettingsError | None) -> None:
+    if problem:
+        raise problem
+
+
+def _variable(name: str) -> str:
+    return f"AIRFLOW_CONN_{name.upper()}"
+
+
+def _stored_values(name: str) -> Iterator[tuple[str, str]]:
+    """The unread values of a connection, each with where it is: the environment, or a secrets backend that tells."""
+    from airflow.sdk.execution_time.supervisor import (  # noqa: PLC0415 - large, and seldom needed
+        ensure_secrets_backend_loaded,
+    )
+
+    for backend in ensure_secrets_backend_loaded():
+        try:
+            value = backend.get_conn_value(conn_id=name)
+        except Exception:  # noqa: S112 - a backend's own; Airflow goes on to the next one too
+            continue
+        if isinstance(value, str):
+            kind = type(backend).__name__
+            yield _variable(name) if kind == "EnvironmentVariablesBackend" else kind, value
+
+
+def _stored_problem(name: str, kind: str, *, readable: bool = False) -> ConnectionSettingsError | None:
+    """What is wrong with the value that a connection was, or was to be, read from."""
+    for source, value in _stored_values(name):
+        where = f"connection {name} ({source})"
+        if problem := find_value_problem(value, kind, where):
+            return problem
+        return None if readable else unreadable_value(kind, where)
+    return None
+
+
+def _connection_problem(name: str, kind: str) -> ConnectionSettingsError | None:
+    """What is wrong with the fields of a connection that a hook does not take."""
+    return find_field_problem(BaseHook.get_connection(name), kind, f"connection {name}")
+
+
+def _unusable(name: str, kind: str, error: Exception) -> ConnectionSettingsError:
+    return ConnectionSettingsError(
+        "Airflow cannot use this connection",
+        where=f"connection {name}",
+        expected=f"a connection of type {kind}, with host, login and password in fields of their own",
+        found=str(error) if isinstance(error, AirflowConfigException) else type(error).__name__,
+        cure="Correct it under Admin, Connections, or wherever it is kept.",
+    )
+
+
+def _missing(name: str, kind: str) -> ConnectionSettingsError:
+    return ConnectionSettingsError(
+        "Airflow has no such connection",
+        where=f"connection {name}",
+        expected=f"a connection of type {kind}",
+        found="none that Airflow can read",
+        cure=f"Add it under Admin, Connections, in a secrets backend, or as {_variable(name)}.",
+    )
