@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from airflow.sdk.bases.secrets_backend import BaseSecretsBackend
 
-from bi_ops.connections import open_meg, open_pseudonyms, open_store
+from bi_ops.connections import mongo_target, open_meg, open_pseudonyms, open_store
 from bi_ops.errors import BiError, ConnectionSettingsError, MongoUnavailableError, SourceUnavailableError
 from bi_ops.reports.source import connection_id, reading
 from bi_ops.settings import Settings
+from dev.stack import Databases
 
 SECRET = "s3cr3t"
 MEG_URI = f"postgresql://bi_reader:{SECRET}{{}}x{SECRET}@127.0.0.1:5432/meg"
@@ -208,3 +209,48 @@ def test_readable_connection_is_tried(monkeypatch: pytest.MonkeyPatch, name: str
     monkeypatch.setenv(f"AIRFLOW_CONN_{name}", value)
     error = connection_error(name)
     assert isinstance(error, MongoUnavailableError | SourceUnavailableError)
+
+
+@pytest.mark.parametrize(
+    ("schema", "problem", "found"),
+    [
+        *((f"bi{character}x", "not allowed", character) for character in '/\\."$*<>:|?%+'),
+        ("bi.prod", "not allowed", "."),
+        ("bi prod", "not allowed", "a space"),
+        ("bi\x00", "not allowed", "\\x00"),
+        ("b" * 56, "too long", "56 bytes"),
+        ("ä" * 28, "too long", "56 bytes"),
+        ("admin", "MongoDB's own", "admin"),
+        ("local", "MongoDB's own", "local"),
+        ("config", "MongoDB's own", "config"),
+    ],
+)
+def test_database_name_breaks_a_rule(monkeypatch: pytest.MonkeyPatch, schema: str, problem: str, found: str) -> None:
+    """The rule is named before MongoDB is asked, for the page of the reports too, and it is final."""
+    fields = {"conn_type": "mongo", "host": "127.0.0.1", "port": 1, "schema": schema}
+    monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", json.dumps(fields))
+    error = connection_error("BI_MONGO")
+    assert isinstance(error, ConnectionSettingsError)
+    assert not error.heals_by_itself
+    assert problem in error.what
+    assert error.found == found
+    assert "at most 55 bytes" in error.expected
+    with pytest.raises(ConnectionSettingsError, match=re.escape(error.what)):
+        mongo_target("bi_mongo")
+
+
+def test_longest_database_name_works(servers: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MongoDB takes the longest names that are allowed, the staging database's with its suffix."""
+    names = ["ä" * 27 + "b", "b-#@'=&!_"]
+    admin = servers.mongo_admin
+    fields = {"conn_type": "mongo", "host": admin.host, "port": admin.port, "login": admin.login}
+    for name in names:
+        value = {**fields, "password": admin.password, "schema": name, "extra": {"authSource": "admin"}}
+        monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", json.dumps(value))
+        with open_store("here") as store:
+            store.prepare_staging("monthly_submissions")
+            store.prepare_live("monthly_submissions")
+            databases = set(store.client.list_database_names())
+            for database in (name, f"{name}_staging"):
+                store.client.drop_database(database)
+        assert {name, f"{name}_staging"} <= databases

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from bi_ops.errors import ConnectionSettingsError
+from bi_ops.store import STAGING_SUFFIX
 
 _QUOTES = "\"'`\u2018\u2019\u201c\u201d\u201e"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)?://|//")
@@ -42,6 +43,13 @@ _OTHER_NAMES = {
 }
 """Airflow's names of fields by the names that other tools have for them, without `_` and in lower case."""
 _SRV_NAMES = {"usesrv", "issrv", "mongodb+srv", "mongodbsrv", "srv"}
+_NOT_IN_DATABASE = re.compile(r"""[/\\."$*<>:|?%+\s\x00-\x1f]""")
+"""What MongoDB refuses in a database's name on one of its platforms, and what a connection's URI has another use for.
+
+https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
+"""
+_MAX_DATABASE_BYTES = 63
+_SERVERS_OWN = ("admin", "config", "local")
 _MAX_NAMES = 4
 _JSON = {
     "mongo": '{"conn_type": "mongo", "host": "...", "login": "...", "password": "...", "schema": "bi", '
@@ -109,6 +117,33 @@ def find_field_problem(connection: Any, kind: str, where: str) -> ConnectionSett
         or _type_problem(fields["conn_type"], kind, where)
         or _extra_problem(connection.extra, kind, where)
         or _host_problem(fields["host"] or "", kind, where)
+    )
+
+
+def find_database_problem(database: str, where: str) -> ConnectionSettingsError | None:
+    """Which rule of MongoDB's for the names of databases the live or the staging one breaks; None for neither.
+
+    Args:
+        database: The live database's name.
+        where: The connection.
+    """
+    problem = found = ""
+    longest = _MAX_DATABASE_BYTES - len(STAGING_SUFFIX)
+    if bad := _NOT_IN_DATABASE.search(database):
+        problem, found = "has a character that is not allowed", "a space" if bad[0].isspace() else repr(bad[0])[1:-1]
+    elif len(database.encode()) > longest:
+        problem, found = "is too long", f"{len(database.encode())} bytes"
+    elif database.lower() in _SERVERS_OWN:
+        problem, found = "is that of a database of MongoDB's own", database
+    if not problem:
+        return None
+    return ConnectionSettingsError(
+        f"the name of the database {problem}",
+        where=where,
+        expected=f"at most {longest} bytes ({_MAX_DATABASE_BYTES} with {STAGING_SUFFIX}); no space and none of "
+        f'/ \\ . " $ * < > : | ? % +; not {", ".join(_SERVERS_OWN)}',
+        found=found,
+        cure="Name another database in the connection's schema, such as bi.",
     )
 
 

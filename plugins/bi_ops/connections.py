@@ -25,7 +25,12 @@ from pymongo import MongoClient
 from pymongo.errors import ConfigurationError, PyMongoError
 from pymongo.uri_parser import parse_uri
 
-from bi_ops.connection_problems import find_field_problem, find_value_problem, unreadable_value
+from bi_ops.connection_problems import (
+    find_database_problem,
+    find_field_problem,
+    find_value_problem,
+    unreadable_value,
+)
 from bi_ops.documents import Pseudonyms
 from bi_ops.errors import ConnectionSettingsError
 from bi_ops.settings import Settings, is_on
@@ -104,9 +109,10 @@ def open_store(purpose: str, connection: str = MONGO, **options: Any) -> Iterato
         MongoRefusedError: MongoDB does not let the account do what it must.
     """
     hook = _read(connection, "mongo", MongoHook)
+    database = _database(hook)
     hook.extras = _mongo_extra(hook, {**_MONGO_DEFAULTS, **options})
     with hook, store_errors_told(f"{purpose}, connection {connection}"):
-        yield Store(_client(hook), hook.connection.schema or DEFAULT_DATABASE)
+        yield Store(_client(hook), database)
 
 
 @dataclass(frozen=True)
@@ -135,8 +141,15 @@ def mongo_target(connection: str, **options: Any) -> MongoTarget:
         ConnectionSettingsError: There is no such connection, or it asks for what is refused.
     """
     hook = _read(connection, "mongo", MongoHook)
+    database = _database(hook)
     extra = _mongo_extra(hook, {**_MONGO_DEFAULTS, **options})
-    return MongoTarget(hook.uri, extra, hook.connection.schema or DEFAULT_DATABASE)
+    return MongoTarget(hook.uri, extra, database)
+
+
+def _database(hook: MongoHook) -> str:
+    database: str = hook.connection.schema or DEFAULT_DATABASE
+    _raise_if(find_database_problem(database, f"connection {hook.mongo_conn_id}"))
+    return database
 
 
 def _client(hook: MongoHook) -> MongoClient[Document]:

@@ -24,6 +24,8 @@ from bi_ops.slices import IdRange
 LEDGER = "bi_loads"
 PUBLISHERS = "publishing"
 LOADS = "loads"
+STAGING_SUFFIX = "_staging"
+"""What follows the live database's name in the staging one's."""
 STAGED_FOR = timedelta(days=30)
 """How long what is staged can still be published."""
 BATCH = 2_000
@@ -55,7 +57,7 @@ class Store:
     def __init__(self, client: MongoClient[Document], database: str) -> None:
         self.client = client
         self.live = self._database(database)
-        self._staging = self._database(f"{database}_staging")
+        self._staging = self._database(f"{database}{STAGING_SUFFIX}")
 
     def _database(self, name: str) -> Database[Document]:
         return self.client.get_database(
