@@ -80,20 +80,21 @@ class Postgres:
 
 
 @contextmanager
-def running(stack: Path, password: str) -> Iterator[Postgres]:
+def running(stack: Path, password: str, *, bin_dir: Path | None = None) -> Iterator[Postgres]:
     """A PostgreSQL server, up until the block ends.
 
     Args:
         stack: The stack's folder, which keeps its data.
         password: The administrator's, kept with the data.
+        bin_dir: The folder of the server's programs; the embedded server's by default.
 
     Raises:
         StackError: It cannot be started.
     """
-    if url := os.environ.get(EXTERNAL):
+    if (url := os.environ.get(EXTERNAL)) and bin_dir is None:
         yield _external(url)
         return
-    binaries = programs()
+    binaries = bin_dir or programs()
     user = _account(binaries, stack)
     port = free_port()
     sockets = Path(tempfile.mkdtemp(prefix="meg-bi-"))  # a socket's path may have some hundred characters only

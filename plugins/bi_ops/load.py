@@ -14,6 +14,7 @@ from bi_ops.guarded_sql import describe, guard
 from bi_ops.loads import Chunk, Completion, Load, LoadRegister, clear_group_hint
 from bi_ops.slices import Slice
 from bi_ops.source import Meg, Result
+from bi_ops.source_timezone import check_timezone
 from bi_ops.staging import StagedSlice, StagedTask
 from bi_ops.store import Store
 
@@ -67,6 +68,18 @@ def plan(meg: Meg, of: Slice, *, sql: str, forms_per_chunk: int, max_tasks: int)
     with meg.query(sql, of.parameters) as result:
         form_ids = [row[0] for batch in result.batches for row in batch]
     return divide(form_ids, forms_per_chunk=forms_per_chunk, max_tasks=max_tasks)
+
+
+def check_source(meg: Meg, of: Slice, timezone_name: str) -> None:
+    """Check, before anything is planned, that MEG's server knows the time zone and that the as-of instant is past.
+
+    Raises:
+        SettingsError: The server lacks the time zone.
+        PeriodNotOverError: The as-of instant is not yet past by MEG's clock; clocks differ.
+        PeriodError: It is far in the future.
+    """
+    check_timezone(meg, timezone_name, context=str(of))
+    check_is_past(of, meg.clock())
 
 
 def check_is_past(of: Slice, meg_now: datetime) -> None:

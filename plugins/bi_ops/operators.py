@@ -207,7 +207,7 @@ class PlanOperator(_BiOperator):
 
     def _run_step(self, context: Context) -> list[list[Chunk]]:
         from bi_ops.connections import open_meg, open_store
-        from bi_ops.load import check_is_past, plan
+        from bi_ops.load import check_source, plan
         from bi_ops.loads import Load, LoadRegister
 
         self._check_selected(context)
@@ -219,7 +219,7 @@ class PlanOperator(_BiOperator):
         with open_store(self._purpose) as store, open_meg(self.region, reader=f"{of} plan") as self._meg:
             store.check_live(of.job.name)
             store.prepare_staging(of.job.name)
-            check_is_past(of, self._meg.clock())
+            check_source(self._meg, of, settings.timezone)
             tasks = plan(
                 self._meg,
                 of,

@@ -107,13 +107,20 @@ class Meg:
             As `query` does.
         """
         with self._errors_told():
-            connection = self._opened()
+            return self._fetch_all(sql, parameters)
+
+    def has_timezone(self, name: str) -> bool:
+        """Whether MEG's server has this time zone.
+
+        Raises:
+            As `query` does.
+        """
+        with self._errors_told():
             try:
-                with self._watched():
-                    self._begin(connection)
-                    return connection.execute(sql, parameters).fetchall()
-            finally:
-                self._end(connection)
+                self._fetch_all("SELECT now() AT TIME ZONE %(name)s::text", {"name": name})
+            except psycopg.errors.InvalidParameterValue:
+                return False
+            return True
 
     def clock(self) -> datetime:
         """The present, by MEG's clock.
@@ -130,6 +137,15 @@ class Meg:
         self._cancelled = True
         if self._connection is not None:
             self._connection.cancel_safe(timeout=5)
+
+    def _fetch_all(self, sql: str, parameters: Mapping[str, Any] | None) -> list[tuple[Any, ...]]:
+        connection = self._opened()
+        try:
+            with self._watched():
+                self._begin(connection)
+                return connection.execute(sql, parameters).fetchall()
+        finally:
+            self._end(connection)
 
     def _opened(self) -> psycopg.Connection[Any]:
         if self._connection is None:

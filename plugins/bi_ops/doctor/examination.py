@@ -27,7 +27,7 @@ def examine_all(settings: Settings, regions: Sequence[str]) -> Iterator[Finding]
     places: dict[tuple[object, ...], str] = {}
     for region in regions:
         with open_meg(region, reader=_READER) as meg:
-            findings = list(examine_meg(region, meg))
+            findings = list(examine_meg(region, meg, settings.timezone))
             yield from findings
             if findings[0].verdict is Verdict.OK:
                 alone = [("a database of its own", partial(_own_place, region, places))]

@@ -12,6 +12,7 @@ from bi_ops.doctor.findings import Finding, Verdict, examine, judged, some
 from bi_ops.errors import SourceQueryError
 from bi_ops.relations import RELATIONS, broken_promises
 from bi_ops.source import Meg
+from bi_ops.source_timezone import check_timezone
 from bi_ops.templates import include_folder, render
 
 LARGEST_SKEW = timedelta(seconds=10)
@@ -41,8 +42,14 @@ _PROBES = {
 """What reading a chunk looks up: in which relation, by what, and the reference schema's index that serves it."""
 
 
-def examine_meg(region: str, meg: Meg) -> Iterator[Finding]:
-    """Examine one region's MEG."""
+def examine_meg(region: str, meg: Meg, timezone_name: str) -> Iterator[Finding]:
+    """Examine one region's MEG.
+
+    Args:
+        region: The region.
+        meg: Its MEG.
+        timezone_name: The time zone in which the jobs cut periods.
+    """
     subject = f"MEG {region}"
     first = list(examine(subject, [("connection", partial(_connection, subject))], meg))
     yield from first
@@ -52,6 +59,7 @@ def examine_meg(region: str, meg: Meg) -> Iterator[Finding]:
         ("rights", partial(_rights, subject)),
         ("private columns", partial(_private_columns, subject)),
         ("clock", partial(_clock, subject)),
+        ("time zone", partial(_timezone, subject, timezone_name)),
         ("relations", partial(_relations, subject)),
         *((f"index: {name}", partial(_index, subject, name)) for name in _PROBES),
     ]
@@ -143,6 +151,11 @@ def _clock(subject: str, meg: Meg) -> Iterator[Finding]:
     before = datetime.now(timezone.utc)
     [(there,)] = meg.answer("SELECT clock_timestamp()")
     yield clock_finding(subject, before, there, datetime.now(timezone.utc))
+
+
+def _timezone(subject: str, name: str, meg: Meg) -> Iterator[Finding]:
+    check_timezone(meg, name, context=subject)
+    yield Finding(subject, "time zone", Verdict.OK, f"the server has {name}")
 
 
 def clock_finding(subject: str, before: datetime, there: datetime, after: datetime) -> Finding:
