@@ -14,9 +14,10 @@ import psutil
 import psycopg
 import pytest
 
-from dev import mongo, postgres
+from bi_ops.settings import Settings
+from dev import demo, mongo, postgres
 from dev.processes import MARK, StackError, free_port
-from dev.stack import databases, held
+from dev.stack import Databases, databases, held
 from tests.conftest import ROOT
 from tests.loads import until
 
@@ -98,6 +99,13 @@ def test_what_a_killed_parent_left_is_swept_up_by_the_next_start(folder: Path) -
 def test_a_second_start_is_told_who_runs_the_first(folder: Path) -> None:
     with held(folder), pytest.raises(StackError, match=rf"already running \(process {os.getpid()}\)"), held(folder):
         pass
+
+
+def test_demo_has_a_stage_task_per_chunk(servers: Databases) -> None:
+    """The demo shows how chunks fan out: no stage task takes two."""
+    settings = Settings.from_environment(demo.settings(servers))
+    assert settings.forms_per_chunk == 10
+    assert max(demo.FORMS.values()) <= settings.max_mapped_tasks * settings.forms_per_chunk
 
 
 def test_a_busy_port_is_passed_over() -> None:
