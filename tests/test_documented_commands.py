@@ -1,0 +1,173 @@
+"""Each `airflow` and `make` command of the documentation works as it is written, or is listed here with the reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bi_ops.source import Meg
+from bi_ops.store import Store
+from dev import airflow, catchup
+from dev.api import ApiClient
+from dev.processes import child_environment
+from dev.stack import DATABASE, Databases
+from tests.conftest import ROOT, STACK
+from tests.documented_commands import documented_commands
+from tests.installations import TRIGGERED_ONLY, new_airflow
+from tests.loads import load_slice, month, slice_of, until
+from tests.megs import MegRows, connect_as_reader
+
+NOT_RUN = {
+    "airflow backfill create": "without its arguments; with them it is in docs/operating.md",
+    "airflow celery worker": "needs Redis, and never ends; tests/test_celery.py runs it",
+    "airflow dags test": "without its arguments; with them it is in README.md",
+    "make audit": "needs pypi.org's own API",
+    "make bench": "takes an hour",
+    "make bench ONLY=path,meg": "takes minutes",
+    "make bench QUICK=1": "takes minutes",
+    "make bench-workers": "takes a quarter of an hour",
+    "make chaos": "takes a quarter of an hour",
+    "make check": "takes a minute, and CI runs it by itself",
+    "make compat": "takes minutes, and installs other versions of Airflow",
+    "make pins": "resolves every version from the package index",
+    "make run": "takes minutes; tests/test_embedded_airflow.py runs its parts",
+    "make test": "is what runs this test",
+    "make up": "never ends",
+}
+"""The commands that cannot run here, or take too long."""
+OLD = "bi_old"
+COMMANDS = [command for command in documented_commands() if command not in NOT_RUN]
+SHELL_COMMANDS = [command for command in COMMANDS if command.startswith(("airflow db ", "airflow dags test "))]
+MAKE_COMMANDS = [command for command in COMMANDS if command.startswith("make ")]
+STACK_COMMANDS = [command for command in COMMANDS if command not in SHELL_COMMANDS and command not in MAKE_COMMANDS]
+
+
+def run(command: str, folder: Path, environment: Mapping[str, str]) -> None:
+    """Run a command as a user types it."""
+    result = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, f"{command}:\n{result.stdout[-4000:]}"
+
+
+@pytest.fixture(scope="module")
+def connections(servers: Databases) -> dict[str, str]:
+    """The connections of two regions with the same data, one of which is loaded, and of an old system."""
+    with servers.postgres.connect("meg_eu") as connection:
+        rows = MegRows(connection)
+        rows.many_forms(11)
+        rows.auditor(1_000_000)
+    with servers.mongo_admin.client() as admin:
+        for name in (DATABASE, f"{DATABASE}_staging", OLD):
+            admin.drop_database(name)
+    with (
+        servers.mongo.client() as client,
+        servers.mongo_admin.client() as admin,
+        Meg("eu", connect_as_reader(servers, "meg_eu"), reader="test") as meg,
+    ):
+        store = Store(client, DATABASE)
+        for name in ("monthly_submissions", "institutions"):
+            load_slice(store, meg, slice_of(name, month().as_of))
+            admin[OLD][name].insert_many(store.live[name].find())
+        old = admin[OLD]["monthly_submissions"].find()
+        admin[OLD]["submissions_eu"].insert_many(
+            {**each, "form": each["form_id"], "month": each["period"]} for each in old
+        )
+        admin[OLD]["institutions"].update_many({}, {"$set": {"server": "eu.example.com"}})
+    connections = servers.connections({"eu": "meg_eu", "au": "meg_eu"})
+    old_connection = json.loads(connections["AIRFLOW_CONN_BI_MONGO"])
+    old_connection |= {"schema": OLD, "login": servers.mongo_admin.login, "password": servers.mongo_admin.password}
+    return {**connections, "AIRFLOW_CONN_BI_OLD": json.dumps(old_connection)}
+
+
+@pytest.fixture(scope="module")
+def shell(connections: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of the README's shell, with a metadata database of its own."""
+    environment = {
+        "AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow")),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+        "MEG_REGIONS": "eu",
+        "BI_AGGREGATE": "1",
+        "PYTHONPATH": str(ROOT / "tests" / "policy"),
+        **connections,
+    }
+    return child_environment(STACK, environment)
+
+
+@pytest.fixture(scope="module")
+def stack(servers: Databases, connections: dict[str, str]) -> Iterator[tuple[airflow.Airflow, ApiClient]]:
+    """A running Airflow whose DAGs are not paused."""
+    settings = {**TRIGGERED_ONLY, "MEG_REGIONS": "au", "BI_MAX_MAPPED_TASKS": "1", **connections}
+    environment = new_airflow(servers, STACK, settings)
+    with airflow.running(STACK, environment, servers.secret) as running, running.api() as api:
+        for dag_id in ("bi_monthly", "bi_quarterly", "bi_weekly"):
+            catchup.wait_for_dag(api, dag_id)
+            catchup.call(api, "PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+        yield running, api
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the project, with its environment, in which a command may write and delete."""
+    copy = tmp_path / "project"
+    shutil.copytree(
+        ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", ".local", "dist", ".*_cache", "__pycache__")
+    )
+    (copy / ".venv").symlink_to(ROOT / ".venv")
+    return copy
+
+
+def dag_runs(api: ApiClient) -> dict[str, str]:
+    query: dict[str, Any] = {"limit": 100}
+    runs = catchup.call(api, "GET", "/dags/~/dagRuns", params=query)["dag_runs"]
+    return {f"{each['dag_id']} {each['dag_run_id']}": each["state"] for each in runs}
+
+
+def test_airflow_commands_in_shell(shell: dict[str, str]) -> None:
+    """Those that need connections only, in the order in which the documents show them."""
+    for command in SHELL_COMMANDS:
+        run(command, ROOT, shell)
+
+
+def test_airflow_commands_on_stack(stack: tuple[airflow.Airflow, ApiClient]) -> None:
+    """Those that make runs: each makes some, and all succeed."""
+    running, api = stack
+    for command in STACK_COMMANDS:
+        before = dag_runs(api)
+        run(command, ROOT, {**running.environment, "month": "2026-01"})  # which the guide's loop sets
+        assert dag_runs(api).keys() - before.keys(), command
+    until(lambda: not {"queued", "running"} & set(dag_runs(api).values()), 240)
+    assert set(dag_runs(api).values()) == {"success"}
+
+
+@pytest.mark.parametrize("command", MAKE_COMMANDS)
+def test_make_command(command: str, project: Path, connections: dict[str, str]) -> None:
+    """The targets that take seconds, in a copy of the project."""
+    own = {"AIRFLOW_HOME": str(project / ".local" / "airflow"), "MEG_REGIONS": "eu", "BI_AGGREGATE": "1"}
+    run(command, project, {**os.environ, **own, **connections})
+
+
+@pytest.mark.parametrize("command", [each for each in documented_commands() if each.startswith("make ")])
+def test_make_target_exists(command: str) -> None:
+    """The targets that take too long exist, too."""
+    run(command.replace("make ", "make --dry-run ", 1), ROOT, os.environ)
+
+
+def test_not_run_commands_are_documented() -> None:
+    """No command stays on the list that no document shows any more."""
+    assert NOT_RUN.keys() - documented_commands().keys() == set()
