@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -162,10 +162,25 @@ def sweep(stack: Path, seconds: float = 15) -> None:
     strays = found.union(*map(_children, found))
     for process in strays:
         _signal(process, signal.SIGINT)  # a fast shutdown to PostgreSQL, which waits for its clients on SIGTERM
-    _, alive = psutil.wait_procs(strays, timeout=seconds)
+    alive = _wait_for_end(strays, seconds)
     for process in alive:
         _signal(process, signal.SIGKILL)
-    psutil.wait_procs(alive, timeout=seconds)
+    _wait_for_end(alive, seconds)
+
+
+def _wait_for_end(processes: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait for processes to end, and return those that have not; one that its parent does not reap has ended."""
+    deadline = time.monotonic() + seconds
+    while (alive := [process for process in processes if _is_alive(process)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return alive
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _is_of(process: psutil.Process, stack: Path) -> bool:
