@@ -66,6 +66,21 @@ def account(patient: Patient, roles: list[Any]) -> Iterator[None]:
             admin.admin.command("updateUser", WRITER, roles=["biPipeline"])
 
 
+@contextmanager
+def live_collection(patient: Patient, name: str, **options: Any) -> Iterator[None]:
+    """A live collection was created with these options."""
+    with patient.servers.mongo_admin.client() as admin:
+        admin[DATABASE].create_collection(name, **options)
+        try:
+            yield
+        finally:
+            admin.drop_database(DATABASE)
+
+
+def with_collection(name: str, **options: Any) -> Break:
+    return lambda patient: live_collection(patient, name, **options)
+
+
 def with_sql(broken: str, mended: str) -> Break:
     return lambda patient: sql(patient, broken, mended)
 
@@ -147,7 +162,7 @@ BROKEN: dict[str, tuple[Break, str, str, str]] = {
         with_connection("BI_MONGO", extra={"tls": True, "tlsCAFile": "/nowhere.pem"}),
         "MongoDB, connection",
         "driver cannot use this connection",
-        "Mend the connection",
+        "Correct the connection",
     ),
     "e-mail addresses": (
         with_sql("GRANT SELECT ON auth_user TO bi_reader", "REVOKE SELECT ON auth_user FROM bi_reader"),
@@ -234,5 +249,35 @@ BROKEN: dict[str, tuple[Break, str, str, str]] = {
         "MongoDB, rights: no more",
         "the whole cluster",
         "role.json",
+    ),
+    "a collection with a collation": (
+        with_collection("monthly_submissions", collation={"locale": "en", "strength": 2}),
+        "MongoDB, collections",
+        "the live collection monthly_submissions is a collection with the default collation en",
+        "drop monthly_submissions",
+    ),
+    "a time-series collection": (
+        with_collection("top_users", timeseries={"timeField": "loaded_at"}),
+        "MongoDB, collections",
+        "the live collection top_users is a time-series collection",
+        "drop top_users",
+    ),
+    "a capped collection": (
+        with_collection("institutions", capped=True, size=4096),
+        "MongoDB, collections",
+        "the live collection institutions is a capped collection",
+        "drop institutions",
+    ),
+    "a view": (
+        with_collection("forms", viewOn="others", pipeline=[]),
+        "MongoDB, collections",
+        "the live collection forms is a view",
+        "drop forms",
+    ),
+    "a ledger that is capped": (
+        with_collection("bi_loads", capped=True, size=4096),
+        "MongoDB, collections",
+        "the live collection bi_loads is a capped collection",
+        "drop bi_loads",
     ),
 }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import psycopg
@@ -12,12 +13,19 @@ import pytest
 
 from bi_ops.doctor.findings import Finding, Verdict, report
 from bi_ops.doctor.meg import clock_finding
+from bi_ops.errors import NewerSliceLiveError
+from bi_ops.jobs import job_named
+from bi_ops.ledger import LedgerEntry
+from bi_ops.loads import LoadRegister
+from bi_ops.publish import publish
 from bi_ops.relations import RELATIONS
+from bi_ops.slices import Slice
 from bi_ops.store import Store
 from bi_ops.templates import include_folder, render
 from dev import meg as reference
 from dev.stack import DATABASE, Databases
 from tests.ailments import BROKEN, Patient, account, sql
+from tests.loads import month, stage_documents
 from tests.megs import utc
 
 
@@ -133,6 +141,109 @@ def test_pseudonyms_without_a_key_are_told(patient: Patient, store: Store) -> No
     findings = failed(patient.examine(BI_PSEUDONYMISE="uk"))
     assert list(findings) == ["MEG uk, pseudonyms"]
     assert "AIRFLOW_CONN_BI_PSEUDONYMS" in findings["MEG uk, pseudonyms"].cure
+
+
+STAGING = f"{DATABASE}_staging"
+
+
+def warnings(findings: list[Finding]) -> dict[str, Finding]:
+    named = {each.check: each for each in findings if each.verdict is Verdict.WARNING}
+    return {check: each for check, each in named.items() if check != "indexes for the reports"}
+
+
+def test_ttl_index_of_staging_is_checked(patient: Patient, store: Store) -> None:
+    """Another lifetime and a missing index are warnings; the pipeline's own index is right."""
+    store.prepare_staging("monthly_submissions")
+    store.prepare_staging("top_users")
+    assert warnings(patient.examine()) == {}
+    week = {"keyPattern": {"staged_at": 1}, "expireAfterSeconds": 7 * 24 * 3600}
+    with patient.servers.mongo_admin.client() as admin:
+        admin[STAGING].command("collMod", "monthly_submissions", index=week)
+        found = warnings(patient.examine())
+        assert list(found) == ["staged data"]
+        assert "from monthly_submissions after 7 days" in found["staged data"].found
+        admin[STAGING].command("collMod", "monthly_submissions", index={**week, "expireAfterSeconds": 30 * 24 * 3600})
+        admin[STAGING]["top_users"].drop_index("staged_at_ttl")
+        admin[STAGING]["top_users"].create_index("staged_at", name="staged_at_1")
+    found = warnings(patient.examine())
+    assert list(found) == ["staged data"]
+    assert "top_users has no TTL index" in found["staged data"].found
+    assert store.live.list_collection_names() == []
+
+
+def test_region_out_of_the_settings_is_named(patient: Patient, store: Store) -> None:
+    """The command removes the region's documents and its rows of the ledger, and nothing else."""
+    for region in ("eu", "old_eu"):
+        publish(store, stage_documents(store, month(region=region), {1: 1, 2: 2}), max_shrink=0.5)
+    found = warnings(patient.examine())
+    assert list(found) == ["figures: region old_eu"]
+    assert "2 documents" in found["figures: region old_eu"].found
+    script = shlex.split(found["figures: region old_eu"].cure.partition("Command: ")[2])[-1]
+    for name in json.loads(script[script.index("[") : script.index("]") + 1]):
+        store.live[name].delete_many({"region": "old_eu"})
+    assert warnings(patient.examine()) == {}
+    assert store.live["monthly_submissions"].count_documents({}) == 2
+
+
+def test_mixed_time_zones_are_a_warning(patient: Patient, store: Store) -> None:
+    publish(store, stage_documents(store, month(), {1: 1}, timezone="Europe/Kyiv"), max_shrink=0.5)
+    found = warnings(patient.examine())
+    assert list(found) == ["figures: monthly_submissions eu"]
+    assert "Europe/Kyiv: 2026-10" in found["figures: monthly_submissions eu"].found
+    assert "airflow dags trigger bi_monthly" in found["figures: monthly_submissions eu"].cure
+    assert warnings(patient.examine(BI_TIMEZONE="Europe/Kyiv")) == {}
+
+
+def test_unfinished_publish_is_a_warning(patient: Patient, store: Store) -> None:
+    """A publish that stopped between two transactions, as its ledger row says."""
+    load = stage_documents(store, month(), dict.fromkeys(range(300), 1))
+    entry = LedgerEntry(LoadRegister(store).staged(load), load.started_at, load.started_at, 0, forced=False)
+    with store.client.start_session() as session:
+        entry.keep_progress(store, 100, session)
+    found = warnings(patient.examine())
+    assert list(found) == ["figures: monthly_submissions eu 2026-10"]
+    assert "100 of 300 documents are new" in found["figures: monthly_submissions eu 2026-10"].found
+    publish(store, load, max_shrink=0.5)
+    assert warnings(patient.examine()) == {}
+
+
+def test_snapshot_of_the_future_is_named(patient: Patient, store: Store) -> None:
+    """It keeps every later load out, until one with force replaces it."""
+    now = datetime.now(timezone.utc)
+    publish(store, stage_documents(store, snapshot(now + timedelta(days=1)), {1: 1}), max_shrink=0.5)
+    with pytest.raises(NewerSliceLiveError):
+        publish(store, stage_documents(store, snapshot(now), {1: 1}), max_shrink=0.5)
+    findings = failed(patient.examine())
+    [named] = findings.values()
+    assert list(findings) == ["MongoDB, figures: forms eu"]
+    assert "an as-of in the future" in named.found
+    program, _, _, dag, _, conf = shlex.split(named.cure.partition("Command: ")[2])
+    assert (program, dag) == ("airflow", "bi_weekly")
+    assert json.loads(conf) == {"jobs": ["forms"], "regions": ["eu"], "force": True}
+    publish(store, stage_documents(store, snapshot(now), {1: 1}), max_shrink=0.5, force=True)
+    assert failed(patient.examine()) == {}
+
+
+def test_reading_of_the_future_is_named(patient: Patient, store: Store) -> None:
+    tomorrow = datetime.now(timezone.utc) + timedelta(days=1)
+    publish(store, stage_documents(store, month("2025-01"), {1: 1}, read_at=tomorrow), max_shrink=0.5)
+    findings = failed(patient.examine())
+    assert "read from MEG in the future" in findings["MongoDB, figures: monthly_submissions eu 2025-01"].found
+
+
+def test_unreadable_collections_are_a_warning(patient: Patient, store: Store) -> None:
+    """An account that may not read the collections breaks no check but that of its rights."""
+    assert store.live.name == DATABASE
+    with account(patient, [{"role": "readWrite", "db": STAGING}]):
+        findings = patient.examine()
+    assert "MongoDB, rights: enough" in failed(findings)
+    assert {"collections", "figures", "indexes for the reports"} <= {
+        each.check for each in findings if each.verdict is Verdict.WARNING and "not checked" in each.found
+    }
+
+
+def snapshot(as_of: datetime) -> Slice:
+    return Slice(job_named("forms"), "eu", as_of)
 
 
 def test_the_contract_covers_every_relation() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -135,14 +135,14 @@ def test_mixed_zones_of_one_job_are_reported(store: Store) -> None:
     publish_row(store, "monthly_submissions", "eu", "2026-10", timezone="Europe/Berlin")
     publish_row(store, "monthly_sessions", "eu", "2026-10", timezone="Europe/Berlin")
     publish_row(store, "institutions", "eu", "", timezone="UTC")
-    [problem] = find_ledger_problems(store.live, settings("eu", "Europe/Berlin"))
+    [problem] = find_ledger_problems(store.live, settings("eu", "Europe/Berlin"), NOW)
     assert (problem.kind, problem.subject) == ("timezone", "monthly_submissions eu")
     assert "UTC: 2026-09" in problem.message
     assert "2026-08" not in problem.message
     *command, conf = shlex.split(problem.command)
     assert command == ["airflow", "dags", "trigger", "bi_monthly", "--conf"]
     assert json.loads(conf) == {"period": "2026-09", "jobs": ["monthly_submissions"], "regions": ["eu"]}
-    [sessions, submissions] = find_ledger_problems(store.live, settings("eu", "Asia/Tokyo"))
+    [sessions, submissions] = find_ledger_problems(store.live, settings("eu", "Asia/Tokyo"), NOW)
     assert (sessions.subject, submissions.subject) == ("monthly_sessions eu", "monthly_submissions eu")
 
 
@@ -151,10 +151,10 @@ def test_renamed_region_is_reported_with_removal(mixed: Store) -> None:
     publish_row(mixed, "forms", "au", "")
     insert(mixed, "forms", _id="eu_1:7", region="eu_1")
     insert(mixed, "forms", _id="an id of somebody else's", region="elsewhere")
-    found = find_ledger_problems(mixed.live, settings("eu_1,uk,us"))
+    found = find_ledger_problems(mixed.live, settings("eu_1,uk,us"), NOW)
     assert [(each.kind, each.subject) for each in found] == [("region", "region au"), ("region", "region eu")]
     assert "6 documents" in found[1].message
-    assert find_ledger_problems(mixed.live, settings("au,eu,eu_1,uk,us")) == []
+    assert find_ledger_problems(mixed.live, settings("au,eu,eu_1,uk,us"), NOW) == []
     program, _, _, script = shlex.split(found[1].command)
     assert program == "mongosh"
     assert f'getSiblingDB("{mixed.live.name}")' in script
@@ -167,7 +167,7 @@ def test_renamed_region_is_reported_with_removal(mixed: Store) -> None:
 def test_hostile_region_command_is_escaped(store: Store, region: str) -> None:
     """The command removes that region and does nothing else, whatever the region's name holds."""
     publish_row(store, "forms", region, "")
-    [problem] = find_ledger_problems(store.live, settings())
+    [problem] = find_ledger_problems(store.live, settings(), NOW)
     script = shlex.split(problem.command)[3]
     start = script.index("{region: ") + len("{region: ")
     assert json.loads(script[start : script.rindex("})")]) == region
@@ -202,6 +202,17 @@ def test_publish_under_way_is_shown(store: Store, tmp_path: Path) -> None:
     ]
     page = write_snapshot(store, settings("eu"), tmp_path).read_text()
     assert "100 of 300 documents are new" in page
+
+
+@pytest.mark.parametrize("field", ["as_of", "read_at"])
+def test_future_instant_is_shown(store: Store, field: str) -> None:
+    """What a clock ahead of the others has published keeps later loads out; a moment ahead is no problem."""
+    publish_row(store, "forms", "eu", "", **{"as_of": NOW, field: NOW + timedelta(days=1)})
+    publish_row(store, "institutions", "eu", "", **{"as_of": NOW, field: NOW + timedelta(seconds=5)})
+    [problem] = overview(store, settings("eu"), NOW).problems
+    assert (problem.kind, problem.subject) == ("future", "forms eu")
+    assert shlex.split(problem.command)[:4] == ["airflow", "dags", "trigger", "bi_weekly"]
+    assert overview(store, settings("eu"), NOW + timedelta(days=2)).problems == []
 
 
 def test_snapshot_shows_problems(store: Store, tmp_path: Path) -> None:

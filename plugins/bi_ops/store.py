@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -103,15 +103,20 @@ class Store:
         Raises:
             MongoRefusedError: One is a view, a time-series or a capped collection, or has a collation of its own.
         """
-        for found in self.live.list_collections(filter={"name": {"$in": [job_name, LEDGER]}}):
-            if kind := _special_kind(found):
-                raise MongoRefusedError(
-                    f"the live collection {found['name']} is {kind}",
-                    where=f"database {self.live.name}",
-                    expected="a plain collection, without a default collation",
-                    found=kind,
-                    cure=f"Rename or drop {found['name']}; the next load makes a plain collection of this name.",
-                )
+        for name, kind in self.special_live([job_name, LEDGER]).items():
+            raise MongoRefusedError(
+                f"the live collection {name} is {kind}",
+                where=f"database {self.live.name}",
+                expected="a plain collection, without a default collation",
+                found=kind,
+                cure=f"Rename or drop {name}; the next load makes a plain collection of this name.",
+            )
+
+    def special_live(self, names: Sequence[str]) -> dict[str, str]:
+        """What those live collections are that the pipeline cannot publish to, by name."""
+        existing = self.live.list_collections(filter={"name": {"$in": list(names)}})
+        kinds = {collection["name"]: _special_kind(collection) for collection in existing}
+        return {name: kind for name, kind in kinds.items() if kind}
 
     def prepare_staging(self, job_name: str) -> None:
         """Make the staging collections where they are missing, with the index by which they forget."""

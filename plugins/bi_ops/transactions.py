@@ -6,7 +6,7 @@ import gc
 import time
 import traceback
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pymongo import ReadPreference
 from pymongo.client_session import ClientSession
@@ -19,6 +19,12 @@ from bi_ops.store_errors import error_code
 
 Result = TypeVar("Result")
 
+TRANSACTION_OPTIONS: dict[str, Any] = {
+    "read_concern": ReadConcern("snapshot"),
+    "write_concern": WriteConcern("majority"),
+    "read_preference": ReadPreference.PRIMARY,
+}
+"""What a transaction reads and how it is acknowledged, whatever the connection's own options say."""
 _TOO_LARGE_FOR_CACHE, _OVER_LIFETIME, _NO_SUCH_TRANSACTION = 388, 290, 251
 _SIZE_ERRORS = (_TOO_LARGE_FOR_CACHE, _OVER_LIFETIME, _NO_SUCH_TRANSACTION)
 """MongoDB's codes where a transaction does not fit the cache, or outlives `transactionLifetimeLimitSeconds`."""
@@ -52,12 +58,7 @@ def in_transaction(store: Store, write: Callable[[ClientSession], Result]) -> Re
     while True:
         with store.client.start_session() as session:
             try:
-                result: Result = session.with_transaction(
-                    attempts,
-                    read_concern=ReadConcern("snapshot"),
-                    write_concern=WriteConcern("majority"),
-                    read_preference=ReadPreference.PRIMARY,
-                )
+                result: Result = session.with_transaction(attempts, **TRANSACTION_OPTIONS)
                 return result
             except PyMongoError as error:
                 attempts.note_commit(error)

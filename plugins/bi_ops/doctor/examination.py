@@ -36,7 +36,7 @@ def examine_all(settings: Settings, regions: Sequence[str]) -> Iterator[Finding]
             yield _pseudonyms(region, settings)
     try:
         with open_store(_READER) as store:
-            yield from examine_mongo(store)
+            yield from examine_mongo(store, settings)
     except BiError as error:
         yield failure(SUBJECT, "connection", error)
 

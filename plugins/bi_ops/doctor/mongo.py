@@ -4,41 +4,61 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any
 
 from bi_ops.doctor.findings import Finding, Verdict, examine, judged, some
 from bi_ops.doctor.meg import clock_finding
-from bi_ops.store import Store
+from bi_ops.errors import MongoRefusedError, ReportError
+from bi_ops.jobs import JOBS
+from bi_ops.reports.ledger_problems import find_ledger_problems
+from bi_ops.settings import Settings
+from bi_ops.store import LEDGER, LOADS, STAGED_FOR, STAGING_SUFFIX, Store
 from bi_ops.store_errors import store_errors_told
 from bi_ops.templates import include_folder
+from bi_ops.transactions import TRANSACTION_OPTIONS
 
 SUBJECT = "MongoDB"
+_JOB_NAMES = [job.name for job in JOBS]
+_OPTIONAL = ("collections", "staged data", "figures", "indexes for the reports")
+"""The checks that an account may not be able to make; whether it can do its work is another check's matter."""
 _ROLE_CURE = (
     "Give the account the role of include/mongo/role.json, with this connection's databases in it, and no other."
 )
 
 
-def examine_mongo(store: Store) -> Iterator[Finding]:
-    """Examine both databases."""
+def examine_mongo(store: Store, settings: Settings) -> Iterator[Finding]:
+    """Examine both databases.
 
-    def told(check: Callable[[Store], Iterable[Finding]], each: Store) -> list[Finding]:
-        with store_errors_told("connection bi_mongo"):
-            return list(check(each))
-
-    first = list(examine(SUBJECT, [("connection", partial(told, _connection))], store))
-    yield from first
-    if first[0].verdict is Verdict.FAILED:
-        return
-    checks = {
+    Args:
+        store: The databases.
+        settings: The settings in force.
+    """
+    checks: dict[str, Callable[[Store], Iterable[Finding]]] = {
         "replica set": _replica_set,
         "rights": _rights,
         "writing": _writing,
         "clock": _clock,
+        "collections": _collections,
+        "staged data": _staged_data,
+        "figures": partial(_figures, settings),
         "indexes for the reports": _indexes,
     }
-    yield from examine(SUBJECT, [(name, partial(told, check)) for name, check in checks.items()], store)
+    first = list(examine(SUBJECT, [("connection", partial(_run_check, "connection", _connection))], store))
+    yield from first
+    if first[0].verdict is not Verdict.FAILED:
+        yield from examine(SUBJECT, [(name, partial(_run_check, name, check)) for name, check in checks.items()], store)
+
+
+def _run_check(name: str, check: Callable[[Store], Iterable[Finding]], store: Store) -> list[Finding]:
+    try:
+        with store_errors_told("connection bi_mongo"):
+            return list(check(store))
+    except (MongoRefusedError, ReportError) as error:
+        if name not in _OPTIONAL:
+            raise
+        return [Finding(SUBJECT, name, Verdict.WARNING, f"not checked, since {error.what}: {error.found}", error.cure)]
 
 
 def _connection(store: Store) -> Iterator[Finding]:
@@ -98,7 +118,7 @@ def _rights(store: Store) -> Iterator[Finding]:
 def _needed(store: Store) -> dict[str, set[str]]:
     """The actions of the role that is shipped, by database: the live one's first, then the staging one's."""
     role = json.loads((include_folder() / "mongo" / "role.json").read_text())
-    names = (store.live.name, f"{store.live.name}_staging")
+    names = (store.live.name, f"{store.live.name}{STAGING_SUFFIX}")
     return {name: set(each["actions"]) for name, each in zip(names, role["privileges"], strict=True)}
 
 
@@ -122,7 +142,9 @@ def _named(resource: Mapping[str, Any]) -> str:
 
 def _writing(store: Store) -> Iterator[Finding]:
     """A transaction over both databases, as a publish makes it, and given up before its end."""
-    with store.client.start_session() as session, session.start_transaction():
+    if store.special_live([LEDGER]):
+        return  # which is named as such
+    with store.client.start_session() as session, session.start_transaction(**TRANSACTION_OPTIONS):
         for collection in (store.publishers, store.ledger):
             collection.update_one({"_id": "bi_doctor"}, {"$set": {"examined": True}}, upsert=True, session=session)
         session.abort_transaction()
@@ -135,11 +157,68 @@ def _clock(store: Store) -> Iterator[Finding]:
     yield clock_finding(SUBJECT, before, there.replace(tzinfo=timezone.utc), datetime.now(timezone.utc))
 
 
+def _collections(store: Store) -> Iterator[Finding]:
+    """Whether each live collection is one that can be published to."""
+    special = store.special_live([*_JOB_NAMES, LEDGER])
+    yield judged(
+        SUBJECT,
+        "collections",
+        "; ".join(f"the live collection {name} is {kind}" for name, kind in sorted(special.items())),
+        fine="plain ones, where they exist",
+        cure=f"Rename or drop {', '.join(sorted(special))}; the next load makes a plain collection of this name.",
+    )
+
+
+def _staged_data(store: Store) -> Iterator[Finding]:
+    """How long MongoDB keeps staged data: an administrator may choose it, and may have dropped the index."""
+    check, days = "staged data", STAGED_FOR.days
+    staging = store.loads.database
+    missing, other = [], []
+    for name in sorted({LOADS, *_JOB_NAMES} & set(staging.list_collection_names())):
+        lifetime = _lifetime(staging[name].list_indexes())
+        if lifetime is None:
+            missing.append(name)
+        elif lifetime != STAGED_FOR:
+            other.append(f"{name} after {lifetime / timedelta(days=1):g} days")
+    if missing:
+        found = f"in {staging.name}, {some(missing)} {'has' if len(missing) == 1 else 'have'} no TTL index"
+        cure = f"Trigger a load, which makes the index on staged_at, or delete what is older than {days} days yourself."
+        yield Finding(SUBJECT, check, Verdict.WARNING, f"{found}: nothing is ever deleted", cure)
+    if other:
+        found = f"in {staging.name}, documents are deleted from {some(other, len(other))}"
+        cure = f"Nothing if it is meant: a load can be published for so long; {days} days is what messages speak of."
+        yield Finding(SUBJECT, check, Verdict.WARNING, found, cure)
+    if not missing and not other:
+        yield Finding(SUBJECT, check, Verdict.OK, f"deleted after {days} days")
+
+
+def _lifetime(indexes: Iterable[Mapping[str, Any]]) -> timedelta | None:
+    """How long a staging collection keeps its documents; None where it keeps them for ever."""
+    for index in indexes:
+        if list(index["key"]) == ["staged_at"] and "expireAfterSeconds" in index:
+            return timedelta(seconds=float(index["expireAfterSeconds"]))
+    return None
+
+
+def _figures(settings: Settings, store: Store) -> Iterator[Finding]:
+    """What makes the published figures wrong or not final, as the page of the reports shows it."""
+    problems = find_ledger_problems(store.live, settings)
+    for problem in problems:
+        verdict = Verdict.FAILED if problem.kind == "future" else Verdict.WARNING
+        cure = f"{problem.hint}{f' Command: {problem.command}' if problem.command else ''}"
+        yield Finding(SUBJECT, f"figures: {problem.subject}", verdict, problem.message, cure)
+    if not problems:
+        yield Finding(SUBJECT, "figures", Verdict.OK, "of regions in MEG_REGIONS alone, whole, in one time zone")
+
+
 def _indexes(store: Store) -> Iterator[Finding]:
     """Which of the indexes that make the reports fast are missing; whoever owns the database makes them, never this."""
     recommended = json.loads((include_folder() / "mongo" / "indexes.json").read_text())
     missing = []
+    views = [name for name, kind in store.special_live(list(recommended)).items() if kind == "a view"]
     for name, indexes in recommended.items():
+        if name in views:
+            continue  # it has no indexes
         have = [list(index["key"].items()) for index in store.live[name].list_indexes()]
         missing += [
             f"{name} {json.dumps(index['key'])}"

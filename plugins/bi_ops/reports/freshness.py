@@ -129,8 +129,7 @@ def overview_steps(database: str, settings: Settings, now: datetime | None = Non
             of_slice = by_slice[job.name, region]
             states = tuple(_period_states(job, of_slice, periods, settings, now))
             jobs.append(_freshness(job, region, of_slice, states, partial(_is_overdue, job, settings, now)))
-    unfinished = [_unfinished(row) for row in rows if row.get("publishing") and row["region"] in settings.regions]
-    return Overview(jobs, [*ledger_problems(rows, documents, database, settings), *unfinished])
+    return Overview(jobs, ledger_problems(rows, documents, database, settings, now))
 
 
 def _freshness(
@@ -187,17 +186,6 @@ def _publishing(job: Job, row: Mapping[str, Any] | None) -> Publishing | None:
         return None
     run = run_path(job.cadence.dag_id, state.get("run_id") or "")
     return Publishing(state.get("documents") or 0, state.get("of") or 0, run)
-
-
-def _unfinished(row: Mapping[str, Any]) -> LedgerProblem:
-    state = row["publishing"]
-    return LedgerProblem(
-        "publishing",
-        " ".join(filter(None, (row["job"], row["region"], row.get("period")))),
-        f"a publish is under way: {state.get('documents') or 0:,} of {state.get('of') or 0:,} documents are new, the "
-        "others are the earlier ones",
-        f"Wait for run {state.get('run_id')}. If it has failed, clear its task publish.",
-    )
 
 
 def _periods(job: Job, settings: Settings, now: datetime) -> Iterator[Period]:

@@ -1,4 +1,4 @@
-"""What makes the reports' figures wrong or not final: unknown regions, mixed time zones, unfinished publishes."""
+"""What makes the reports' figures wrong or not final: unknown regions, mixed time zones, unfinished publishes, ..."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from pymongo.database import Database
@@ -19,6 +20,7 @@ from bi_ops.store import LEDGER, Document
 
 _JOB_NAMES = frozenset(job.name for job in JOBS)
 _MAX_NAMES = 6
+_CLOCK_TOLERANCE = timedelta(minutes=1)
 _OUR_ID = "^[a-z][a-z0-9_]*:"
 """What the pipeline's own `_id`s start with: a region."""
 
@@ -29,7 +31,8 @@ class LedgerProblem:
 
     Attributes:
         kind: `region`: one that `MEG_REGIONS` does not name has figures; `timezone`: periods were cut in another time
-            zone than the settings'; `publishing`: a slice is being replaced.
+            zone than the settings'; `publishing`: a slice is being replaced; `future`: a slice that was published by a
+            clock that was ahead, and keeps later loads out.
         subject: What it concerns: a region, or a job with its region.
         message: What was found.
         hint: What to do.
@@ -43,36 +46,40 @@ class LedgerProblem:
     command: str = ""
 
 
-def find_ledger_problems(database: Database[Document], settings: Settings) -> list[LedgerProblem]:
-    """Regions that `MEG_REGIONS` does not name and that have figures, and periods cut in another time zone.
+def find_ledger_problems(
+    database: Database[Document], settings: Settings, now: datetime | None = None
+) -> list[LedgerProblem]:
+    """What is wrong with the published figures as a whole, from the ledger and the `_id`s of the documents.
 
     Args:
         database: The live database.
         settings: The settings in force.
+        now: The present.
     """
-    return execute(database, ledger_problem_steps(database.name, settings))
+    return execute(database, _ledger_problem_steps(database.name, settings, now or datetime.now(timezone.utc)))
 
 
-def ledger_problem_steps(database: str, settings: Settings) -> Steps[list[LedgerProblem]]:
-    """The queries of `find_ledger_problems`.
-
-    Args:
-        database: The live database's name.
-        settings: The settings in force.
-    """
+def _ledger_problem_steps(database: str, settings: Settings, now: datetime) -> Steps[list[LedgerProblem]]:
     rows = yield ledger_rows()
     documents = yield unknown_documents(settings)
-    return ledger_problems(rows, documents, database, settings)
+    return ledger_problems(rows, documents, database, settings, now)
 
 
 def ledger_problems(
-    rows: Iterable[Mapping[str, Any]], documents: Iterable[Mapping[str, Any]], database: str, settings: Settings
+    rows: Iterable[Mapping[str, Any]],
+    documents: Iterable[Mapping[str, Any]],
+    database: str,
+    settings: Settings,
+    now: datetime,
 ) -> list[LedgerProblem]:
     """As `find_ledger_problems`, from what was read: the ledger's rows and what `unknown_documents` finds."""
     rows = list(rows)
+    known = [row for row in rows if row["region"] in settings.regions]
     return [
         *_unknown_regions(rows, documents, database, settings),
-        *_time_zones([row for row in rows if row["region"] in settings.regions], settings),
+        *_time_zones(known, settings),
+        *_future(known, now),
+        *(_unfinished(row) for row in known if row.get("publishing")),
     ]
 
 
@@ -156,6 +163,43 @@ def _time_zones(rows: Iterable[Mapping[str, Any]], settings: Settings) -> Iterat
                 "Load the periods of the other time zones again, one run for each, or set BI_TIMEZONE back.",
                 f"airflow dags trigger {job_named(job).cadence.dag_id} --conf {shlex.quote(json.dumps(conf))}",
             )
+
+
+def _future(rows: Iterable[Mapping[str, Any]], now: datetime) -> Iterator[LedgerProblem]:
+    for row in rows:
+        for name, message in (("as_of", "an as-of in the future"), ("read_at", "read from MEG in the future")):
+            if row["job"] in _JOB_NAMES and row.get(name) and row[name] > now + _CLOCK_TOLERANCE:
+                yield LedgerProblem(
+                    "future",
+                    _subject(row),
+                    f"{message}: {row[name]:%Y-%m-%d %H:%M:%S} UTC, by run {row.get('run_id')}; until then every later "
+                    "load is skipped as older",
+                    "Correct the clock that was ahead, a worker's or MEG's, then load the slice again with force.",
+                    _forced_load(row),
+                )
+                break
+
+
+def _forced_load(row: Mapping[str, Any]) -> str:
+    conf = {"jobs": [row["job"]], "regions": [row["region"]], "force": True}
+    if row.get("period"):
+        conf["period"] = row["period"]
+    return f"airflow dags trigger {job_named(row['job']).cadence.dag_id} --conf {shlex.quote(json.dumps(conf))}"
+
+
+def _unfinished(row: Mapping[str, Any]) -> LedgerProblem:
+    state = row["publishing"]
+    return LedgerProblem(
+        "publishing",
+        _subject(row),
+        f"a publish is under way: {state.get('documents') or 0:,} of {state.get('of') or 0:,} documents are new, the "
+        "others are the earlier ones",
+        f"Wait for run {state.get('run_id')}. If it has failed, clear its task publish.",
+    )
+
+
+def _subject(row: Mapping[str, Any]) -> str:
+    return " ".join(filter(None, (row["job"], row["region"], row.get("period"))))
 
 
 def _some(names: list[str]) -> str:
