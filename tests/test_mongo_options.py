@@ -1,0 +1,85 @@
+"""Whatever reads and writes the connection's options ask for, a load works as it must."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from bi_ops.connections import open_store
+from bi_ops.doctor.findings import Verdict
+from bi_ops.doctor.mongo import examine_mongo
+from bi_ops.errors import ConnectionSettingsError
+from bi_ops.reports.source import reading
+from bi_ops.settings import Settings
+from bi_ops.source import Meg
+from bi_ops.store import Run, Store
+from dev.stack import Databases
+from tests.loads import load_slice, month, numbers_of
+from tests.megs import MegRows, utc
+
+OPTIONS: list[dict[str, Any]] = [
+    {"readPreference": "secondary"},
+    {"readPreference": "secondaryPreferred"},
+    {"readPreference": "primaryPreferred"},
+    {"readPreference": "nearest", "maxStalenessSeconds": 90},
+    {"readPreference": "secondary", "readPreferenceTags": "dc:nowhere"},
+    {"w": 0},
+    {"w": "0"},
+    {"w": 1},
+    {"w": "majority", "wTimeoutMS": 1},
+    {"w": 5},
+    {"readConcernLevel": "local"},
+    {"readConcernLevel": "available"},
+    {"readConcernLevel": "majority"},
+    {"readConcernLevel": "snapshot"},
+    {"readConcernLevel": "linearizable"},
+    {"journal": False},
+    {"w": 0, "journal": False},
+    {"retryWrites": False, "retryReads": False},
+    {"maxPoolSize": 1},
+    {"tz_aware": False, "uuidRepresentation": "standard", "compressors": "zlib"},
+    {"timeoutMS": 60_000},
+]
+
+
+def set_options(monkeypatch: pytest.MonkeyPatch, servers: Databases, options: dict[str, Any]) -> None:
+    fields = json.loads(servers.connections({})["AIRFLOW_CONN_BI_MONGO"])
+    value = {**fields, "extra": {"authSource": "admin", **options}}
+    monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", json.dumps(value))
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: ",".join(f"{k}={v}" for k, v in options.items()))
+def test_load_works_under_connection_options(
+    servers: Databases, store: Store, meg: Meg, rows: MegRows, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    """Two loads, one of them in several transactions, the doctor and the reports' connection."""
+    set_options(monkeypatch, servers, options)
+    rows.many_forms(25)
+    with open_store("here") as opened:
+        findings = list(examine_mongo(opened, Settings.from_environment({"MEG_REGIONS": "eu"})))
+        assert [finding for finding in findings if finding.verdict is Verdict.FAILED] == []
+        load_slice(opened, meg, month())
+        rows.session(7, utc(2026, 10, 9))
+        before = numbers_of(store, month())
+        load_slice(opened, meg, month(), Run("bi_monthly", "again"), transaction_documents=10)
+        assert len(before) == 25
+        assert numbers_of(store, month()) == {**before, 7: before[7] + 1}
+    with reading() as reports:
+        assert reports.ledger.count_documents({}) == 1
+    assert store.client["admin"].command("ping")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"w": 0, "journal": True}, {"readPreference": "primary", "readPreferenceTags": "dc:x"}, {"readPreference": "x"}],
+    ids=str,
+)
+def test_impossible_options_are_refused(
+    servers: Databases, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    set_options(monkeypatch, servers, options)
+    with pytest.raises(ConnectionSettingsError, match="driver cannot use this connection") as caught, open_store("x"):
+        pass
+    assert not caught.value.heals_by_itself
