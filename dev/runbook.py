@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from bi_ops import errors, source_errors
+from bi_ops import errors, source_errors, store_errors
 
 _PACKAGE = Path(errors.__file__).parent
 _TREE = {name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, errors.BiError)}
@@ -14,7 +14,8 @@ _TREE = {name for name, each in vars(errors).items() if isinstance(each, type) a
 
 def table() -> str:
     """The messages in the order of the alphabet, as Markdown."""
-    rows: dict[str, tuple[bool, list[str]]] = {}
+    rules = (*store_errors.RULES, store_errors.OTHER)
+    rows = {rule.message: (rule.error.heals_by_itself, [rule.hint]) for rule in rules}
     for file in sorted(_PACKAGE.rglob("*.py")):
         for call in ast.walk(ast.parse(file.read_text())):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in _TREE and call.args:

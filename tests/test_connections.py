@@ -216,6 +216,13 @@ def test_without_tls_the_driver_asks_the_host_that_was_named_and_no_other(connec
         (OperationFailure("bad auth : authentication failed", 8000), ConnectionSettingsError, "authSource", False),
         (OperationFailure("you are over your space quota", 8000), MongoUnavailableError, "no room left", True),
         (
+            OperationFailure("interrupted because the transaction exceeded 'transactionLifetimeLimitSeconds'", 290),
+            MongoUnavailableError,
+            "took longer than MongoDB's transactionLifetimeLimitSeconds",
+            True,
+        ),
+        (OperationFailure("transaction is too large for the cache", 388), MongoUnavailableError, "cache", True),
+        (
             OperationFailure('E11000 duplicate key error index: name_1 dup key: { user_name: "Mary" }', 11000),
             MongoRefusedError,
             "a rule of the live collection",

@@ -10,7 +10,7 @@ import pytest
 from pymongo.client_session import ClientSession
 
 from bi_ops import publish as module
-from bi_ops.errors import BiError, PartialPublishError, StagingError
+from bi_ops.errors import MongoUnavailableError, PartialPublishError, StagingError
 from bi_ops.publish import publish
 from bi_ops.store import Run, Store
 from bi_ops.store_errors import store_errors_told
@@ -88,13 +88,56 @@ def test_single_failure_is_retried_whole(store: Store, servers: Databases) -> No
     assert ledger(store)["transactions"] == 1
 
 
-def test_document_that_never_fits_is_reported(store: Store, servers: Databases) -> None:
+@pytest.mark.parametrize(
+    ("code", "cause"), [(TOO_LARGE_FOR_CACHE, "cache"), (OVER_LIFETIME, "transactionLifetimeLimitSeconds")]
+)
+def test_document_that_never_fits_is_reported(store: Store, servers: Databases, code: int, cause: str) -> None:
     load = stage_documents(store, month(), {1: 1, 2: 1})
-    data = {"errorCode": TOO_LARGE_FOR_CACHE, "failCommands": ["insert"], "namespace": f"{DATABASE}.{SUBMISSIONS.name}"}
-    with failing(servers, 50, **data), pytest.raises(BiError) as caught, store_errors_told("here"):
+    data = {"errorCode": code, "failCommands": ["insert"], "namespace": f"{DATABASE}.{SUBMISSIONS.name}"}
+    with failing(servers, 50, **data), pytest.raises(MongoUnavailableError) as caught, store_errors_told("here"):
         publish(store, load, max_shrink=0.5)
-    assert "cache" in str(caught.value)
+    assert cause in caught.value.what
+    assert cause in caught.value.cure
+    assert "full error" not in caught.value.found
     assert live(store, month()) == []
+
+
+def test_document_over_the_lifetime_is_reported(store: Store, servers: Databases) -> None:
+    """MongoDB itself ends the transaction while an insert takes longer than the limit, even of one document."""
+    load = stage_documents(store, month(), {1: 1})
+    namespace = f"{DATABASE}.{SUBMISSIONS.name}"
+    data = {"blockConnection": True, "blockTimeMS": 3000, "failCommands": ["insert"], "namespace": namespace}
+    with (
+        lifetime_limit(servers, 1),
+        failing(servers, 50, **data),
+        pytest.raises(MongoUnavailableError) as caught,
+        store_errors_told("here"),
+    ):
+        publish(store, load, max_shrink=0.5)
+    assert "transactionLifetimeLimitSeconds" in caught.value.what
+    assert live(store, month()) == []
+
+
+def test_partial_publish_names_its_cause(store: Store, servers: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second range never fits, not even halved to one document: what is live is said with the true cause."""
+    publish(store, stage_documents(store, month(), dict.fromkeys(range(4), 1)), max_shrink=0.5)
+    load = stage_documents(store, month(), dict.fromkeys(range(4), 2), LATER_RUN)
+    original, committed = module.in_transaction, 0
+
+    def run(where: Store, write: Callable[[ClientSession], Any]) -> Any:
+        nonlocal committed
+        if not committed:
+            committed += 1
+            return original(where, write)
+        data = {"errorCode": OVER_LIFETIME, "failCommands": ["update"], "namespace": f"{DATABASE}.{SUBMISSIONS.name}"}
+        with failing(servers, 10, **data):
+            return original(where, write)
+
+    monkeypatch.setattr(module, "in_transaction", run)
+    with pytest.raises(PartialPublishError, match="transactionLifetimeLimitSeconds") as caught:
+        publish(store, load, max_shrink=0.5, transaction_documents=2)
+    assert "2 documents of this load" in caught.value.found
+    assert [document["submissions"] for document in live(store, month())] == [2, 2, 1, 1]
 
 
 def lose_bucket_after(monkeypatch: pytest.MonkeyPatch, store: Store, transactions: int) -> None:

@@ -18,6 +18,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import DeleteOne, ReplaceOne
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
+from pymongo.errors import PyMongoError
 
 from bi_ops.behind import Behind
 from bi_ops.encoded import id_of, load_stamps, says_the_same, stamped
@@ -29,6 +30,7 @@ from bi_ops.merge import windows
 from bi_ops.slices import IdRange
 from bi_ops.staging import Pack, StagedSlice, staging_mismatch
 from bi_ops.store import BATCH, Store, document_batches
+from bi_ops.store_errors import translate
 from bi_ops.transactions import TransactionTooLargeError, in_transaction
 
 TRANSACTION_DOCUMENTS = 100_000
@@ -169,7 +171,7 @@ class _Publish:
                 part = in_transaction(self._store, partial(self._replace_range, done, most))
             except TransactionTooLargeError as error:
                 if most == 1:
-                    raise error.cause from None
+                    raise (self._partial(done, error.cause) if done.transactions else error.cause) from None
                 most = -(-most // 2)
                 log.warning("%s: a transaction of %d documents is too large for MongoDB; halved", self._slice, most * 2)
                 continue
@@ -197,12 +199,15 @@ class _Publish:
         return part
 
     def _partial(self, done: _Part, error: Exception) -> PartialPublishError:
+        if isinstance(error, PyMongoError):
+            error = translate(error, str(self._slice))
+        cause = f"{error.what}: {error.found}" if isinstance(error, BiError) else type(error).__name__
         return PartialPublishError(
             "the publish stopped between two transactions, so the slice is partly new and partly old",
             where=str(self._slice),
             expected=f"all {self._staged.documents} documents of this load",
             found=f"live up to _id {done.next}: {done.read} documents of this load; after it: the slice as it was. "
-            f"{error.summary if isinstance(error, BiError) else type(error).__name__}",
+            f"The cause: {cause}",
             cure="Retried automatically until the slice is whole; the ledger says publishing until then. If it "
             f"persists, clear the task group {self._slice.task_group} of this run.",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from bson.errors import InvalidDocument
@@ -26,20 +27,112 @@ from bi_ops.errors import (
     SourceRowError,
 )
 
-_UNAUTHORISED, _NO_REPLICA_SET = 13, 20
-_BAD_LOGIN = (18, 8000)
-_DISK_FULL = re.compile(r"space quota|out of disk space|no space left", re.IGNORECASE)
-_OUT_OF_DISK_SPACE = 14031
-_TOO_LARGE_FOR_CACHE = 388
 _UNCHECKABLE = re.compile(r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|doesn't match|not valid for")
 _NO_SUCH_NAME = re.compile(r"Name or service not known|nodename nor servname|No address associated")
-_NOT_ALLOWED = re.compile(r"not authorized|not allowed to do action")
-_BY_SOMEBODY = (11000, 121)
-"""A unique index, or a rule that documents must keep, that somebody made on a live collection."""
 _TOO_LARGE = re.compile(r"object to insert too large|BSONObj size", re.IGNORECASE)
 _ATLAS = ".mongodb.net"
 """In the name of every Atlas server, which the driver puts before what went wrong with it."""
 _LONGEST = 300
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What to say of one kind of error.
+
+    Attributes:
+        error: The error to raise.
+        message: What is wrong.
+        expected: What would have been right.
+        hint: What to do.
+        codes: MongoDB's codes for it.
+        pattern: What MongoDB says of it.
+        both: Whether the code and the text must fit, or one of them is enough.
+    """
+
+    error: type[BiError]
+    message: str
+    expected: str
+    hint: str
+    codes: tuple[int, ...] = ()
+    pattern: str = "$^"
+    both: bool = False
+
+    def fits(self, code: int | None, text: str) -> bool:
+        """Whether an error with this code and text is of this kind."""
+        by_code, by_text = code in self.codes, bool(re.search(self.pattern, text, re.IGNORECASE))
+        return by_code and by_text if self.both else by_code or by_text
+
+
+RULES = (
+    Rule(
+        MongoUnavailableError,
+        "MongoDB has no room left",
+        "room for a second copy of what a load stages",
+        "Make room or enlarge the cluster; nothing that is live was touched. Staged data is deleted after 30 days.",
+        codes=(14031,),
+        pattern="space quota|out of disk space|no space left",
+    ),
+    Rule(
+        ConnectionSettingsError,
+        "MongoDB does not let this account in",
+        "a login, its password and the authSource where it is known (on Atlas: admin)",
+        "Correct the connection's login and password; bi_doctor reports whether all is well.",
+        codes=(18, 8000),
+        pattern="auth",
+        both=True,
+    ),
+    Rule(
+        MongoRefusedError,
+        "MongoDB does not let this account do what the pipeline needs",
+        "the role of include/mongo/role.json, on the two databases",
+        "Give the account that role; bi_doctor names what is missing.",
+        codes=(13,),
+        pattern="not authorized|not allowed to do action",
+    ),
+    Rule(
+        MongoRefusedError,
+        "a rule of the live collection refuses these documents",
+        "no unique index and no validation beyond what the pipeline writes",
+        "Remove the index or the validation on the Atlas website, then clear this task.",
+        codes=(11000, 121),
+        pattern="^(?!.*index: _id_)",
+        both=True,
+    ),
+    Rule(
+        MongoUnavailableError,
+        "a transaction does not fit into MongoDB's cache, in which it is kept until it is committed",
+        "a gigabyte of cache for a transaction of 100,000 documents (a cluster of 4 GB)",
+        "Retried automatically, which helps when other writes have gone to disk. If it persists, enlarge the "
+        "cluster, and so its cache.",
+        codes=(388,),
+    ),
+    Rule(
+        MongoUnavailableError,
+        "a transaction took longer than MongoDB's transactionLifetimeLimitSeconds",
+        "a transaction that ends within that time, by default 60 s",
+        "Retried automatically. If it persists, look at MongoDB's load and at the network to it, or raise "
+        "transactionLifetimeLimitSeconds (db.adminCommand with setParameter).",
+        codes=(290,),
+        pattern="transactionLifetimeLimitSeconds",
+    ),
+    Rule(
+        MongoRefusedError,
+        "this MongoDB is not a replica set, so it has no transactions",
+        "a replica set (of one member at least), as every Atlas cluster is",
+        "Start mongod with --replSet and run rs.initiate().",
+        codes=(20,),
+    ),
+)
+"""What is said of MongoDB's errors, by code or text: of the first rule that fits.
+
+https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
+"""
+OTHER = Rule(
+    MongoUnavailableError,
+    "MongoDB did not do what it was asked",
+    "",
+    "Retried automatically. If it persists, look at the server's log.",
+)
 
 
 @contextmanager
@@ -57,28 +150,34 @@ def store_errors_told(where: str) -> Iterator[None]:
     """
     try:
         yield
-    except BiError:
-        raise
-    except ConfigurationError as error:
-        cause = error.__cause__
-        if isinstance(cause, DNSException) and not isinstance(cause, NXDOMAIN):
-            raise _down(error, where) from None
-        raise ConnectionSettingsError(
-            "the MongoDB driver cannot use this connection",
-            where=where,
-            expected="host, login and password in fields of their own, and the driver's options in the extra",
-            found=_brief(error),
-            cure="Mend the connection; the options are those of "
-            "https://www.mongodb.com/docs/manual/reference/connection-string-options/.",
-        ) from None
     except ConnectionFailure as error:
-        raise _unreachable(error, where) from error
-    except InvalidDocument as error:
-        raise _too_large(error, where) from None
-    except PyMongoError as error:
-        if _TOO_LARGE.search(_brief(error)):
-            raise _too_large(error, where) from None
-        raise _refusal(error, where) from None
+        raise translate(error, where) from error
+    except (InvalidDocument, PyMongoError) as error:
+        raise translate(error, where) from None
+
+
+def translate(error: InvalidDocument | PyMongoError, where: str) -> BiError:
+    """The pipeline's own error for one of the driver's; its causes are those of `store_errors_told`."""
+    if isinstance(error, ConfigurationError):
+        return _unusable(error, where)
+    if isinstance(error, ConnectionFailure):
+        return _unreachable(error, where)
+    if isinstance(error, InvalidDocument) or _TOO_LARGE.search(_brief(error)):
+        return _too_large(error, where)
+    return _refusal(error, where)
+
+
+def _unusable(error: ConfigurationError, where: str) -> BiError:
+    if isinstance(error.__cause__, DNSException) and not isinstance(error.__cause__, NXDOMAIN):
+        return _down(error, where)
+    return ConnectionSettingsError(
+        "the MongoDB driver cannot use this connection",
+        where=where,
+        expected="host, login and password in fields of their own, and the driver's options in the extra",
+        found=_brief(error),
+        cure="Correct the connection; the options are those of "
+        "https://www.mongodb.com/docs/manual/reference/connection-string-options/.",
+    )
 
 
 def _too_large(error: Exception, where: str) -> BiError:
@@ -124,66 +223,17 @@ def _down(error: PyMongoError, where: str) -> BiError:
     )
 
 
-def _refusal(error: PyMongoError, where: str) -> BiError:  # noqa: PLR0911 - one for each kind of refusal
-    code = error_code(error)
+def _refusal(error: PyMongoError, where: str) -> BiError:
     text = _brief(error)
-    if code == _OUT_OF_DISK_SPACE or _DISK_FULL.search(text):
-        return MongoUnavailableError(
-            "MongoDB has no room left",
-            where=where,
-            expected="room for a second copy of what a load stages",
-            found=text,
-            cure="Make room or enlarge the cluster; nothing that is live was touched. What is staged goes in 30 days.",
-        )
-    if code in _BAD_LOGIN and "auth" in text.lower():
-        return ConnectionSettingsError(
-            "MongoDB does not let this account in",
-            where=where,
-            expected="a login, its password and the authSource where it is known (on Atlas: admin)",
-            found=text,
-            cure="Mend the connection's login and password; bi_doctor tells whether all is well.",
-        )
-    if code == _UNAUTHORISED or _NOT_ALLOWED.search(text):
-        return MongoRefusedError(
-            "MongoDB does not let this account do what the pipeline needs",
-            where=where,
-            expected="the role of include/mongo/role.json, on the two databases",
-            found=text,
-            cure="Give the account that role; bi_doctor names what is missing.",
-        )
-    if code in _BY_SOMEBODY and "index: _id_" not in text:
-        return MongoRefusedError(
-            "a rule of the live collection refuses these documents",
-            where=where,
-            expected="no unique index and no validation beyond what the pipeline writes",
-            found=text,
-            cure="Take the rule away on the Atlas website, then clear this task.",
-        )
-    if code == _TOO_LARGE_FOR_CACHE:
-        return MongoUnavailableError(
-            "a slice does not fit into MongoDB's cache, in which a transaction is kept until it is committed",
-            where=where,
-            expected="a gigabyte of cache for a slice of 100,000 documents (a cluster of 4 GB)",
-            found=text,
-            cure="Nothing if a retry heals it, when other writes have gone to disk; else enlarge the cluster.",
-        )
-    if code == _NO_REPLICA_SET:
-        return MongoRefusedError(
-            "this MongoDB is not a replica set, so it has no transactions",
-            where=where,
-            expected="a replica set (of one member at least), as every Atlas cluster is",
-            found=text,
-            cure="Start mongod with --replSet and run rs.initiate().",
-        )
-    return MongoUnavailableError(
-        "MongoDB did not do what it was asked",
-        where=where,
-        found=text,
-        cure="Nothing if a retry heals it; else look at the server's log.",
-    )
+    rule = next((rule for rule in RULES if rule.fits(error_code(error), text)), OTHER)
+    return rule.error(rule.message, where=where, expected=rule.expected, found=text, cure=rule.hint)
 
 
 def _brief(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error_text(error)}"
+
+
+def error_text(error: BaseException) -> str:
     """What an error says, without the command that it repeats, which holds data, and the driver's statistics."""
     details: Any = getattr(error, "details", None) or {}
     text = str(error)
@@ -192,12 +242,9 @@ def _brief(error: BaseException) -> str:
         text = str(problems[0].get("errmsg", "a write failed"))
     elif isinstance(details, dict) and "errmsg" in details:
         text = str(details["errmsg"])
-    text = (
-        text.split(" to execute command {")[0].split(" dup key:")[0].split(", Timeout:")[0].splitlines()[0]
-        if text
-        else "no message"
-    )
-    return f"{type(error).__name__}: {text[:_LONGEST]}"
+    for end in (" to execute command {", " dup key:", ", Timeout:", "\n"):
+        text = text.split(end)[0]
+    return text[:_LONGEST] or "no message"
 
 
 def error_code(error: PyMongoError) -> int | None:

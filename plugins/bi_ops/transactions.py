@@ -15,7 +15,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from bi_ops.store import Store
-from bi_ops.store_errors import error_code
+from bi_ops.store_errors import error_code, error_text
 
 Result = TypeVar("Result")
 
@@ -73,12 +73,12 @@ class _Attempts(Generic[Result]):
 
     def __init__(self, write: Callable[[ClientSession], Result]) -> None:
         self._write = write
-        self._failures: list[str] = []
+        self._failures: list[tuple[int | None, str]] = []
         self._returned = False
 
     def __call__(self, session: ClientSession) -> Result:
         if self._returned:
-            self._failures.append("the transaction was aborted before its commit")
+            self._failures.append((_OVER_LIFETIME, "the transaction was aborted before its commit"))
         if self._failures:
             self.check_size(at_most=_MAX_ATTEMPTS)
             gc.collect()
@@ -87,7 +87,7 @@ class _Attempts(Generic[Result]):
             result = self._write(session)
         except PyMongoError as error:
             if error_code(error) in _SIZE_ERRORS:
-                self._failures.append(str(error))
+                self._failures.append((error_code(error), error_text(error)))
             traceback.clear_frames(error.__traceback__)  # the driver keeps the error, and so what its frames hold
             raise
         self._returned = True
@@ -96,10 +96,20 @@ class _Attempts(Generic[Result]):
     def note_commit(self, error: PyMongoError) -> None:
         """Take note of why a commit failed; whether it took place is unknown, and writing the same again harmless."""
         if self._returned and error_code(error) in _SIZE_ERRORS:
-            self._failures.append(str(error))
+            self._failures.append((error_code(error), error_text(error)))
             self._returned = False
 
     def check_size(self, *, at_most: int) -> None:
         """Give up where the transaction has failed so often because of its size."""
         if len(self._failures) >= at_most:
-            raise TransactionTooLargeError(OperationFailure(self._failures[-1], _TOO_LARGE_FOR_CACHE)) from None
+            raise TransactionTooLargeError(self._cause()) from None
+
+    def _cause(self) -> OperationFailure:
+        """Why the attempts failed: for want of cache where MongoDB says so once, else by the time limit.
+
+        A transaction that MongoDB ended by its time limit is, to the next command in it, only one that is not there.
+        """
+        for code in (_TOO_LARGE_FOR_CACHE, _OVER_LIFETIME):
+            if texts := [text for failure, text in self._failures if failure == code]:
+                return OperationFailure(texts[-1], code)
+        return OperationFailure(self._failures[-1][1], _OVER_LIFETIME)
