@@ -8,6 +8,7 @@ docker compose version >/dev/null 2>&1 || have docker-compose || missing="$missi
 have npm || missing="$missing npm"
 have curl || missing="$missing curl"
 have wget || missing="$missing wget"
+have pgbouncer /usr/sbin/pgbouncer || missing="$missing pgbouncer"
 have ip || missing="$missing iproute2"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

@@ -16,12 +16,13 @@ def table() -> str:
     """The messages in the order of the alphabet, as Markdown."""
     rules = (*store_errors.RULES, store_errors.OTHER)
     rows = {rule.message: (rule.error.heals_by_itself, [rule.hint]) for rule in rules}
+    rows |= {_told(refusal.what): (False, [_told(refusal.cure)]) for refusal in source_errors.REFUSALS}
     for file in sorted(_PACKAGE.rglob("*.py")):
         for call in ast.walk(ast.parse(file.read_text())):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in _TREE and call.args:
                 healed = getattr(errors, call.func.id).heals_by_itself
                 cures = [text for word in call.keywords if word.arg == "cure" for text in _texts(word.value)]
-                whats = list(_whats(call.args[0]))
+                whats = list(_texts(call.args[0]))
                 paired = len(whats) == len(cures)  # as where one condition chooses both
                 for number, what in enumerate(whats):
                     rows.setdefault(what, (healed, []))[1].extend(cures[number : number + 1] if paired else cures)
@@ -29,13 +30,6 @@ def table() -> str:
     for what, (healed, cures) in sorted(rows.items(), key=lambda row: row[0].lower()):
         lines.append(f"| {what} | {'yes' if healed else 'no'} | {' Or: '.join(dict.fromkeys(cures))} |")
     return "\n".join(lines) + "\n"
-
-
-def _whats(node: ast.expr) -> Iterator[str]:
-    if isinstance(node, ast.Name):  # the only message that is looked up: what libpq says of a connection
-        yield from (what for _, what, _ in source_errors.REFUSALS)
-    else:
-        yield from _texts(node)
 
 
 def _texts(node: ast.expr) -> Iterator[str]:

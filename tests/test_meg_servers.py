@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,14 +13,16 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from bi_ops.connections import open_meg
 from bi_ops.doctor.examination import examine_all
 from bi_ops.doctor.findings import Finding, Verdict
-from bi_ops.errors import SettingsError
+from bi_ops.errors import SettingsError, SourceUnavailableError
 from bi_ops.settings import Settings
+from bi_ops.source import Meg
 from bi_ops.source_timezone import check_timezone
 from bi_ops.store import Store
 from dev.stack import Databases
 from tests.conftest import STACK
-from tests.megs import utc
-from tests.postgres_servers import server_without_timezone
+from tests.loads import until
+from tests.megs import MegRows, utc
+from tests.postgres_servers import server_without_timezone, standby
 from tests.test_operators import plan, plan_context
 
 LACKING = "Europe/Kyiv"
@@ -88,3 +92,87 @@ def test_doctor_names_timezone_unknown_to_server(
     assert checks[LACKING].verdict is Verdict.FAILED
     assert LACKING in checks[LACKING].found
     assert checks["Europe/Dublin"].verdict is Verdict.OK
+
+
+@pytest.fixture(scope="module")
+def replica(servers: Databases) -> Iterator[Databases]:
+    """The databases, with a standby that gives queries no time at all."""
+    with standby(STACK.parent / "test-standby", servers, max_standby_streaming_delay="0") as up:
+        yield up
+
+
+def conflict(servers: Databases) -> None:
+    """Remove rows on the primary that a snapshot on the standby may still see."""
+    with servers.postgres.connect("meg_eu") as primary:
+        primary.execute("DELETE FROM megforms_observation")
+        primary.execute("VACUUM megforms_observation")
+
+
+@pytest.mark.parametrize("sql", ["SELECT pg_sleep(30)", "SELECT generate_series(1, 100000)"], ids=["active", "idle"])
+def test_recovery_conflict_is_retryable(
+    servers: Databases, replica: Databases, rows: MegRows, monkeypatch: pytest.MonkeyPatch, sql: str
+) -> None:
+    """VACUUM on the primary ends a query on the standby while it runs, and its session between two fetches."""
+    rows.many_forms(100)
+    use(monkeypatch, replica)
+    with open_meg("eu", reader="conflict") as meg:
+        until(lambda: meg.answer("SELECT count(*) FROM megforms_observation") == [(100,)])
+        with pytest.raises(SourceUnavailableError, match="conflict with recovery on this standby") as caught:
+            read_during_conflict(meg, servers, sql)
+    assert "conflict with recovery" in caught.value.found
+    assert "hot_standby_feedback" in caught.value.cure
+    assert "max_standby_streaming_delay" in caught.value.cure
+    assert caught.value.heals_by_itself
+
+
+def read_during_conflict(meg: Meg, servers: Databases, sql: str) -> None:
+    vacuum = threading.Timer(0.5, conflict, [servers])
+    vacuum.start()
+    try:
+        with meg.query(sql, {}) as result:
+            next(result.batches)
+            time.sleep(2)
+            for _ in result.batches:
+                pass
+    finally:
+        vacuum.join()
+
+
+@pytest.mark.parametrize(
+    ("settings", "verdict"),
+    [
+        ({"max_standby_streaming_delay": "0"}, Verdict.WARNING),
+        ({"max_standby_streaming_delay": "299s"}, Verdict.WARNING),
+        ({"max_standby_streaming_delay": "5min"}, Verdict.OK),
+        ({"max_standby_streaming_delay": "-1"}, Verdict.OK),
+        ({"max_standby_streaming_delay": "0", "hot_standby_feedback": "on"}, Verdict.OK),
+    ],
+    ids=str,
+)
+def test_doctor_looks_at_standby_settings(
+    replica: Databases, store: Store, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], verdict: Verdict
+) -> None:
+    """A standby that ends queries at once is a warning, with the two settings that let them finish."""
+    assert store.live.name
+    use(monkeypatch, replica)
+    with replica.postgres.connect() as admin:
+        for name, value in {"hot_standby_feedback": "off", **settings}.items():
+            admin.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+        admin.execute("SELECT pg_reload_conf()")
+        until(lambda: all(admin.execute(f"SHOW {name}").fetchone() == (value,) for name, value in settings.items()))
+        [finding] = [each for each in examine() if each.check == "standby"]
+        admin.execute("ALTER SYSTEM SET max_standby_streaming_delay = '0'")
+        admin.execute("ALTER SYSTEM RESET hot_standby_feedback")
+        admin.execute("SELECT pg_reload_conf()")
+    assert finding.verdict is verdict
+    assert "hot_standby_feedback" in finding.found
+    assert ("hot_standby_feedback = on" in finding.cure) is (verdict is Verdict.WARNING)
+
+
+def test_doctor_skips_standby_settings_of_primary(
+    servers: Databases, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a primary these settings mean nothing."""
+    assert store.live.name
+    use(monkeypatch, servers)
+    assert [each for each in examine() if each.check == "standby"] == []

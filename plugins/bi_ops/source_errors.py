@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import NamedTuple
 
 import psycopg
 
@@ -19,18 +20,82 @@ from bi_ops.errors import (
 
 _LET_IN = "a login that this MEG lets in, as include/meg/reader.sql makes it"
 _ENCRYPTED = 'a MEG that speaks TLS, with a certificate that "sslmode" and "sslrootcert" fit'
-REFUSALS = (
-    (re.compile(r"authentication failed|no password supplied"), "MEG does not let this account in", _LET_IN),
-    (re.compile(r'(role|database) ".*" does not exist'), "MEG does not have what the connection names", _LET_IN),
-    (re.compile(r"no pg_hba.conf entry|permission denied for database"), "MEG does not let this address in", _LET_IN),
-    (
+_MEND = "Mend the connection, or what MEG's administrators allow it; bi_doctor tells whether all is well."
+
+
+class Refusal(NamedTuple):
+    """A connection error that no retry fixes. libpq gives it no code (SQLSTATE), only a text.
+
+    Attributes:
+        pattern: What the text contains.
+        what: The pipeline's message.
+        expected: What would have been right.
+        cure: The hint.
+    """
+
+    pattern: re.Pattern[str]
+    what: str
+    expected: str
+    cure: str = _MEND
+
+
+_PGBOUNCER_REFUSALS = (
+    Refusal(
+        re.compile(
+            r'no such (database|user)\b|bouncer config error|database "[^"]*" is disabled|not allow connections:'
+        ),
+        "PgBouncer does not have what the connection names",
+        "a database and a user of PgBouncer's configuration",
+        "Correct the connection's schema and login, or add the database to pgbouncer.ini, the user to its auth_file.",
+    ),
+    Refusal(
+        re.compile(r"unsupported (options )?startup parameter"),
+        "PgBouncer refuses a parameter of the connection",
+        "parameters that PgBouncer supports or ignores",
+        "Remove the parameter from the connection's extra, or add it to ignore_startup_parameters in pgbouncer.ini "
+        "(ignore_startup_parameters = options).",
+    ),
+    Refusal(
+        re.compile(r"server login failed: (?!.*(starting up|shutting down|recovery mode|too many|slots are reserved))"),
+        "PgBouncer cannot log in to MEG",
+        "a password that MEG's server accepts, of a type that PgBouncer can use",
+        "Correct the user's password in PgBouncer's auth_file or auth_query.",
+    ),
+    Refusal(
+        re.compile(r"\bSSL required"),
+        "PgBouncer requires TLS",
+        '"sslmode" in the connection\'s extra',
+        'Put {"sslmode": "verify-full"} into the connection\'s extra.',
+    ),
+)
+"""What PgBouncer says, on a new connection or at the first query on one that was waiting for a server.
+
+https://github.com/pgbouncer/pgbouncer/blob/master/src/client.c
+"""
+_SERVER_REFUSALS = (
+    Refusal(
+        re.compile(r"authentication failed|no password supplied"),
+        "MEG does not let this account in",
+        _LET_IN,
+    ),
+    Refusal(
+        re.compile(r'(role|database) ".*" does not exist'),
+        "MEG does not have what the connection names",
+        _LET_IN,
+    ),
+    Refusal(
+        re.compile(r"no pg_hba.conf entry|permission denied for database|login rejected"),
+        "MEG does not let this address in",
+        _LET_IN,
+    ),
+    Refusal(
         re.compile(r"server does not support SSL|certificate verify failed|root certificate|certificate .* not match"),
         "MEG offers no encrypted connection that can be trusted",
         _ENCRYPTED,
     ),
-    (re.compile(r"invalid \w+ value"), "the connection's extra is wrong", "libpq's parameters"),
+    Refusal(re.compile(r"invalid \w+ value"), "the connection's extra is wrong", "libpq's parameters"),
 )
-"""What a failed connection says that no retry mends. libpq gives it no code (SQLSTATE), only a text."""
+REFUSALS = _PGBOUNCER_REFUSALS + _SERVER_REFUSALS
 _TIMEOUTS = {
     "25P03": "idle_in_transaction_session_timeout",
     "25P04": "transaction_timeout",
@@ -41,6 +106,8 @@ _TIMEOUTS = {
 
 https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
+_CONFLICT = "40001"
+"""The SQLSTATE with which a standby ends a query; reading one snapshot of a primary never gives it."""
 _QUOTED = re.compile(r'"[^"]*"')
 
 
@@ -72,18 +139,9 @@ def source_errors_told(
     try:
         yield
     except psycopg.errors.QueryCanceled as error:
-        limit = f"{statement_timeout.total_seconds():g} s"
-        raise SourceUnavailableError(
-            "the query was stopped" if cancelled() else "the query took too long",
-            where=where,
-            expected=f"an answer within {limit}",
-            found=first_line(error),
-            cure="Clear the task to run it again."
-            if cancelled()
-            else "Look at MEG's load, and for the index on megforms_auditsession (form_id, submitted_at).",
-        ) from None
+        raise _canceled(error, where, statement_timeout, on_purpose=cancelled()) from None
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise _timeout(error, where) or _of_connection(error, where, refusable=not connected()) from None
+        raise _ended(error, where) or _of_connection(error, where, refusable=not connected()) from None
     except (psycopg.DataError, UnicodeDecodeError) as error:
         raise SourceRowError(
             "a value in MEG cannot be read",
@@ -93,14 +151,51 @@ def source_errors_told(
             cure="Find the row with psql and mend it in MEG, or leave it out in include/sql/source/.",
         ) from None
     except psycopg.Error as error:
-        if timeout := _timeout(error, where):
-            raise timeout from None
+        if ended := _ended(error, where):
+            raise ended from None
         raise SourceQueryError(
             "MEG refused the query",
             where=where,
             found=first_line(error),
             cure="Fit include/sql/source/ to this MEG's schema, and let its role read what stands there.",
         ) from None
+
+
+def _canceled(
+    error: psycopg.Error, where: str, statement_timeout: timedelta, *, on_purpose: bool
+) -> SourceUnavailableError:
+    """The error of a query that was cancelled: by this task, by an administrator, or by statement_timeout."""
+    by_hand = "user request" in str(error)
+    return SourceUnavailableError(
+        "the query was stopped"
+        if on_purpose
+        else "an administrator of MEG's cancelled the query"
+        if by_hand
+        else "the query took too long",
+        where=where,
+        expected=f"an answer within {statement_timeout.total_seconds():g} s (statement_timeout)",
+        found=first_line(error),
+        cure="Clear the task to run it again."
+        if on_purpose
+        else "Retried automatically. If it persists, ask MEG's administrators why."
+        if by_hand
+        else "Look at MEG's load, and for the index on megforms_auditsession (form_id, submitted_at).",
+    )
+
+
+def _ended(error: psycopg.Error, where: str) -> SourceUnavailableError | None:
+    """The error of a query that MEG ended by a rule of its own, such as a time limit; None for any other."""
+    if error.sqlstate == _CONFLICT or "conflict with recovery" in str(error):
+        return SourceUnavailableError(
+            "a conflict with recovery on this standby ended the query",
+            where=where,
+            expected="a standby that keeps the rows of a running query: hot_standby_feedback on, or a "
+            "max_standby_streaming_delay longer than the query",
+            found=first_line(error),
+            cure="Retried automatically. If it persists, set hot_standby_feedback = on on the standby, or raise its "
+            "max_standby_streaming_delay.",
+        )
+    return _timeout(error, where)
 
 
 def _timeout(error: psycopg.Error, where: str) -> SourceUnavailableError | None:
@@ -119,14 +214,14 @@ def _timeout(error: psycopg.Error, where: str) -> SourceUnavailableError | None:
 
 
 def _of_connection(error: psycopg.Error, where: str, *, refusable: bool) -> BiError:
-    for pattern, what, expected in REFUSALS:
-        if refusable and pattern.search(str(error)):
+    for refusal in REFUSALS if refusable else _PGBOUNCER_REFUSALS:
+        if refusal.pattern.search(str(error)):
             return ConnectionSettingsError(
-                what,
+                refusal.what,
                 where=where,
-                expected=expected,
+                expected=refusal.expected,
                 found=first_line(error),
-                cure="Mend the connection, or what MEG's administrators allow it; bi_doctor tells whether all is well.",
+                cure=refusal.cure,
             )
     return SourceUnavailableError(
         "MEG cannot be read",

@@ -18,6 +18,9 @@ from bi_ops.templates import include_folder, render
 LARGEST_SKEW = timedelta(seconds=10)
 """How far a server's clock may be from this machine's before figures near a period's end are in doubt."""
 
+SHORT_STANDBY_DELAY = timedelta(minutes=5)
+"""A standby that waits less for a query before it applies changes may end the reading of a chunk."""
+
 _ANY = re.compile(r"""\((?:\w+\.)?(\w+|"[^"]+") = ANY \('\{-101,-102\}'""")
 
 _PRIVATE = "passw|e_?mail|patient"
@@ -60,6 +63,7 @@ def examine_meg(region: str, meg: Meg, timezone_name: str) -> Iterator[Finding]:
         ("private columns", partial(_private_columns, subject)),
         ("clock", partial(_clock, subject)),
         ("time zone", partial(_timezone, subject, timezone_name)),
+        ("standby", partial(_standby, subject)),
         ("relations", partial(_relations, subject)),
         *((f"index: {name}", partial(_index, subject, name)) for name in _PROBES),
     ]
@@ -74,6 +78,23 @@ def _connection(subject: str, meg: Meg) -> Iterator[Finding]:
     how = "through TLS" if encrypted else "on this machine, without TLS"
     found = f"PostgreSQL {version}{', a replica' if replica else ''}, database {database}, role {role}, {how}"
     yield Finding(subject, "connection", Verdict.OK, found)
+
+
+def _standby(subject: str, meg: Meg) -> Iterator[Finding]:
+    """Whether a replica lets queries finish; nothing for a primary."""
+    [(is_replica, feedback, delay)] = meg.answer(
+        "SELECT pg_is_in_recovery(), current_setting('hot_standby_feedback'),"
+        " (SELECT setting::bigint FROM pg_settings WHERE name = 'max_standby_streaming_delay')"
+    )
+    if not is_replica:
+        return
+    is_short = 0 <= delay < SHORT_STANDBY_DELAY.total_seconds() * 1000
+    shown = (
+        f"hot_standby_feedback {feedback}, max_standby_streaming_delay {'-1' if delay < 0 else f'{delay / 1000:g} s'}"
+    )
+    problem = f"{shown}: changes on the primary may end queries" if feedback == "off" and is_short else ""
+    cure = "On the standby, set hot_standby_feedback = on, or max_standby_streaming_delay to 15min or more."
+    yield judged(subject, "standby", problem, fine=shown, cure=cure, warn=True)
 
 
 def _rights(subject: str, meg: Meg) -> Iterator[Finding]:

@@ -1,0 +1,204 @@
+"""MEG behind PgBouncer: it is read as MEG itself, and each refusal is reported as what it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from bi_ops.connections import open_meg
+from bi_ops.doctor.examination import examine_all
+from bi_ops.doctor.findings import Verdict
+from bi_ops.errors import BiError, ConnectionSettingsError, SourceUnavailableError
+from bi_ops.settings import Settings
+from bi_ops.source import Meg
+from bi_ops.store import Store
+from dev.processes import Service
+from dev.stack import Databases
+from tests.loads import live, load_slice, month, slice_of
+from tests.megs import MegRows, connect_as_reader, utc
+from tests.pgbouncer import needs_pgbouncer, pgbouncer
+
+pytestmark = needs_pgbouncer
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """An empty folder that another account may enter."""
+    path = Path(tempfile.mkdtemp(prefix="meg-bi-"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes the region eu's connection, and MongoDB's, of these servers and changed fields."""
+
+    def make(servers: Databases, **changed: Any) -> None:
+        for name, value in servers.connections({"eu": "meg_eu"}).items():
+            fields = json.loads(value) | (changed if name.endswith("MEG_EU") else {})
+            monkeypatch.setenv(name, json.dumps(fields))
+
+    return make
+
+
+def failure() -> BiError:
+    with pytest.raises(BiError) as caught, open_meg("eu", reader="test") as meg:
+        meg.answer("SELECT 1")
+    return caught.value
+
+
+def test_pgbouncer_transaction_pooling_works(
+    servers: Databases, store: Store, rows: MegRows, folder: Path, use: Any
+) -> None:
+    """Loads and the doctor do not depend on a server session, so a pool in transaction mode serves them."""
+    rows.many_forms(30)
+    with pgbouncer(folder, servers, default_pool_size="3") as (pool, _):
+        use(pool)
+        with open_meg("eu", reader="a") as one, open_meg("eu", reader="b") as other:
+            for meg in (one, other, one):
+                assert load_slice(store, meg, month(), max_tasks=3).documents == 30
+                load_slice(store, meg, slice_of("top_users", utc(2026, 11, 1)))
+        assert len(live(store, month())) == 30
+        findings = list(examine_all(Settings.from_environment({"MEG_REGIONS": "eu"}), ("eu",)))
+    assert [each for each in findings if each.verdict is Verdict.FAILED] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "message", "hint"),
+    [
+        ({"schema": "nowhere"}, "PgBouncer does not have what the connection names", "pgbouncer.ini"),
+        ({"extra": {"options": "-c work_mem=4MB"}}, "PgBouncer refuses a parameter", "ignore_startup_parameters"),
+        ({"login": "stranger"}, "MEG does not let this account in", "connection"),
+        ({"password": "wrong"}, "MEG does not let this account in", "connection"),
+    ],
+    ids=["database", "parameter", "user", "password"],
+)
+def test_pgbouncer_refusal_is_final(
+    servers: Databases, folder: Path, use: Any, fields: dict[str, Any], message: str, hint: str
+) -> None:
+    """What its configuration does not allow is reported as configuration, and not retried."""
+    with pgbouncer(folder, servers) as (pool, _):
+        use(pool, **fields)
+        error = failure()
+    assert isinstance(error, ConnectionSettingsError)
+    assert message in error.what
+    assert hint in error.cure
+    assert not error.heals_by_itself
+
+
+def test_pgbouncer_ignoring_parameter_works(servers: Databases, folder: Path, use: Any) -> None:
+    """The hint for a refused parameter fixes it."""
+    with pgbouncer(folder, servers, ignore_startup_parameters="options") as (pool, _):
+        use(pool, extra={"options": "-c work_mem=4MB"})
+        with open_meg("eu", reader="test") as meg:
+            assert meg.answer("SELECT 1") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("database", "message"),
+    [
+        ("dbname=nowhere", "MEG does not have what the connection names"),
+        ("user=stranger password=x", "MEG does not let this account in"),
+        ("user=bi_reader password=md5d41d8cd98f00b204e9800998ecf8427e", "PgBouncer cannot log in to MEG"),
+    ],
+    ids=["database", "user", "password type"],
+)
+def test_pgbouncer_login_to_meg_refused_is_final(
+    servers: Databases, folder: Path, use: Any, database: str, message: str
+) -> None:
+    """What MEG refuses to PgBouncer is no better in a minute."""
+    with pgbouncer(folder, servers, database=database) as (pool, _):
+        use(pool)
+        error = failure()
+    assert isinstance(error, ConnectionSettingsError), error
+    assert error.what == message
+
+
+def test_pgbouncer_requiring_tls_is_final(servers: Databases, folder: Path, use: Any) -> None:
+    """A connection to this machine may do without TLS, and PgBouncer may not."""
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*command, "-subj", "/CN=localhost", *files], check=True, capture_output=True)
+    tls = {"sslmode": "require", "key_file": str(key), "cert_file": str(certificate)}
+    settings = {f"client_tls_{name}": value for name, value in tls.items()}
+    with pgbouncer(folder, servers, **settings) as (pool, _):
+        use(pool, extra={"sslmode": "disable"})
+        error = failure()
+    assert isinstance(error, ConnectionSettingsError), error
+    assert error.what == "PgBouncer requires TLS"
+
+
+def test_pgbouncer_without_server_is_retryable(servers: Databases, folder: Path, use: Any) -> None:
+    """PgBouncer answers, and MEG behind it is down."""
+    with pgbouncer(folder, servers, database="port=1", client_login_timeout="1") as (pool, _):
+        use(pool)
+        error = failure()
+    assert isinstance(error, SourceUnavailableError)
+    assert "client_login_timeout" in error.found
+    assert error.heals_by_itself
+
+
+def test_pgbouncer_without_free_server_is_retryable(servers: Databases, folder: Path, use: Any) -> None:
+    """Another client holds the pool's only server."""
+    with pgbouncer(folder, servers, default_pool_size="1", query_wait_timeout="1") as (pool, _):
+        use(pool)
+        connect = connect_as_reader(pool, "meg_eu")
+        with Meg("eu", connect, reader="a") as one, one.query("SELECT generate_series(1, 100000)", {}):
+            error = failure()
+    assert isinstance(error, SourceUnavailableError)
+    assert "query_wait_timeout" in error.found
+
+
+def test_pgbouncer_shut_down_is_retryable(servers: Databases, folder: Path, use: Any) -> None:
+    """An administrator restarts PgBouncer while a query is read, and it refuses connections until it is back."""
+    with pgbouncer(folder, servers) as (pool, service):
+        use(pool)
+        with open_meg("eu", reader="test") as meg, pytest.raises(SourceUnavailableError):
+            read_and_kill(meg, service)
+        assert isinstance(failure(), SourceUnavailableError)
+
+
+def read_and_kill(meg: Meg, service: Service) -> None:
+    with meg.query("SELECT generate_series(1, 100000)", {}) as result:
+        next(result.batches)
+        service.process.kill()
+        list(result.batches)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_final"),
+    [
+        ("FATAL:  no such user: bi_reader", True),
+        ("FATAL:  no such user", True),
+        ("FATAL:  bouncer config error", True),
+        ('FATAL:  database "meg" is disabled', True),
+        ("FATAL:  database does not allow connections: meg", True),
+        ("FATAL:  login rejected", True),
+        ("FATAL:  unsupported startup parameter in options: work_mem", True),
+        ("FATAL:  unsupported options startup parameter: only '-c config=val' is allowed", True),
+        ("FATAL:  server login failed: wrong password type", True),
+        ("FATAL:  server login failed: FATAL the database system is starting up", False),
+        ("FATAL:  server login failed: FATAL sorry, too many clients already", False),
+        ("FATAL:  server login has been failing, try again later (server_login_retry)", False),
+        ("FATAL:  no more connections allowed (max_client_conn)", False),
+        ("FATAL:  the database system is starting up", False),
+    ],
+)
+def test_pgbouncer_texts_of_other_versions(text: str, *, is_final: bool) -> None:
+    """The same conditions as other versions word them, or which no test can bring about."""
+
+    def connect() -> psycopg.Connection[Any]:
+        raise psycopg.OperationalError(f'connection failed: connection to server at "127.0.0.1" failed: {text}')
+
+    with pytest.raises(BiError) as caught, Meg("eu", connect, reader="test") as meg:
+        meg.answer("SELECT 1")
+    assert isinstance(caught.value, ConnectionSettingsError) is is_final
