@@ -8,12 +8,13 @@ import pytest
 
 from bi_ops.connections import open_meg
 from bi_ops.documents import Pseudonyms
-from bi_ops.errors import BiError, MongoRefusedError, ShrinkError, SourceUnavailableError, StagingError
-from bi_ops.jobs import JOBS
+from bi_ops.errors import BiError, MongoRefusedError, ShrinkError, SourceRowError, StagingError
+from bi_ops.jobs import JOBS, job_named
 from bi_ops.load import stage
 from bi_ops.loads import Load
 from bi_ops.operators import _load_settings
 from bi_ops.settings import Settings
+from bi_ops.slices import Slice
 from bi_ops.source import Meg
 from bi_ops.store import Store
 from bi_ops.store_errors import store_errors_told
@@ -86,6 +87,74 @@ def test_a_row_that_cannot_become_a_document_is_told_and_nothing_is_published(
     assert "monthly_submissions" in str(caught.value) or "test, MEG eu" in str(caught.value)
     assert not caught.value.heals_by_itself
     assert live_bytes(store, month()) == before
+
+
+@pytest.mark.parametrize(
+    ("sql", "place"),
+    [
+        (
+            select(submissions="(1 / (form_id - 2))::bigint"),
+            "column submissions, the rows of form 2:",
+        ),
+        (
+            select(first_submitted_at="CASE WHEN form_id = 12 THEN '-infinity'::timestamp END"),
+            "column first_submitted_at, the rows of form 12:",
+        ),
+        (
+            select(last_submitted_at="CASE WHEN form_id = 3 THEN '12000-01-01'::date END"),
+            "column last_submitted_at, the rows of form 3:",
+        ),
+        (
+            select(change_pct="1 / (form_id - 11)::float8", submitters="1 / (form_id - 11)"),
+            "columns submitters, change_pct, the rows of form 11:",
+        ),
+        (f"{select()} WHERE 1 / (form_id - 2) < 2", "in the rows of form 2:"),
+    ],
+    ids=["computed", "infinite", "year 12000", "two columns", "condition"],
+)
+def test_unreadable_value_names_form_and_column(store: Store, meg: Meg, rows: MegRows, sql: str, place: str) -> None:
+    """A value that MEG cannot compute or the driver cannot read is reported with its place."""
+    rows.many_forms(12)
+    with pytest.raises(SourceRowError, match="a value in MEG cannot be read") as caught:
+        stage_slice(store, meg, month(), sql=sql, max_tasks=1)
+    assert place in f"{caught.value.what}:"
+
+
+def test_unreadable_value_names_column_without_form(store: Store, meg: Meg, rows: MegRows) -> None:
+    """A job that reads everything in one query has no chunks to look in."""
+    people(rows)
+    columns = ", ".join(field.name for field in job_named("forms").fields if field.name != "created_at")
+    sql = f"SELECT {columns}, '-infinity'::date AS created_at FROM ({render('forms.sql')}) AS job"
+    with pytest.raises(SourceRowError) as caught:
+        stage_slice(store, meg, slice_of("forms", utc(2026, 11, 1)), sql=sql)
+    assert caught.value.what == "a value in MEG cannot be read, in column created_at"
+
+
+@pytest.mark.parametrize("value", ["-infinity", "infinity", "20000-01-01Z", "4000-01-01Z BC"])
+@pytest.mark.parametrize("column", ["started_at", "ended_at", "submitted_at"])
+def test_session_outside_calendar_is_located(store: Store, meg: Meg, rows: MegRows, column: str, value: str) -> None:
+    """One session's time is outside the calendar: each job loads, or names the column and the row or form."""
+    institution = rows.institution()
+    form = rows.form(institution)
+    auditor = rows.auditor(institution)
+    session = rows.session(form, utc(2026, 10, 5), auditor_id=auditor, ended_at=utc(2026, 10, 5))
+    rows.session(form, utc(2026, 10, 5), auditor_id=auditor)
+    rows.connection.execute(f"UPDATE megforms_auditsession SET {column} = '{value}' WHERE id = {session}")
+    refused = {job.name: refusal(store, meg, slice_of(job.name, utc(2026, 11, 1))) for job in JOBS}
+    messages = {name: message for name, message in refused.items() if message}
+    is_before = column == "submitted_at" and value in {"-infinity", "4000-01-01Z BC"}
+    assert set(messages) == ({"quarterly_form_churn"} if is_before else set())
+    for message in messages.values():
+        assert message.startswith("first_submitted_at cannot be stored, in the row of ")
+        assert message.endswith(f"form_id {form}")
+
+
+def refusal(store: Store, meg: Meg, of: Slice) -> str:
+    try:
+        load_slice(store, meg, of)
+    except SourceRowError as error:
+        return error.what
+    return ""
 
 
 def told(store: Store, load: Any) -> None:
@@ -206,21 +275,6 @@ def test_no_email_address_becomes_a_name(
     of = slice_of("top_users", utc(2026, 11, 1))
     load_slice(store, meg, of)
     assert {document["user_name"] for document in live(store, of)} == {name.format(id=user)}
-
-
-def test_timeout_of_the_role_is_retryable(servers: Databases, meg: Meg) -> None:
-    """An administrator limits how long a transaction may take: the setting is named, and time may heal it."""
-    with servers.postgres.connect() as admin:
-        admin.execute("ALTER ROLE bi_reader SET transaction_timeout = '1s'")
-        try:
-            with (
-                pytest.raises(SourceUnavailableError, match="transaction_timeout") as caught,
-                meg.query("SELECT pg_sleep(30)", {}) as result,
-            ):
-                list(result.batches)
-        finally:
-            admin.execute("ALTER ROLE bi_reader RESET transaction_timeout")
-    assert caught.value.heals_by_itself
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,11 @@ class SourceQueryError(BiError):
 class SourceRowError(BiError):
     """A row of MEG's cannot become a document: a missing column, a wrong type or size, a null or foreign key."""
 
+    def located(self, place: str) -> SourceRowError:
+        """The same error with a place, such as a column, in its message."""
+        message = f"{self.what}, in {place}"
+        return type(self)(message, where=self.where, expected=self.expected, found=self.found, cure=self.cure)
+
 
 class DuplicateKeyError(BiError):
     """Two rows would become the same document."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from bi_ops.bad_values import ValueLocator, array
 from bi_ops.behind import Behind
 from bi_ops.documents import DocumentMaker, Pseudonyms
 from bi_ops.errors import PeriodError, PeriodNotOverError, SourceRowError, StagingError
@@ -169,6 +170,7 @@ class _Reading:
         self._forms = {form_id for chunk in chunks if chunk for form_id in chunk}
         self._parameters: dict[str, Any] = {**load.slice.parameters, "timezone": load.settings.timezone}
         self._sql = sql
+        self._columns: tuple[str, ...] = ()
         self._pseudonyms = pseudonyms
         self.measure = 0
         self.read_at = _NEVER
@@ -177,24 +179,27 @@ class _Reading:
         if self._slice.job.in_chunks and not self._forms:
             self.read_at = self._meg.clock()
             return
-        parameters = {**self._parameters, "chunks": [_array(chunk) for chunk in self._chunks if chunk]}
+        parameters = {**self._parameters, "chunks": [array(chunk) for chunk in self._chunks if chunk]}
         try:
-            sql, maker = self._prepare(parameters)
-            with self._meg.query(sql, parameters, _FETCH_ROWS) as result, Behind() as in_meg:
+            maker = self._prepare(parameters)
+            with self._meg.query(self._sql, parameters, _FETCH_ROWS) as result, Behind() as in_meg:
                 self.read_at = result.read_at
                 for rows in in_meg.ahead(result.batches):
                     staged.add(maker(rows))
                     yield self._batch(result, rows)
         except SourceRowError as error:
-            if error.where != str(self._slice) and self._slice.job.in_chunks:
-                raise self._locate(error) from None
-            raise
+            if error.where == str(self._slice):
+                raise
+            locator = ValueLocator(self._meg, self._sql, self._columns, parameters, self._chunks)
+            raise locator.locate(error) from None
 
-    def _prepare(self, parameters: dict[str, Any]) -> tuple[str, DocumentMaker]:
-        """The query with its guards, which depend on the types of its columns, and what makes documents of its rows."""
+    def _prepare(self, parameters: dict[str, Any]) -> DocumentMaker:
+        """Guard the query by the types of its columns, and return what makes documents of its rows."""
         with self._meg.query(describe(self._sql), parameters) as described:
             maker = DocumentMaker(self._slice, described.columns, self._pseudonyms)
-            return guard(self._sql, described.columns, described.types), maker
+            self._columns = described.columns
+            self._sql = guard(self._sql, described.columns, described.types)
+            return maker
 
     def _batch(self, result: Result, rows: Sequence[Sequence[Any]]) -> StagedBatch:
         job = self._slice.job
@@ -211,35 +216,6 @@ class _Reading:
                 cure=f"Filter by form_id = ANY(chunk.form_ids::bigint[]) in include/sql/{job.name}.sql.",
             )
         return StagedBatch(len(rows), _column("form_name", result, rows))
-
-    def _locate(self, error: SourceRowError) -> SourceRowError:
-        """The error with the form in whose rows it occurs: MEG says which value is wrong, and not where."""
-        failing = next((chunk for chunk in self._chunks if chunk and self._fails(chunk)), None)
-        forms = failing or sorted(self._forms)
-        form = next((form_id for form_id in failing or () if self._fails([form_id])), None)
-        place = f"form {form}" if form is not None else f"one of the forms {', '.join(map(str, forms))}"
-        return SourceRowError(
-            f"{error.what}, in the rows of {place}",
-            where=error.where,
-            expected=error.expected,
-            found=error.found,
-            cure=error.cure,
-        )
-
-    def _fails(self, form_ids: list[int]) -> bool:
-        try:
-            parameters = {**self._parameters, "chunks": [_array(form_ids)]}
-            with self._meg.query(self._sql, parameters, _FETCH_ROWS) as result:
-                for _ in result.batches:
-                    pass
-        except SourceRowError:
-            return True
-        return False
-
-
-def _array(form_ids: Sequence[int]) -> str:
-    """Form ids as PostgreSQL writes an array."""
-    return f"{{{','.join(map(str, form_ids))}}}"
 
 
 def _column(name: str, result: Result, rows: Sequence[Sequence[Any]]) -> list[Any]:
