@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -18,7 +20,7 @@ from bi_ops.jobs import job_named
 from bi_ops.ledger import LedgerEntry
 from bi_ops.loads import LoadRegister
 from bi_ops.publish import publish
-from bi_ops.relations import RELATIONS
+from bi_ops.relations import KEYS, RELATIONS
 from bi_ops.slices import Slice
 from bi_ops.store import Store
 from bi_ops.templates import include_folder, render
@@ -26,7 +28,7 @@ from dev import meg as reference
 from dev.stack import DATABASE, Databases
 from tests.ailments import BROKEN, Patient, account, sql
 from tests.loads import month, stage_documents
-from tests.megs import utc
+from tests.megs import MegRows, utc
 
 
 @pytest.fixture
@@ -268,6 +270,100 @@ def test_the_role_reads_every_column_that_is_granted_and_needs_each(patient: Pat
             patient.meg.execute(f"GRANT SELECT ({column}) ON {table} TO {reader}")
         assert all(can_be_read(meg, relation) for relation in relations)
     assert needless == []
+
+
+@pytest.fixture
+def edit_relation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], None]:
+    """Edits a file of include/sql/source/, in a copy of include/ that is used until the test's end."""
+    copy = tmp_path / "include"
+    shutil.copytree(include_folder(), copy)
+    monkeypatch.setattr("bi_ops.templates.include_folder", lambda: copy)
+
+    def edit(name: str, old: str, new: str) -> None:
+        file = copy / "sql" / "source" / f"{name}.sql"
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new))
+
+    return edit
+
+
+def keys(patient: Patient) -> dict[str, Finding]:
+    return {each.check: each for each in patient.examine() if each.check.startswith("key") and "eu" in each.subject}
+
+
+def test_key_of_every_relation_is_declared() -> None:
+    """Each key is a column of its relation."""
+    assert set(KEYS) == set(RELATIONS)
+    assert all(key in RELATIONS[name] for name, key in KEYS.items())
+
+
+def test_doctor_shows_rows_of_relations(patient: Patient, store: Store, rows: MegRows) -> None:
+    """The rows of each relation are shown beside those of its table, which has more."""
+    assert store.live.name == DATABASE
+    rows.many_forms(30)
+    rows.form(rows.institution(is_demo=True))
+    patient.meg.execute("ANALYZE")
+    findings = keys(patient)
+    assert {each.verdict for each in findings.values()} == {Verdict.OK}
+    assert len(findings) == len(RELATIONS)
+    assert findings["key of form"].found == "form_id is unique; 30 rows, of about 31 in megforms_auditform"
+    assert findings["key of submission"].found.endswith("30 rows, of about 30 in megforms_observation")
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        (
+            "session",
+            "LEFT JOIN megforms_ward AS w",
+            "JOIN megforms_observation AS o ON o.session_id = s.id LEFT JOIN megforms_ward AS w",
+        ),
+        ("form", "ON i.id = f.institution_id", "ON true"),
+    ],
+)
+def test_doctor_finds_relation_with_doubled_rows(
+    patient: Patient,
+    store: Store,
+    rows: MegRows,
+    edit_relation: Callable[[str, str, str], None],
+    name: str,
+    old: str,
+    new: str,
+) -> None:
+    """A join that gives a row more than once is found, with its file, before it inflates a count."""
+    assert store.live.name == DATABASE
+    form = rows.form(rows.institution())
+    rows.form(rows.institution())
+    rows.session(form, utc(2026, 10, 5), observations=3)
+    assert failed(patient.examine()) == {}
+    edit_relation(name, old, new)
+    finding = failed(patient.examine())[f"MEG eu, key of {name}"]
+    assert "more than once, up to" in finding.found
+    assert f"include/sql/source/{name}.sql" in finding.cure
+
+
+def test_doctor_finds_relation_with_null_key(
+    patient: Patient, store: Store, rows: MegRows, edit_relation: Callable[[str, str, str], None]
+) -> None:
+    """A row without a key, as an outer join gives it, is found too."""
+    assert store.live.name == DATABASE
+    rows.institution()
+    edit_relation("form", "FROM megforms_auditform AS f\nJOIN", "FROM megforms_auditform AS f\nRIGHT JOIN")
+    assert "form_id is null" in failed(patient.examine())["MEG eu, key of form"].found
+
+
+def test_doctor_warns_of_key_that_takes_too_long(
+    patient: Patient, store: Store, rows: MegRows, edit_relation: Callable[[str, str, str], None]
+) -> None:
+    """A relation too large to be counted in half a minute is a warning, and every other check is made."""
+    assert store.live.name == DATABASE
+    rows.institution()
+    edit_relation("institution", "WHERE NOT i.is_demo", "WHERE NOT i.is_demo AND pg_sleep(600) IS NOT NULL")
+    findings = keys(patient)
+    assert findings["key of institution"].verdict is Verdict.WARNING
+    assert "not checked within 30 s" in findings["key of institution"].found
+    assert findings["key of ward"].verdict is Verdict.OK
 
 
 def connection_of(patient: Patient, database: str) -> dict[str, Any]:

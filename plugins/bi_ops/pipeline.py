@@ -91,7 +91,7 @@ def build_doctor(doc_md: str | None) -> DAG:
         params={"regions": _regions(settings, "The regions to examine.")},
         tags=["meg-bi", "doctor"],
     ) as dag:
-        DoctorOperator(task_id="examine", execution_timeout=timedelta(minutes=15), doc_md="Its log has the report.")
+        DoctorOperator(task_id="examine", execution_timeout=timedelta(minutes=30), doc_md="Its log has the report.")
     return dag
 
 

@@ -1,4 +1,7 @@
-"""What the SQL of the jobs expects of each relation in include/sql/source/: the contract that bi_doctor checks."""
+"""What the SQL of the jobs expects of each relation in include/sql/source/: the contract that bi_doctor checks.
+
+Each relation has these columns, of these types, and one row for each value of its key.
+"""
 
 from __future__ import annotations
 
@@ -82,6 +85,23 @@ RELATIONS: Mapping[str, Mapping[str, Kind]] = {
     "ward": {"ward_id": Kind.INTEGER, "institution_id": Kind.INTEGER, "is_active": Kind.BOOLEAN, **_WHO_AND_WHEN},
 }
 """The columns of each relation, by its file's name, with what they hold."""
+
+KEYS: Mapping[str, str] = {
+    "department": "department_id",
+    "document": "document_id",
+    "form": "form_id",
+    "institution": "institution_id",
+    "issue": "issue_id",
+    "issue_change": "issue_change_id",
+    "review_edit": "review_edit_id",
+    "schedule": "schedule_id",
+    "security_settings": "institution_id",
+    "session": "session_id",
+    "submission": "observation_id",
+    "user": "user_id",
+    "ward": "ward_id",
+}
+"""The column of each relation that no two of its rows share; were it doubled, counts would be too high."""
 
 TYPES: Mapping[Kind, frozenset[str]] = {
     Kind.INTEGER: frozenset({"int2", "int4", "int8"}),

@@ -31,12 +31,14 @@ class Result:
     Attributes:
         columns: The names of its columns.
         types: PostgreSQL's names of their types, such as `int8` and `text[]`.
+        table_oids: The table from which each is read, by its OID; 0 for an expression.
         batches: Its rows.
         read_at: When its transaction began, by MEG's clock; its snapshot is of this instant or a little later.
     """
 
     columns: tuple[str, ...]
     types: tuple[str, ...]
+    table_oids: tuple[int, ...]
     batches: Iterator[list[tuple[Any, ...]]]
     read_at: datetime
 
@@ -96,7 +98,9 @@ class Meg:
                     cursor.execute(sql, parameters)
                 about = cursor.description or ()
                 columns, types = (tuple(getattr(each, what) for each in about) for what in ("name", "type_display"))
-                yield Result(columns, types, self._batches(cursor, batch_rows), read_at)
+                wire = cursor.pgresult
+                table_oids = tuple(wire.ftable(place) if wire else 0 for place in range(len(about)))
+                yield Result(columns, types, table_oids, self._batches(cursor, batch_rows), read_at)
             finally:
                 self._end(connection, cursor)
 
@@ -121,6 +125,15 @@ class Meg:
             except psycopg.errors.InvalidParameterValue:
                 return False
             return True
+
+    @contextmanager
+    def limited(self, statement_timeout: timedelta) -> Iterator[None]:
+        """Give queries this statement timeout until the block ends."""
+        before, self._statement_timeout = self._statement_timeout, statement_timeout
+        try:
+            yield
+        finally:
+            self._statement_timeout = before
 
     def clock(self) -> datetime:
         """The present, by MEG's clock.

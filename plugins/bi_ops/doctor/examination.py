@@ -17,7 +17,7 @@ _READER = "bi_doctor"
 
 
 def examine_all(settings: Settings, regions: Sequence[str]) -> Iterator[Finding]:
-    """Examine all that the jobs of these regions need; nothing is written, and no row of MEG's is read.
+    """Examine all that the jobs of these regions need; nothing is written, and of MEG's rows only keys are read.
 
     Args:
         settings: The settings in force.

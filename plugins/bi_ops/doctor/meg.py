@@ -9,8 +9,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from bi_ops.doctor.findings import Finding, Verdict, examine, judged, some
-from bi_ops.errors import SourceQueryError
-from bi_ops.relations import RELATIONS, broken_promises
+from bi_ops.doctor.meg_relations import check_relations
 from bi_ops.source import Meg
 from bi_ops.source_timezone import check_timezone
 from bi_ops.templates import include_folder, render
@@ -64,7 +63,7 @@ def examine_meg(region: str, meg: Meg, timezone_name: str) -> Iterator[Finding]:
         ("clock", partial(_clock, subject)),
         ("time zone", partial(_timezone, subject, timezone_name)),
         ("standby", partial(_standby, subject)),
-        ("relations", partial(_relations, subject)),
+        ("relations", partial(check_relations, subject)),
         *((f"index: {name}", partial(_index, subject, name)) for name in _PROBES),
     ]
     yield from examine(subject, checks, meg)
@@ -186,29 +185,6 @@ def clock_finding(subject: str, before: datetime, there: datetime, after: dateti
     problem = seconds if abs(ahead) > LARGEST_SKEW + (after - before) else ""
     cure = "Set both clocks by NTP: a submission near midnight may otherwise fall into another month."
     return judged(subject, "clock", problem, fine=seconds, cure=cure)
-
-
-def _relations(subject: str, meg: Meg) -> Iterator[Finding]:
-    broken = [finding for name in RELATIONS for finding in _relation(subject, name, meg)]
-    yield from broken
-    if not broken:
-        yield Finding(subject, "relations", Verdict.OK, f"all {len(RELATIONS)} have the columns that the jobs read")
-
-
-def _relation(subject: str, name: str, meg: Meg) -> Iterator[Finding]:
-    """What keeps a relation from being read with the columns that it must have; not one row of it is."""
-    check = f"relation {name}"
-    cure = f"Fit include/sql/source/{name}.sql to this MEG's schema."
-    try:
-        with meg.query(f"SELECT * FROM ({render(f'source/{name}.sql')}) AS relation LIMIT 0", {}) as result:
-            columns = dict(zip(result.columns, result.types, strict=True))
-    except SourceQueryError as error:
-        if "permission denied" in error.found:
-            cure = "Run include/meg/reader.sql: the role may not read all that it must."
-        yield Finding(subject, check, Verdict.FAILED, error.found, cure)
-        return
-    if broken := broken_promises(name, columns):
-        yield Finding(subject, check, Verdict.FAILED, "; ".join(broken), cure)
 
 
 def _index(subject: str, name: str, meg: Meg) -> Iterator[Finding]:
