@@ -1,0 +1,119 @@
+"""Time limits that administrators set for MEG's roles: each is reported by its setting's name, and retried."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+
+from bi_ops.errors import SourceUnavailableError
+from bi_ops.source import Meg
+from dev.stack import Databases
+from tests.loads import until
+from tests.megs import MegRows, connect_as_reader
+
+MANY_ROWS = "SELECT generate_series(1, 100000)"
+
+
+@contextmanager
+def role_setting(servers: Databases, name: str, value: str) -> Iterator[None]:
+    """The reader's role has this setting."""
+    with servers.postgres.connect() as admin:
+        admin.execute(f"ALTER ROLE bi_reader SET {name} = '{value}'")
+        try:
+            yield
+        finally:
+            admin.execute(f"ALTER ROLE bi_reader RESET {name}")
+
+
+def read_all(meg: Meg, sql: str, *, pause: float = 0) -> None:
+    with meg.query(sql, {}) as result:
+        next(result.batches)
+        time.sleep(pause)
+        for _ in result.batches:
+            pass
+
+
+def idle_in_transaction(_servers: Databases, meg: Meg) -> None:
+    """Fetch some rows, and the next ones too late."""
+    read_all(meg, MANY_ROWS, pause=2)
+
+
+def idle_session(_servers: Databases, meg: Meg) -> None:
+    """Query again after the session was idle for too long."""
+    read_all(meg, "SELECT 1")
+    time.sleep(2)
+    read_all(meg, "SELECT 1")
+
+
+def long_transaction(_servers: Databases, meg: Meg) -> None:
+    """Run one query that takes longer than the transaction may."""
+    read_all(meg, "SELECT pg_sleep(30)")
+
+
+def locked_table(servers: Databases, meg: Meg) -> None:
+    """Read a table while a migration of MEG's holds it."""
+    with servers.postgres.connect("meg_eu") as admin, admin.transaction():
+        admin.execute("LOCK TABLE megforms_auditsession IN ACCESS EXCLUSIVE MODE")
+        read_all(meg, "SELECT count(*) FROM megforms_auditsession")
+
+
+@pytest.mark.parametrize(
+    ("setting", "read"),
+    [
+        ("idle_in_transaction_session_timeout", idle_in_transaction),
+        ("idle_session_timeout", idle_session),
+        ("transaction_timeout", long_transaction),
+        ("lock_timeout", locked_table),
+    ],
+)
+def test_role_timeout_is_named_and_retryable(
+    servers: Databases, meg: Meg, setting: str, read: Callable[[Databases, Meg], None]
+) -> None:
+    """Each time limit of the role is reported by its name, with how to raise it."""
+    with (
+        role_setting(servers, setting, "1s"),
+        pytest.raises(SourceUnavailableError, match="a time limit of MEG's ended the query") as caught,
+    ):
+        read(servers, meg)
+    assert setting in caught.value.expected
+    assert setting in caught.value.cure
+    assert caught.value.heals_by_itself
+
+
+def test_statement_timeout_is_named_and_retryable(servers: Databases, rows: MegRows) -> None:
+    """A query that waits for a lock longer than a statement may take is given up."""
+    rows.many_forms(1)
+    limit = timedelta(seconds=1)
+    with (
+        Meg("eu", connect_as_reader(servers, "meg_eu"), reader="test", statement_timeout=limit) as meg,
+        pytest.raises(SourceUnavailableError, match=r"took too long .*within 1 s \(statement_timeout\)") as caught,
+    ):
+        locked_table(servers, meg)
+    assert caught.value.heals_by_itself
+
+
+def test_statement_timeout_of_role_is_overridden(servers: Databases, meg: Meg) -> None:
+    """A short limit for the role's other queries does not end the pipeline's, which bring their own."""
+    with role_setting(servers, "statement_timeout", "500ms"):
+        read_all(meg, "SELECT pg_sleep(1)")
+
+
+def test_query_cancelled_by_hand_is_retryable(servers: Databases, meg: Meg) -> None:
+    """An administrator's cancellation is not reported as a timeout."""
+
+    def cancel() -> None:
+        with servers.postgres.connect() as admin:
+            sql = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+            until(lambda: admin.execute(sql).fetchone() is not None)
+
+    canceller = threading.Thread(target=cancel)
+    canceller.start()
+    with pytest.raises(SourceUnavailableError, match="an administrator of MEG's cancelled the query") as caught:
+        read_all(meg, "SELECT pg_sleep(30)")
+    canceller.join()
+    assert caught.value.heals_by_itself
