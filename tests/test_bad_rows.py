@@ -120,7 +120,7 @@ def test_unreadable_value_names_form_and_column(store: Store, meg: Meg, rows: Me
     assert place in f"{caught.value.what}:"
 
 
-def test_unreadable_value_names_column_without_form(store: Store, meg: Meg, rows: MegRows) -> None:
+def test_unreadable_value_without_form_is_located(store: Store, meg: Meg, rows: MegRows) -> None:
     """A job that reads everything in one query has no chunks to look in."""
     people(rows)
     columns = ", ".join(field.name for field in job_named("forms").fields if field.name != "created_at")

@@ -147,7 +147,7 @@ def test_pgbouncer_without_server_is_retryable(servers: Databases, folder: Path,
     assert error.heals_by_itself
 
 
-def test_pgbouncer_without_free_server_is_retryable(servers: Databases, folder: Path, use: Any) -> None:
+def test_pgbouncer_full_pool_is_retryable(servers: Databases, folder: Path, use: Any) -> None:
     """Another client holds the pool's only server."""
     with pgbouncer(folder, servers, default_pool_size="1", query_wait_timeout="1") as (pool, _):
         use(pool)
