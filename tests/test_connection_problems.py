@@ -7,12 +7,15 @@ import logging
 import re
 import traceback
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from airflow.sdk.bases.secrets_backend import BaseSecretsBackend
 
 from bi_ops.connections import mongo_target, open_meg, open_pseudonyms, open_store
 from bi_ops.errors import BiError, ConnectionSettingsError, MongoUnavailableError, SourceUnavailableError
+from bi_ops.notify import BiNotifier
 from bi_ops.reports.source import connection_id, reading
 from bi_ops.settings import Settings
 from dev.stack import Databases
@@ -117,7 +120,7 @@ def connection_error(name: str) -> BiError:
 
 @pytest.mark.parametrize("case", UNREADABLE)
 def test_unreadable_connection_is_explained(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, case: str
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], case: str
 ) -> None:
     """The message says what is wrong with the value, and neither it nor Airflow's log shows any of it."""
     name, value, problem, hint = UNREADABLE[case]
@@ -128,7 +131,8 @@ def test_unreadable_connection_is_explained(
     assert f"connection {name.lower()}" in error.where
     assert problem in f"{error.what} {error.found}"
     assert hint in error.cure
-    assert SECRET not in "".join(traceback.format_exception(error)) + repr(error.__context__) + caplog.text
+    logged = caplog.text + "".join(capfd.readouterr())
+    assert SECRET not in "".join(traceback.format_exception(error)) + repr(error.__context__) + logged
 
 
 class FolderBackend(BaseSecretsBackend):
@@ -191,6 +195,20 @@ def test_unreadable_pseudonyms_key_is_explained(monkeypatch: pytest.MonkeyPatch)
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
+def test_unreadable_notify_connection_is_logged(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Where nobody can be notified, the log says why."""
+    context: Any = {"dag": SimpleNamespace(dag_id="bi_monthly"), "run_id": "run"}
+    BiNotifier().notify(context)
+    assert "there is no connection bi_notify" in capfd.readouterr().out
+    monkeypatch.setenv("AIRFLOW_CONN_BI_NOTIFY", f"{{'conn_type': 'apprise', 'password': '{SECRET}'}}")
+    BiNotifier().notify(context)
+    logged = capfd.readouterr().out
+    assert "connection bi_notify (AIRFLOW_CONN_BI_NOTIFY): the connection's value is a Python" in logged
+    assert SECRET not in logged
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -217,7 +235,7 @@ def test_readable_connection_is_tried(monkeypatch: pytest.MonkeyPatch, name: str
         *((f"bi{character}x", "not allowed", character) for character in '/\\."$*<>:|?%+'),
         ("bi.prod", "not allowed", "."),
         ("bi prod", "not allowed", "a space"),
-        ("bi\x00", "not allowed", "\\x00"),
+        ("bi\x00", "not allowed", "'\\x00'"),
         ("b" * 56, "too long", "56 bytes"),
         ("ä" * 28, "too long", "56 bytes"),
         ("admin", "MongoDB's own", "admin"),

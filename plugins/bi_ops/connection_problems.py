@@ -57,6 +57,7 @@ _JSON = {
     "postgres": '{"conn_type": "postgres", "host": "...", "port": 5432, "login": "...", "password": "...", '
     '"schema": "meg", "extra": {"sslmode": "verify-full"}}',
     "generic": '{"conn_type": "generic", "password": "..."}',
+    "apprise": '{"conn_type": "apprise", "extra": {"config": {"path": "..."}}}',
 }
 _SEVERAL_HOSTS = {
     "mongo": '{"conn_type": "mongo", "host": "h1:27017,h2:27017", "login": "...", "password": "...", "schema": "bi", '
@@ -130,7 +131,10 @@ def find_database_problem(database: str, where: str) -> ConnectionSettingsError 
     problem = found = ""
     longest = _MAX_DATABASE_BYTES - len(STAGING_SUFFIX)
     if bad := _NOT_IN_DATABASE.search(database):
-        problem, found = "has a character that is not allowed", "a space" if bad[0].isspace() else repr(bad[0])[1:-1]
+        problem, found = (
+            "has a character that is not allowed",
+            "a space" if bad[0] == " " else bad[0] if bad[0].isprintable() else repr(bad[0]),
+        )
     elif len(database.encode()) > longest:
         problem, found = "is too long", f"{len(database.encode())} bytes"
     elif database.lower() in _SERVERS_OWN:

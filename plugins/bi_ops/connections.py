@@ -88,7 +88,7 @@ def open_meg(region: str, *, reader: str) -> Meg:
                 where=f"connection {name}",
                 expected="libpq's parameters in the extra",
                 found=str(error).strip(),
-                cure="Mend the connection's extra.",
+                cure="Correct the connection's extra.",
             ) from None
 
     return Meg(region, connect, reader=reader)
@@ -210,7 +210,7 @@ def _postgres_extra(name: str, connection: Any) -> dict[str, Any]:
             where=f"connection {name}",
             expected="a JSON object of libpq's parameters; host, port, database and login in fields of their own",
             found=", ".join(odd),
-            cure="Mend the connection's extra.",
+            cure="Correct the connection's extra.",
         )
     extra = {**_POSTGRES_DEFAULTS, **given}
     address = extra.get("hostaddr") or os.environ.get("PGHOSTADDR")
@@ -246,7 +246,7 @@ def _mongo_extra(hook: MongoHook, defaults: Mapping[str, Any]) -> dict[str, Any]
             where=f"connection {hook.mongo_conn_id}",
             expected='a host, or several with commas between; for Atlas the cluster\'s name and "srv": true',
             found=type(error).__name__,
-            cure="Mend the connection's host and port.",
+            cure="Correct the connection's host and port.",
         ) from None
     options = {name.lower(): value for name, value in {**parsed["options"], **given}.items()}
     srv = hook.uri.startswith("mongodb+srv:")
@@ -306,7 +306,7 @@ def _read(name: str, kind: str, make: Callable[[str], Made]) -> Made:
         made = make(name)
         connection: Any = getattr(made, "connection", made)
     except AirflowNotFoundException:
-        problem = _stored_problem(name, kind) or _missing(name, kind)
+        problem = missing_connection(name, kind)
     except (AirflowConfigException, AttributeError, TypeError, ValueError) as error:
         problem = _connection_problem(name, kind) or _unusable(name, kind, error)
     else:
@@ -368,8 +368,9 @@ def _unusable(name: str, kind: str, error: Exception) -> ConnectionSettingsError
     )
 
 
-def _missing(name: str, kind: str) -> ConnectionSettingsError:
-    return ConnectionSettingsError(
+def missing_connection(name: str, kind: str) -> ConnectionSettingsError:
+    """What to say of a connection that Airflow does not give: what is wrong with its value, or that there is none."""
+    return _stored_problem(name, kind) or ConnectionSettingsError(
         "Airflow has no such connection",
         where=f"connection {name}",
         expected=f"a connection of type {kind}",

@@ -21,6 +21,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow.providers.openlineage.extractors import OperatorLineage
 
 from bi_ops.connections import DEFAULT_DATABASE, MONGO
+from bi_ops.store import STAGING_SUFFIX
 
 if TYPE_CHECKING:
     from bi_ops.slices import Slice
@@ -66,5 +67,5 @@ def _output(of: Slice, documents: int, *, staging: bool) -> OutputDataset:
 
 def _collection(of: Slice, *, staging: bool) -> tuple[str, str]:
     mongo = BaseHook.get_connection(MONGO)
-    database = (mongo.schema or DEFAULT_DATABASE) + ("_staging" if staging else "")
+    database = (mongo.schema or DEFAULT_DATABASE) + (STAGING_SUFFIX if staging else "")
     return f"mongodb://{mongo.host}:{mongo.port or 27017}", f"{database}.{of.job.name}"

@@ -37,7 +37,13 @@ class BiNotifier(BaseNotifier):
         try:
             message.notify(context)
         except AirflowNotFoundException:
-            self.log.info("Nobody is told: there is no connection %s", NOTIFY)
+            from bi_ops.connections import has_connection, missing_connection
+            from bi_ops.reasons import log_reason
+
+            if has_connection(NOTIFY):
+                log_reason(self.log.error, missing_connection(NOTIFY, "apprise"))
+            else:
+                self.log.info("Nobody is notified: there is no connection %s", NOTIFY)
 
 
 def _what_failed(context: Mapping[str, Any], dag_id: str, run_id: str) -> str:
