@@ -162,6 +162,8 @@ def secrets_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     [
         ("meg_eu", MEG_URI.format("#"), "character #"),
         ("meg_eu", f"postgresql://{SECRET}:12#{SECRET}@127.0.0.1/meg", "character #"),
+        ("meg_eu", f"postgresql://w:a@{SECRET}/{SECRET}@127.0.0.1/meg", "character /"),
+        ("meg_eu", f"postgresql://w:a@{SECRET}?{SECRET}@127.0.0.1/meg", r"character \?"),
         ("bi_mongo", f'{{{MONGO_FIELDS}, "username": "w"}}', "fields that Airflow does not know"),
         ("bi_mongo", f"mongo://{SECRET}://a://b://c", "character /|cannot read it"),
         ("bi_mongo", "", "value is empty"),

@@ -311,11 +311,17 @@ def _read(name: str, kind: str, make: Callable[[str], Made]) -> Made:
         problem = _connection_problem(name, kind) or _unusable(name, kind, error)
     else:
         problem = find_field_problem(connection, kind, where)
-        if not (problem or connection.login or connection.password):  # as where a URI ends within its password
+        if not problem and _may_be_cut(connection):
             problem = _stored_problem(name, kind, readable=True)
         _raise_if(problem)
         return made
     raise problem
+
+
+def _may_be_cut(connection: Any) -> bool:
+    """Whether a connection looks as if its URI had ended within the password, whose rest is then in other fields."""
+    no_login = not (connection.login or connection.password)
+    return no_login or "@" in f"{connection.schema}{connection.extra}"
 
 
 def _raise_if(problem: ConnectionSettingsError | None) -> None:
