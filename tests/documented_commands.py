@@ -11,7 +11,7 @@ _NAMES = ("README.md", "CONTRIBUTING.md", "SECURITY.md")
 _FENCED = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`([^`]+)`")
 _COMMENT = re.compile(r"\s+# .*")
-_COMMAND = re.compile(r"(airflow|make) \S")
+_COMMAND = re.compile(r"(airflow|make) \w")
 
 
 def documented_commands() -> dict[str, set[str]]:
