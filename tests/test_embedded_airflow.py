@@ -37,10 +37,13 @@ folder, port = Path(sys.argv[1]), int(sys.argv[2])
 with held(folder), databases(folder) as servers:
     environment = airflow.environment(folder, servers.postgres, servers.secret, {}, port=port)
     airflow.migrate(folder, servers.postgres, servers.secret, environment)
+    print(environment["AIRFLOW__API__PORT"], flush=True)
     sys.stdin.readline()
     with airflow.running(folder, environment, servers.secret) as running, running.api() as api:
+        print("answered", running.url, api.get("/dags").status_code, flush=True)
         sys.stdin.readline()
 """
+"""Another process's stack: it prints the port that it found free, and then what its API answered at which address."""
 
 
 @dataclass(frozen=True)
