@@ -251,9 +251,17 @@ def test_a_name_server_that_does_not_answer_may_answer_later(cause: Exception, k
         raise ConfigurationError(str(cause)) from cause
 
 
-def test_a_wire_that_breaks_in_a_query_is_tried_again_whatever_it_says_of_tls(meg: Meg) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        psycopg.OperationalError("consuming input failed: SSL error: certificate verify failed"),
+        psycopg.InternalError("received 2 results from command 'FETCH FORWARD 200 FROM \"meg_bi\"'"),
+    ],
+    ids=["while it waits", "amid an answer"],
+)
+def test_a_wire_that_breaks_in_a_query_is_tried_again_whatever_it_says_of_tls(meg: Meg, error: psycopg.Error) -> None:
     with pytest.raises(SourceUnavailableError), meg.query("SELECT 1", {}):
-        raise psycopg.OperationalError("consuming input failed: SSL error: certificate verify failed")
+        raise error
 
 
 @pytest.mark.parametrize(("field", "value"), [("password", PASSWORD), ("login", "nobody"), ("schema", "nowhere")])

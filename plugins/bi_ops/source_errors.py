@@ -153,6 +153,8 @@ def source_errors_told(
     except psycopg.Error as error:
         if ended := _ended(error, where):
             raise ended from None
+        if isinstance(error, psycopg.InternalError) and error.sqlstate is None:  # psycopg's own: the answer was cut off
+            raise _of_connection(error, where, refusable=False) from None
         raise SourceQueryError(
             "MEG refused the query",
             where=where,
