@@ -1,6 +1,6 @@
 # Each command sets itself up first. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run up doctor report atlas test chaos bench bench-workers compare compat mwaa check audit format docs pins clean
+.PHONY: help setup run up doctor report atlas test test-fast chaos bench bench-workers compare compat mwaa check audit format docs pins clean
 PYTHON ?= python3
 export PYTHON
 BIN := .venv/bin
@@ -32,6 +32,9 @@ test: .venv/.ready  ## run every test on real databases and a real scheduler
 	@dev/programs.sh
 	@$(BIN)/python -m pytest
 
+test-fast: .venv/.ready  ## run the tests that need no server and no Airflow process: under a minute
+	@$(BIN)/python -m pytest -m fast
+
 chaos: .venv/.ready  ## inject hundreds of faults, and print what came of them: about 15 minutes
 	@$(BIN)/python -m pytest tests/chaos --all-faults -s -v
 
@@ -43,7 +46,7 @@ bench: .venv/.bench-ready  ## what it costs, as ratios beside their goals; QUICK
 		PYTHONWARNINGS="ignore:pyarrow.lib" $(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 bench-workers: .venv/.ready  ## how a month of 20,000 forms divides over 1, 2 and 4 workers: about 15 minutes
-	@PYTHONPATH=plugins $(BIN)/python -m bench.workers
+	@PYTHONPATH=plugins $(BIN)/python -m bench.celery_scaling
 
 compare: .venv/.ready  ## hold an old collection against ours: make compare SLICE="monthly_submissions eu 2026-10"
 	@PYTHONPATH=plugins $(BIN)/python -m dev.compare $(SLICE)
@@ -52,7 +55,7 @@ mwaa: .venv/.ready  ## build what Amazon MWAA takes into dist/mwaa/; AIRFLOW=3.2
 	@AIRFLOW="$(AIRFLOW)" $(BIN)/python -m dev.mwaa
 
 compat: .venv/.ready  ## run all DAGs on each supported version of Airflow, and compare the figures: 6 to 10 minutes
-	@PYTHONPATH=plugins $(BIN)/python -m dev.compatibility
+	@PYTHONPATH=plugins $(BIN)/python -m dev.airflow_compat
 
 check: .venv/.ready  ## format, lint, types, generated documents
 	@dev/check.sh
@@ -64,7 +67,7 @@ format: .venv/.ready  ## reformat the code and apply the safe lint fixes
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 docs: .venv/.ready  ## write the tables of jobs and of messages, and the page of each collection
-	@PYTHONPATH=plugins $(BIN)/python -m dev.document
+	@PYTHONPATH=plugins $(BIN)/python -m dev.generate_docs
 
 pins: .venv/.ready  ## resolve dev/requirements.in and dev/compat/*.in into files with every version pinned
 	@dev/pins.sh

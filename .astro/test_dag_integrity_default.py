@@ -24,5 +24,6 @@ def problems() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", sorted(file.name for file in (PROJECT / "dags").glob("*.py")))
-def test_it_imports(problems: dict[str, str], name: str) -> None:
+def test_dags_import(problems: dict[str, str], name: str) -> None:
+    """Astronomer's own integrity check: every DAG file imports."""
     assert not [problem for file, problem in problems.items() if file.endswith(name)]

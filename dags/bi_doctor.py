@@ -11,6 +11,6 @@ reports would like).
 running well; warnings do not fail it.
 """
 
-from bi_ops.pipeline import build_doctor
+from bi_ops.airflow.dag_factory import build_doctor_dag
 
-dag = build_doctor(__doc__)  # found by Airflow, which looks for DAG objects here
+dag = build_doctor_dag(__doc__)  # found by Airflow, which looks for DAG objects here

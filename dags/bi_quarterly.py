@@ -13,8 +13,8 @@ an older run never replaces what a newer one published, and is skipped.
 
 | the message says | what to do |
 | --- | --- |
-| MEG cannot be read | Nothing if a retry heals it; else see to that region's server. The other regions are published. |
-| MEG or MongoDB does not let this account in | Mend the connection that is named; `bi_doctor` says when all is well. |
+| MEG cannot be read | Retried automatically. If it persists, check that server. The other regions are published. |
+| authentication to MEG or MongoDB failed | Correct the connection that is named, then trigger `bi_doctor`. |
 | stage tasks have not staged | Clear these tasks with downstream; a task that is marked success stages nothing. |
 | this load is not known; a setting has changed since | Clear the region's task group. |
 | the slice would shrink so much | Look at MEG; if the fall is real, trigger the quarter again with `force`. |
@@ -23,7 +23,7 @@ an older run never replaces what a newer one published, and is skipped.
 | the run has parameters that cannot be used | Trigger it again with parameters that the log allows. |
 """
 
-from bi_ops.periods import Cadence
-from bi_ops.pipeline import build_dag
+from bi_ops.airflow.dag_factory import build_dag
+from bi_ops.catalog.periods import Cadence
 
 dag = build_dag(Cadence.QUARTERLY, __doc__)  # found by Airflow, which looks for DAG objects here

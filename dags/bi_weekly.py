@@ -14,8 +14,8 @@ newer one published, and is skipped. Weeks missed are not caught up: only the ne
 
 | the message says | what to do |
 | --- | --- |
-| MEG cannot be read | Nothing if a retry heals it; else see to that region's server. The other regions are published. |
-| MEG or MongoDB does not let this account in | Mend the connection that is named; `bi_doctor` says when all is well. |
+| MEG cannot be read | Retried automatically. If it persists, check that server. The other regions are published. |
+| authentication to MEG or MongoDB failed | Correct the connection that is named, then trigger `bi_doctor`. |
 | stage tasks have not staged | Clear these tasks with downstream; a task that is marked success stages nothing. |
 | this load is not known; a setting has changed since | Clear the region's task group. |
 | the slice would shrink so much | Look at MEG; if the fall is real, trigger it again with `force`. |
@@ -24,7 +24,7 @@ newer one published, and is skipped. Weeks missed are not caught up: only the ne
 | the run has parameters that cannot be used | Trigger it again with parameters that the log allows. |
 """
 
-from bi_ops.periods import Cadence
-from bi_ops.pipeline import build_dag
+from bi_ops.airflow.dag_factory import build_dag
+from bi_ops.catalog.periods import Cadence
 
 dag = build_dag(Cadence.WEEKLY, __doc__)  # found by Airflow, which looks for DAG objects here

@@ -1,6 +1,6 @@
 """`python -m dev run`: every job for real, on this machine alone; `python -m dev up` then keeps Airflow's UI up.
 
-`doctor`, `report` and `atlas` are those of dev/ask.py.
+`doctor`, `report` and `atlas` are those of dev/commands.py.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from types import FrameType
 
 import pendulum
 
-from dev import airflow, ask, catchup, demo, stack
+from dev import airflow, commands, demo_regions, embedded_stack, run_dags
+from dev.console import console, print_published
 from dev.processes import StackError, die_with_parent
-from dev.show import console, print_loads
 
 ROOT = Path(__file__).parents[1]
-_ASKED = {"doctor": ask.doctor, "report": ask.report, "atlas": ask.atlas}
+_ASKED = {"doctor": commands.doctor, "report": commands.report, "atlas": commands.atlas}
 
 
 def main() -> int:
@@ -49,28 +49,30 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def _run(folder: Path, *, stay: bool) -> int:
     began = time.monotonic()
-    first_month = demo.first_month()
-    last_quarter = demo.this_month().first_of("quarter").subtract(months=3)
+    first_month = demo_regions.first_month()
+    last_quarter = demo_regions.this_month().first_of("quarter").subtract(months=3)
     with ExitStack() as until_done:
-        until_done.enter_context(stack.held(folder))
-        databases = until_done.enter_context(demo.databases(folder))
-        settings = demo.settings(databases)
+        until_done.enter_context(embedded_stack.stack_lock(folder))
+        databases = until_done.enter_context(demo_regions.databases(folder))
+        settings = demo_regions.demo_env(databases)
         with console.status("Starting Airflow"):
             environment = airflow.environment(
                 folder, databases.postgres, databases.secret, settings, port=airflow.UI_PORT
             )
             airflow.migrate(folder, databases.postgres, databases.secret, environment)
-            up = until_done.enter_context(airflow.running(folder, environment, databases.secret))
+            up = until_done.enter_context(airflow.run_services(folder, environment, databases.secret))
         console.print(f"Airflow is up after {time.monotonic() - began:.0f} s")
         quarter = f"{last_quarter.year}-Q{last_quarter.quarter}"
         with up.api() as api:
-            runs = catchup.catch_up(
+            runs = run_dags.run_and_wait(
                 api,
-                catchup.Wanted("bi_monthly", scheduled_after=first_month, count=demo.MONTHS),
-                catchup.Wanted("bi_quarterly", triggered=(f"demo__{quarter}", {"period": quarter})),
-                catchup.Wanted("bi_weekly", scheduled_after=pendulum.now().subtract(weeks=1)),
+                run_dags.RunRequest("bi_monthly", scheduled_after=first_month, count=demo_regions.CATCHUP_MONTHS),
+                run_dags.RunRequest("bi_quarterly", triggered=(f"demo__{quarter}", {"period": quarter})),
+                run_dags.RunRequest("bi_weekly", scheduled_after=pendulum.now().subtract(weeks=1)),
             )
-        loads = print_loads(databases.mongo, stack.DATABASE, [run_id for states in runs.values() for run_id in states])
+        loads = print_published(
+            databases.mongo, embedded_stack.LIVE_DATABASE, [run_id for states in runs.values() for run_id in states]
+        )
         failed = [f"{dag} {run}" for dag, states in runs.items() for run, state in states.items() if state != "success"]
         if failed:
             console.print(f"Failed: {', '.join(failed)}; the tasks' logs are in {folder}/airflow/logs", style="red")

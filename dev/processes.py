@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-MARK = "MEG_BI_STACK"
+STACK_ENV_VAR = "MEG_BI_STACK"
 """The environment variable that every process of a stack inherits; its value is the stack's folder."""
 
 _PR_SET_PDEATHSIG = 1
@@ -64,7 +64,7 @@ class Service:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                **as_account(user),
+                **run_as(user),
                 preexec_fn=lambda: _die_with_parent(stop_with),  # noqa: PLW1509 - one prctl call, no lock taken
             )
 
@@ -113,12 +113,12 @@ class Service:
             return set()
         return {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
 
-    def ask_to_stop(self) -> None:
+    def terminate(self) -> None:
         """Tell the server to end cleanly, without waiting for it."""
         if self.process.poll() is None:
             self.process.send_signal(self._stop_with)
 
-    def wait_for_end(self, seconds: float = 20) -> None:
+    def wait(self, seconds: float = 20) -> None:
         """Wait for the server to end, and end it hard after `seconds`."""
         try:
             self.process.wait(seconds)
@@ -134,12 +134,12 @@ class Service:
 def stop(*services: Service) -> None:
     """End servers that do not need each other, all at once."""
     for service in services:
-        service.ask_to_stop()
+        service.terminate()
     for service in services:
-        service.wait_for_end()
+        service.wait()
 
 
-def as_account(user: str | None) -> dict[str, Any]:
+def run_as(user: str | None) -> dict[str, Any]:
     """The arguments with which `subprocess` runs a command as another account; none for None."""
     return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if user else {}
 
@@ -155,7 +155,7 @@ def die_with_parent() -> None:
     _die_with_parent(signal.SIGTERM)
 
 
-def sweep(stack: Path, seconds: float = 15) -> None:
+def kill_stale_processes(stack: Path, seconds: float = 15) -> None:
     """End every process that was started for the stack in this folder, and whatever those started."""
     me = psutil.Process()
     found = {process for process in psutil.process_iter() if _is_of(process, stack)} - {me, *me.parents()}
@@ -188,8 +188,8 @@ def _is_of(process: psutil.Process, stack: Path) -> bool:
     try:
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
-        if MARK in (environment := process.environ()):
-            return environment[MARK] == str(stack)
+        if STACK_ENV_VAR in (environment := process.environ()):
+            return environment[STACK_ENV_VAR] == str(stack)
         return Path(f"/proc/{process.pid}/fd/1").readlink().parent == stack / "logs"
     except (psutil.Error, OSError):
         return False
@@ -222,7 +222,7 @@ def free_port(preferred: int = 0) -> int:
     raise StackError("No TCP port is free on 127.0.0.1.")
 
 
-def keep(file: Path, text: str) -> None:
+def write_secret(file: Path, text: str) -> None:
     """Write a secret to a file that only its owner may read, whole or not at all."""
     unfinished = file.with_name(f"{file.name}.new")
     unfinished.unlink(missing_ok=True)
@@ -231,8 +231,8 @@ def keep(file: Path, text: str) -> None:
     unfinished.rename(file)
 
 
-def child_environment(stack: Path, more: Mapping[str, str]) -> dict[str, str]:
+def child_env(stack: Path, extra: Mapping[str, str]) -> dict[str, str]:
     """This process's environment for a child of the stack: marked, and with .venv's commands first on the PATH."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     loopback = {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
-    return {**os.environ, **loopback, **more, "PATH": path, MARK: str(stack)}
+    return {**os.environ, **loopback, **extra, "PATH": path, STACK_ENV_VAR: str(stack)}

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 
 from dev import airflow
-from dev.airflow import Airflow
+from dev.airflow import AirflowServices
 from tests.conftest import ROOT
 
 SHOTS = ROOT / "dist" / "screenshots"
@@ -21,7 +21,7 @@ NEEDS_CHROMIUM = pytest.mark.skipif(
 
 
 @contextmanager
-def logged_in(up: Airflow) -> Iterator[tuple[BrowserContext, Page]]:
+def logged_in(up: AirflowServices) -> Iterator[tuple[BrowserContext, Page]]:
     """A browser of 1280 px width and its tab, which shows Airflow's home page."""
     SHOTS.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:

@@ -18,12 +18,12 @@ os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(ROOT / "dags")
 os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(ROOT / "plugins")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
-from bi_ops.source import Meg
-from bi_ops.store import Store
-from dev import meg as reference
-from dev.stack import DATABASE, Databases, databases, held
-from tests.filled import filled_store
-from tests.megs import MegRows, connect_as_reader
+from bi_ops.meg.reader import MegReader
+from bi_ops.mongo.store import Store
+from dev import demo_meg
+from dev.embedded_stack import LIVE_DATABASE, DatabaseServers, databases, stack_lock
+from tests.meg_factory import MegFactory, connect_as_reader
+from tests.populated_store import filled_store
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,40 +37,40 @@ def all_faults(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[Databases]:
+def servers() -> Iterator[DatabaseServers]:
     """PostgreSQL and MongoDB, with transactions that a dead client holds for two seconds, not sixty."""
-    with held(STACK), databases(STACK, SERVER) as up:
+    with stack_lock(STACK), databases(STACK, SERVER) as up:
         for region in ("eu", "uk"):
-            reference.seed(up.postgres, f"meg_{region}", None)
+            demo_meg.seed_database(up.postgres, f"meg_{region}", None)
         yield up
 
 
 @pytest.fixture
-def store(servers: Databases) -> Iterator[Store]:
+def store(servers: DatabaseServers) -> Iterator[Store]:
     """Both MongoDB databases, empty, through the pipeline's own account."""
     with servers.mongo_admin.client() as admin:
-        for name in (DATABASE, f"{DATABASE}_staging"):
+        for name in (LIVE_DATABASE, f"{LIVE_DATABASE}_staging"):
             admin.drop_database(name)
     with servers.mongo.client() as client:
-        yield Store(client, DATABASE)
+        yield Store(client, LIVE_DATABASE)
 
 
 @pytest.fixture(scope="module")
-def filled(servers: Databases) -> Iterator[Store]:
+def filled(servers: DatabaseServers) -> Iterator[Store]:
     """Both MongoDB databases, with every collection of two regions in them."""
     with filled_store(servers) as store:
         yield store
 
 
 @pytest.fixture
-def rows(servers: Databases) -> Iterator[MegRows]:
+def rows(servers: DatabaseServers) -> Iterator[MegFactory]:
     """The tables of the region eu's MEG, empty, to be filled."""
     with servers.postgres.connect("meg_eu") as connection:
-        yield MegRows(connection)
+        yield MegFactory(connection)
 
 
 @pytest.fixture
-def meg(servers: Databases) -> Iterator[Meg]:
+def meg(servers: DatabaseServers) -> Iterator[MegReader]:
     """The region eu's MEG, through the pipeline's own role."""
-    with Meg("eu", connect_as_reader(servers, "meg_eu"), reader="test") as opened:
+    with MegReader("eu", connect_as_reader(servers, "meg_eu"), application_name="test") as opened:
         yield opened

@@ -9,8 +9,8 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from bi_ops.periods import Period
-from tests.figures import (
+from bi_ops.catalog.periods import Period
+from tests.oracle_helpers import (
     Row,
     ago,
     bson_time,
@@ -137,7 +137,7 @@ class Oracle:
 
     def monthly_submissions(self, period: Period) -> Documents:
         now = by_form(self._submissions(period.start, period.end))
-        before = by_form(self._submissions(period.before().start, period.start))
+        before = by_form(self._submissions(period.previous().start, period.start))
         documents = {}
         for form in self._forms_of(period, set(now)):
             mine, previous = now[form["id"]], len(before[form["id"]])
@@ -187,10 +187,10 @@ class Oracle:
 
     def quarterly_form_churn(self, last_quarter: Period) -> Documents:
         documents = {}
-        for quarter in last_quarter.last(8):
+        for quarter in last_quarter.trailing(8):
             ever = by_form(self._submissions(None, quarter.end))
             now = by_form(self._submissions(quarter.start, quarter.end))
-            before = by_form(self._submissions(quarter.before().start, quarter.start))
+            before = by_form(self._submissions(quarter.previous().start, quarter.start))
             for form in self._forms_of(quarter, set(now)):
                 mine = ever[form["id"]]
                 current, previous = len(now[form["id"]]), len(before[form["id"]])

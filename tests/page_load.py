@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from bi_ops.reports.definitions import reports
+from bi_ops.reports.definitions import load_reports
 
 PAGE_REQUESTS = 60
-PAGE_PATHS = ["api/freshness", *(f"api/reports/{report.name}" for report in reports())]
+PAGE_PATHS = ["api/freshness", *(f"api/reports/{report.name}" for report in load_reports())]
 """None of them is cached by the page, so each needs MongoDB."""
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from dev import meg as reference
-from dev.processes import Service, child_environment, free_port, stop
-from dev.stack import Databases
+from dev import demo_meg
+from dev.embedded_stack import DatabaseServers
+from dev.processes import Service, child_env, free_port, stop
 
 PROGRAM = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
 needs_pgbouncer = pytest.mark.skipif(
@@ -24,8 +24,8 @@ needs_pgbouncer = pytest.mark.skipif(
 
 @contextmanager
 def pgbouncer(
-    folder: Path, servers: Databases, *, password: str | None = None, database: str = "", **settings: str
-) -> Iterator[tuple[Databases, Service]]:
+    folder: Path, servers: DatabaseServers, *, password: str | None = None, database: str = "", **settings: str
+) -> Iterator[tuple[DatabaseServers, Service]]:
     """The databases with PgBouncer in PostgreSQL's place, and its process.
 
     Args:
@@ -38,7 +38,7 @@ def pgbouncer(
     server, port = servers.postgres, free_port()
     entry = f"host={server.host} port={server.port} {database}"
     secret = servers.secret["reader"] if password is None else password
-    (folder / "users.txt").write_text(f'"{reference.READER}" "{secret}"\n')
+    (folder / "users.txt").write_text(f'"{demo_meg.READER_ROLE}" "{secret}"\n')
     defaults = {
         "listen_addr": "127.0.0.1",
         "listen_port": str(port),
@@ -56,7 +56,7 @@ def pgbouncer(
         "PgBouncer",
         [str(PROGRAM), str(folder / "pgbouncer.ini")],
         log=folder / "logs" / "pgbouncer.log",
-        environment=child_environment(folder, {}),
+        environment=child_env(folder, {}),
         user=account,
     )
     bouncer = replace(server, port=port, pid=service.process.pid)

@@ -10,21 +10,20 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from dev import meg as reference
-from dev import postgres
+from dev import demo_meg, postgres
+from dev.embedded_stack import DatabaseServers
 from dev.postgres import Postgres
-from dev.processes import as_account
-from dev.stack import Databases
+from dev.processes import run_as
 
 
 @contextmanager
-def server_without_timezone(stack: Path, servers: Databases, name: str) -> Iterator[Databases]:
+def server_without_timezone(stack: Path, servers: DatabaseServers, name: str) -> Iterator[DatabaseServers]:
     """The databases with another PostgreSQL: one that lacks a time zone, and has an empty MEG `meg_eu`.
 
     The embedded server finds its time zones beside its programs, so its installation is linked without that zone.
     """
     shutil.rmtree(stack, ignore_errors=True)
-    original = postgres.programs().parent
+    original = postgres.find_bin_dir().parent
     installation = stack / "packages" / original.parent.name / original.name
     shutil.copytree(original, installation, copy_function=os.link, symlinks=True)
     for libraries in original.parents[1].glob(f"{original.parent.name}.libs"):  # programs find them by this place
@@ -36,15 +35,15 @@ def server_without_timezone(stack: Path, servers: Databases, name: str) -> Itera
 
 
 @contextmanager
-def standby(stack: Path, servers: Databases, **settings: str) -> Iterator[Databases]:
+def standby(stack: Path, servers: DatabaseServers, **settings: str) -> Iterator[DatabaseServers]:
     """The databases with a streaming standby of their PostgreSQL in its place, with these settings."""
     shutil.rmtree(stack, ignore_errors=True)
     stack.mkdir(parents=True)
     primary, account = servers.postgres, {}
     if os.geteuid() == 0:  # the server refuses to run as root, and reads only what is its own
         shutil.chown(stack, "nobody")
-        account = as_account("nobody")
-    bin_dir, data = postgres.programs(), stack / "postgres"
+        account = run_as("nobody")
+    bin_dir, data = postgres.find_bin_dir(), stack / "postgres"
     subprocess.run(
         [
             *(bin_dir / "pg_basebackup", "--pgdata", data, "--write-recovery-conf", "--no-sync"),
@@ -61,7 +60,7 @@ def standby(stack: Path, servers: Databases, **settings: str) -> Iterator[Databa
         yield replace(servers, postgres=server)
 
 
-def _with_meg(server: Postgres, servers: Databases) -> Postgres:
-    server.ensure_role(reference.READER, servers.secret["reader"])
-    reference.seed(server, "meg_eu", None)
+def _with_meg(server: Postgres, servers: DatabaseServers) -> Postgres:
+    server.ensure_role(demo_meg.READER_ROLE, servers.secret["reader"])
+    demo_meg.seed_database(server, "meg_eu", None)
     return server

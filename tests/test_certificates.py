@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-from bi_ops.connections import _postgres_parameters
+from bi_ops.airflow.connections import _postgres_parameters
 
 
 def parameters(monkeypatch: pytest.MonkeyPatch, **extra: str) -> dict[str, Any]:
@@ -19,16 +19,17 @@ def parameters(monkeypatch: pytest.MonkeyPatch, **extra: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("extra", [{}, {"sslrootcert": "system"}])
-def test_libpq_is_told_whom_this_machine_trusts(monkeypatch: pytest.MonkeyPatch, extra: dict[str, str]) -> None:
+def test_libpq_uses_system_certificates(monkeypatch: pytest.MonkeyPatch, extra: dict[str, str]) -> None:
     """The OpenSSL of psycopg's wheel trusts nobody by itself."""
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "PGSSLROOTCERT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", "/nowhere")
-    told = parameters(monkeypatch, sslmode="verify-full", **extra)["sslrootcert"]
-    assert "BEGIN CERTIFICATE" in Path(told).read_text()
+    root_certificate = parameters(monkeypatch, sslmode="verify-full", **extra)["sslrootcert"]
+    assert "BEGIN CERTIFICATE" in Path(root_certificate).read_text()
 
 
-def test_who_names_an_authority_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sslrootcert_in_extra_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An authority that the connection names is used."""
     assert parameters(monkeypatch, sslmode="verify-ca", sslrootcert="/ours.pem")["sslrootcert"] == "/ours.pem"
     monkeypatch.setenv("PGSSLROOTCERT", "/theirs.pem")
     assert "sslrootcert" not in parameters(monkeypatch, sslmode="verify-full")

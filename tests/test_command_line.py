@@ -10,32 +10,32 @@ from urllib.parse import quote
 
 import pytest
 
-from bi_ops.store import Store
-from dev import meg as reference
-from dev.processes import child_environment
-from dev.stack import WRITER, Databases
+from bi_ops.mongo.store import Store
+from dev import demo_meg
+from dev.embedded_stack import WRITER_USER, DatabaseServers
+from dev.processes import child_env
 from tests.conftest import ROOT, STACK
-from tests.loads import live, month
-from tests.megs import MegRows
+from tests.load_helpers import live_documents, monthly_slice
+from tests.meg_factory import MegFactory
 
 AirflowCommand = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def uris(servers: Databases) -> dict[str, str]:
+def uris(servers: DatabaseServers) -> dict[str, str]:
     """The connections as URIs; MongoDB's without a schema, and without the name of its replica set."""
     pg, mongo = servers.postgres, servers.mongo
     reader, writer = (quote(servers.secret[name], safe="") for name in ("reader", "writer"))
     return {
-        "AIRFLOW_CONN_MEG_EU": f"postgresql://{reference.READER}:{reader}@{pg.host}:{pg.port}/meg_eu",
-        "AIRFLOW_CONN_MEG_UK": f"postgresql://{reference.READER}:{reader}@{pg.host}:1/meg_uk",
-        "AIRFLOW_CONN_BI_MONGO": f"mongo://{WRITER}:{writer}@{mongo.host}:{mongo.port}/?authSource=admin",
+        "AIRFLOW_CONN_MEG_EU": f"postgresql://{demo_meg.READER_ROLE}:{reader}@{pg.host}:{pg.port}/meg_eu",
+        "AIRFLOW_CONN_MEG_UK": f"postgresql://{demo_meg.READER_ROLE}:{reader}@{pg.host}:1/meg_uk",
+        "AIRFLOW_CONN_BI_MONGO": f"mongo://{WRITER_USER}:{writer}@{mongo.host}:{mongo.port}/?authSource=admin",
     }
 
 
 @pytest.fixture(scope="module")
-def airflow(servers: Databases, tmp_path_factory: pytest.TempPathFactory) -> AirflowCommand:
+def airflow(servers: DatabaseServers, tmp_path_factory: pytest.TempPathFactory) -> AirflowCommand:
     home = tmp_path_factory.mktemp("airflow")
-    fixed = child_environment(
+    fixed = child_env(
         STACK,
         {
             "AIRFLOW_HOME": str(home),
@@ -62,24 +62,24 @@ def airflow(servers: Databases, tmp_path_factory: pytest.TempPathFactory) -> Air
     return run
 
 
-def test_a_month_is_loaded_and_a_region_that_is_down_is_named(
-    airflow: AirflowCommand, servers: Databases, store: Store, rows: MegRows
+def test_dags_test_names_region_that_is_down(
+    airflow: AirflowCommand, servers: DatabaseServers, store: Store, rows: MegFactory
 ) -> None:
-    rows.many_forms(11)
+    """`airflow dags test` loads a month and names the region that is down."""
+    rows.bulk_forms(11)
     conf = json.dumps({"period": "2026-10", "jobs": ["monthly_submissions"]})
     done = airflow("dags", "test", "bi_monthly", "-c", conf, BI_AGGREGATE="1", MEG_REGIONS="eu,uk")
     assert "MEG uk (connection meg_uk): MEG cannot be read" in done.stdout
     assert done.returncode != 0
-    assert [document["submissions"] for document in live(store, month())] == [1] * 11
+    assert [document["submissions"] for document in live_documents(store, monthly_slice())] == [1] * 11
     assert store.ledger.distinct("_id") == ["monthly_submissions:eu:2026-10"]
     secrets = servers.secret.values()
     assert not [secret for secret in secrets if secret in done.stdout]
 
 
-def test_while_the_gate_is_shut_everything_is_skipped_and_the_log_says_why(
-    airflow: AirflowCommand, store: Store, rows: MegRows
-) -> None:
-    rows.many_forms(11)
+def test_dags_test_gate_off_skips_all(airflow: AirflowCommand, store: Store, rows: MegFactory) -> None:
+    """While BI_AGGREGATE is off every task is skipped, and the log gives the reason."""
+    rows.bulk_forms(11)
     done = airflow("dags", "test", "bi_monthly", "2026-11-01", BI_AGGREGATE="off", MEG_REGIONS="eu")
     assert done.returncode == 0, done.stdout
     assert "BI_AGGREGATE is off" in done.stdout
@@ -87,7 +87,8 @@ def test_while_the_gate_is_shut_everything_is_skipped_and_the_log_says_why(
     assert store.live.list_collection_names() == []
 
 
-def test_a_missing_connection_is_named_with_the_cure(airflow: AirflowCommand, store: Store) -> None:
+def test_dags_test_names_missing_connection(airflow: AirflowCommand, store: Store) -> None:
+    """A missing connection is named with a hint."""
     assert store.live.list_collection_names() == []
     done = airflow("dags", "test", "bi_monthly", "2026-11-01", BI_AGGREGATE="1", MEG_REGIONS="mars")
     assert done.returncode != 0
@@ -95,10 +96,11 @@ def test_a_missing_connection_is_named_with_the_cure(airflow: AirflowCommand, st
     assert "AIRFLOW_CONN_MEG_MARS" in done.stdout
 
 
-def test_openlineage_is_told_what_a_collection_was_made_of(
-    airflow: AirflowCommand, store: Store, rows: MegRows, tmp_path: Path
+def test_openlineage_records_source_tables(
+    airflow: AirflowCommand, store: Store, rows: MegFactory, tmp_path: Path
 ) -> None:
-    rows.many_forms(11)
+    """OpenLineage's event names the tables that a collection is made of."""
+    rows.bulk_forms(11)
     assert store.live.list_collection_names() == []
     events = tmp_path / "events.json"
     done = airflow(
@@ -108,8 +110,8 @@ def test_openlineage_is_told_what_a_collection_was_made_of(
         AIRFLOW__OPENLINEAGE__TRANSPORT=json.dumps({"type": "file", "log_file_path": str(events), "append": True}),
     )
     assert done.returncode == 0, done.stdout
-    told = [json.loads(line) for line in events.read_text().splitlines()]
-    complete = {event["job"]["name"]: event for event in told if event["eventType"] == "COMPLETE"}
+    lines = [json.loads(line) for line in events.read_text().splitlines()]
+    complete = {event["job"]["name"]: event for event in lines if event["eventType"] == "COMPLETE"}
     staged = complete["bi_monthly.monthly_submissions.eu.stage"]
     tables = {dataset["name"].rpartition(".")[2] for dataset in staged["inputs"]}
     assert {"megforms_auditsession", "megforms_observation", "megforms_auditform"} <= tables

@@ -1,4 +1,4 @@
-"""Whoever moves over is shown what the old collections and ours say differently."""
+"""`make compare` shows the differences between an old collection and the new one."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from bi_ops.source import Meg
-from bi_ops.store import Store
-from dev.compare import differences
-from dev.stack import Databases
+from bi_ops.meg.reader import MegReader
+from bi_ops.mongo.store import Store
+from dev.compare import diff_collections
+from dev.embedded_stack import DatabaseServers
 from tests.conftest import ROOT, STACK
-from tests.loads import live, load_slice, month
-from tests.megs import MegRows, utc
+from tests.load_helpers import live_documents, load_slice, monthly_slice
+from tests.meg_factory import MegFactory, utc
 
 OLD = "bi_old"
 Compare = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def compare(servers: Databases, store: Store, meg: Meg, rows: MegRows) -> Iterator[Compare]:
+def compare(servers: DatabaseServers, store: Store, meg: MegReader, rows: MegFactory) -> Iterator[Compare]:
     """A month of ours, the same of the old system's, and the command that holds them against each other."""
-    rows.many_forms(12)
-    load_slice(store, meg, month())
+    rows.bulk_forms(12)
+    load_slice(store, meg, monthly_slice())
     fields = json.loads(servers.connections({})["AIRFLOW_CONN_BI_MONGO"])
     admin = {"schema": OLD, "login": servers.mongo_admin.login, "password": servers.mongo_admin.password}
     environment = {
@@ -46,26 +46,28 @@ def compare(servers: Databases, store: Store, meg: Meg, rows: MegRows) -> Iterat
         client.drop_database(OLD)
         client[OLD]["monthly_submissions"].insert_many(
             {"form": each["form_id"], "month": each["period"], "submissions": each["submissions"]}
-            for each in live(store, month())
+            for each in live_documents(store, monthly_slice())
         )
         yield run
         client.drop_database(OLD)
 
 
-def test_the_same_figures_are_the_same_under_other_names(compare: Compare) -> None:
-    done = compare("--called", "form_id=form", "--called", "period=month", "--where", '{"month": "2026-10"}')
+def test_compare_renamed_fields_are_equal(compare: Compare) -> None:
+    """Equal figures are equal under other field names."""
+    done = compare("--rename", "form_id=form", "--rename", "period=month", "--where", '{"month": "2026-10"}')
     assert done.returncode == 0, done.stdout + done.stderr
     assert "They say the same." in done.stdout
     assert "Not compared, since the old documents have none: change_pct" in done.stdout
 
 
-def test_each_difference_is_shown_with_both_figures(compare: Compare, servers: Databases) -> None:
+def test_compare_shows_both_figures(compare: Compare, servers: DatabaseServers) -> None:
+    """Each difference is shown with both figures."""
     with servers.mongo_admin.client() as client:
         old = client[OLD]["monthly_submissions"]
         old.delete_one({"form": 3})
         old.update_one({"form": 4}, {"$set": {"submissions": 77}})
         old.insert_many([{"form": 5, "month": "2026-10", "submissions": 1}, {"form": 99, "month": "2026-10"}])
-    done = compare("--called", "form_id=form", "--called", "period=month")
+    done = compare("--rename", "form_id=form", "--rename", "period=month")
     assert done.returncode == 1, done.stdout + done.stderr
     shown = {line.split("│")[1].strip(): line for line in done.stdout.splitlines() if line.startswith("│")}
     assert "99" in shown["only the old one has"]
@@ -74,39 +76,43 @@ def test_each_difference_is_shown_with_both_figures(compare: Compare, servers: D
     assert "4: 77, ours 1" in shown["submissions"]
 
 
-def test_other_regions_and_months_are_left_out_by_themselves(compare: Compare, servers: Databases) -> None:
+def test_compare_ignores_other_slices(compare: Compare, servers: DatabaseServers) -> None:
+    """Other regions and months are left out."""
     with servers.mongo_admin.client() as client:
         old = client[OLD]["monthly_submissions"]
         old.update_many({}, {"$set": {"region": "eu"}})
         old.insert_many({"form": form, "month": "2026-10", "submissions": 9, "region": "uk"} for form in range(1, 13))
         old.insert_many({"form": form, "month": "2026-09", "submissions": 9, "region": "eu"} for form in range(1, 13))
-    done = compare("--called", "form_id=form", "--called", "period=month")
+    done = compare("--rename", "form_id=form", "--rename", "period=month")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--where", '{"month": "1999-01"}', "--called", "form_id=form"), "only ours has"),
-        (("--called", "submisions=count"), "has no field submisions"),
-        (("--called", "form_id"), "is not ours=theirs"),
+        (("--where", '{"month": "1999-01"}', "--rename", "form_id=form"), "only ours has"),
+        (("--rename", "submisions=count"), "has no field submisions"),
+        (("--rename", "form_id"), "is not ours=theirs"),
         (("--where", "[1]"), "no MongoDB filter"),
     ],
 )
-def test_what_cannot_be_compared_is_not_called_the_same(compare: Compare, words: tuple[str, ...], said: str) -> None:
+def test_compare_without_fields_is_no_match(compare: Compare, words: tuple[str, ...], said: str) -> None:
+    """Documents without a common field do not count as equal."""
     done = compare(*words)
     assert done.returncode != 0
     assert said in done.stdout + done.stderr
     assert "They say the same" not in done.stdout
 
 
-def test_nothing_against_nothing_is_nothing(compare: Compare) -> None:
+def test_compare_empty_collections(compare: Compare) -> None:
+    """Two empty collections are not reported as equal."""
     done = compare("--collection", "nowhere", job="monthly_sessions")
     assert done.returncode == 2
     assert "Nothing was compared" in done.stdout
 
 
-def test_numbers_may_be_nearly_the_same_however_deep_and_times_are_instants() -> None:
+def test_compare_tolerates_rounding() -> None:
+    """Numbers may differ by the tolerance at any depth; times are compared as instants."""
     day = utc(2026, 10, 5)
     ours = [{"form_id": 1, "duration_seconds": {"median": 1.0, "p90": None}, "at": day, "risks": [1.0]}]
     near = [
@@ -117,14 +123,15 @@ def test_numbers_may_be_nearly_the_same_however_deep_and_times_are_instants() ->
             "risks": [1.04],
         }
     ]
-    assert differences(ours, near, ["form_id"], called={}, tolerance=0.1).none
-    assert set(differences(ours, near, ["form_id"], called={}).fields) == {"duration_seconds", "risks"}
+    assert diff_collections(ours, near, ["form_id"], field_map={}, tolerance=0.1).is_empty
+    assert set(diff_collections(ours, near, ["form_id"], field_map={}).fields) == {"duration_seconds", "risks"}
     later = [{**near[0], "at": utc(2026, 10, 6)}]
-    assert set(differences(ours, later, ["form_id"], called={}, tolerance=0.1).fields) == {"at"}
+    assert set(diff_collections(ours, later, ["form_id"], field_map={}, tolerance=0.1).fields) == {"at"}
 
 
-def test_a_key_that_is_called_otherwise_is_asked_for(compare: Compare) -> None:
+def test_compare_renamed_key(compare: Compare) -> None:
+    """A key with another name in the old collection is renamed."""
     done = compare()
     assert done.returncode == 2
     assert "An old document has no form_id" in done.stdout
-    assert "--called form_id=..." in done.stdout
+    assert "--rename form_id=..." in done.stdout

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from airflow.sdk.bases.secrets_backend import BaseSecretsBackend
 
-from bi_ops.connections import mongo_target, open_meg, open_pseudonyms, open_store
-from bi_ops.errors import BiError, ConnectionSettingsError, MongoUnavailableError, SourceUnavailableError
-from bi_ops.notify import BiNotifier
-from bi_ops.reports.source import connection_id, reading
+from bi_ops.airflow.connections import load_pseudonymizer, mongo_target, open_meg, open_store
+from bi_ops.airflow.notifier import BiNotifier
+from bi_ops.airflow.reports_connection import open_reports_store, reports_conn_id
+from bi_ops.errors import BiError, ConnectionConfigError, MongoUnavailableError, SourceUnavailableError
 from bi_ops.settings import Settings
-from dev.stack import Databases
+from dev.embedded_stack import DatabaseServers
 
 SECRET = "s3cr3t"
 MEG_URI = f"postgresql://bi_reader:{SECRET}{{}}x{SECRET}@127.0.0.1:5432/meg"
@@ -68,8 +68,18 @@ UNREADABLE: dict[str, tuple[str, str, str, str]] = {
     "a port with a database": ("BI_MONGO", f'{{{MONGO_FIELDS}, "port": "27017/bi"}}', "port is not", "schema"),
     "a port out of range": ("MEG_EU", f"postgresql://w:{SECRET}@127.0.0.1:54320000/meg", "port is not", "number"),
     "a password without quotes": ("BI_MONGO", '{"conn_type": "mongo", "password": 5}', "password is not", "quotes"),
-    "an extra that is a list": ("BI_MONGO", f'{{{MONGO_FIELDS}, "extra": ["{SECRET}"]}}', "extra may not say", "extra"),
-    "an extra that is no JSON": ("MEG_EU", f'{{"conn_type": "postgres", "extra": "x={SECRET}"}}', "may not say", ""),
+    "an extra that is a list": (
+        "BI_MONGO",
+        f'{{{MONGO_FIELDS}, "extra": ["{SECRET}"]}}',
+        "extra is not a JSON object",
+        "extra",
+    ),
+    "an extra that is no JSON": (
+        "MEG_EU",
+        f'{{"conn_type": "postgres", "extra": "x={SECRET}"}}',
+        "not a JSON object",
+        "",
+    ),
     "empty": ("BI_MONGO", "", "value is empty", '"conn_type": "mongo"'),
     "blank": ("MEG_EU", " \n", "value is empty", '"conn_type": "postgres"'),
     "an SRV scheme": ("BI_MONGO", f"mongodb+srv://w:{SECRET}@bi.ab1cd.mongodb.net/bi", "SRV", "?srv=true"),
@@ -107,8 +117,8 @@ def use_connection(name: str) -> None:
         with open_store("here") as store:
             store.ledger.find_one()
     else:
-        with open_meg("eu", reader="here") as meg:
-            meg.answer("SELECT 1")
+        with open_meg("eu", application_name="here") as meg:
+            meg.fetch_all("SELECT 1")
 
 
 def connection_error(name: str) -> BiError:
@@ -127,10 +137,10 @@ def test_unreadable_connection_is_explained(
     monkeypatch.setenv(f"AIRFLOW_CONN_{name}", value)
     with caplog.at_level(logging.DEBUG):
         error = connection_error(name)
-    assert isinstance(error, ConnectionSettingsError)
-    assert f"connection {name.lower()}" in error.where
-    assert problem in f"{error.what} {error.found}"
-    assert hint in error.cure
+    assert isinstance(error, ConnectionConfigError)
+    assert f"connection {name.lower()}" in error.context
+    assert problem in f"{error.message} {error.actual}"
+    assert hint in error.hint
     logged = caplog.text + "".join(capfd.readouterr())
     assert SECRET not in "".join(traceback.format_exception(error)) + repr(error.__context__) + logged
 
@@ -174,26 +184,26 @@ def test_unreadable_secret_is_explained(secrets_folder: Path, name: str, value: 
     (secrets_folder / name).write_text(value)
     error = connection_error(name)
     assert re.search(problem, str(error))
-    assert error.where == f"connection {name} (FolderBackend)"
+    assert error.context == f"connection {name} (FolderBackend)"
     assert SECRET not in "".join(traceback.format_exception(error))
 
 
 def test_unreadable_reports_connection_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """An unreadable bi_reports is reported: the reports never read through the writing account instead."""
-    assert connection_id() == "bi_mongo"
+    assert reports_conn_id() == "bi_mongo"
     monkeypatch.setenv("AIRFLOW_CONN_BI_REPORTS", "")
-    assert connection_id() == "bi_mongo"
+    assert reports_conn_id() == "bi_mongo"
     monkeypatch.setenv("AIRFLOW_CONN_BI_REPORTS", f"mongo://r:{SECRET}#@127.0.0.1/bi")
-    assert connection_id() == "bi_reports"
-    with pytest.raises(ConnectionSettingsError, match=r"connection bi_reports .*character #"), reading():
+    assert reports_conn_id() == "bi_reports"
+    with pytest.raises(ConnectionConfigError, match=r"connection bi_reports .*character #"), open_reports_store():
         pass
 
 
 def test_unreadable_pseudonyms_key_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = Settings.from_environment({"MEG_REGIONS": "eu", "BI_PSEUDONYMISE": "on"})
+    settings = Settings.from_env({"MEG_REGIONS": "eu", "BI_PSEUDONYMISE": "on"})
     monkeypatch.setenv("AIRFLOW_CONN_BI_PSEUDONYMS", f"generic://:{SECRET}#{SECRET}@")
-    with pytest.raises(ConnectionSettingsError, match="character #") as caught:
-        open_pseudonyms("eu", settings)
+    with pytest.raises(ConnectionConfigError, match="character #") as caught:
+        load_pseudonymizer("eu", settings)
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
@@ -203,7 +213,7 @@ def test_unreadable_notify_connection_is_logged(
     """Where nobody can be notified, the log says why."""
     context: Any = {"dag": SimpleNamespace(dag_id="bi_monthly"), "run_id": "run"}
     BiNotifier().notify(context)
-    assert "there is no connection bi_notify" in capfd.readouterr().out
+    assert "connection bi_notify not found" in capfd.readouterr().out
     monkeypatch.setenv("AIRFLOW_CONN_BI_NOTIFY", f"{{'conn_type': 'apprise', 'password': '{SECRET}'}}")
     BiNotifier().notify(context)
     logged = capfd.readouterr().out
@@ -250,16 +260,16 @@ def test_database_name_breaks_a_rule(monkeypatch: pytest.MonkeyPatch, schema: st
     fields = {"conn_type": "mongo", "host": "127.0.0.1", "port": 1, "schema": schema}
     monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", json.dumps(fields))
     error = connection_error("BI_MONGO")
-    assert isinstance(error, ConnectionSettingsError)
-    assert not error.heals_by_itself
-    assert problem in error.what
-    assert error.found == found
+    assert isinstance(error, ConnectionConfigError)
+    assert not error.retryable
+    assert problem in error.message
+    assert error.actual == found
     assert "at most 55 bytes" in error.expected
-    with pytest.raises(ConnectionSettingsError, match=re.escape(error.what)):
+    with pytest.raises(ConnectionConfigError, match=re.escape(error.message)):
         mongo_target("bi_mongo")
 
 
-def test_longest_database_name_works(servers: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_longest_database_name_works(servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> None:
     """MongoDB takes the longest names that are allowed, the staging database's with its suffix."""
     names = ["ä" * 27 + "b", "b-#@'=&!_"]
     admin = servers.mongo_admin
@@ -268,8 +278,8 @@ def test_longest_database_name_works(servers: Databases, monkeypatch: pytest.Mon
         value = {**fields, "password": admin.password, "schema": name, "extra": {"authSource": "admin"}}
         monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", json.dumps(value))
         with open_store("here") as store:
-            store.prepare_staging("monthly_submissions")
-            store.prepare_live("monthly_submissions")
+            store.ensure_staging_collections("monthly_submissions")
+            store.ensure_live_collections("monthly_submissions")
             databases = set(store.client.list_database_names())
             for database in (name, f"{name}_staging"):
                 store.client.drop_database(database)

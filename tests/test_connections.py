@@ -23,24 +23,24 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 
-from bi_ops.connections import open_meg, open_pseudonyms, open_store
+from bi_ops.airflow.connections import load_pseudonymizer, open_meg, open_store
 from bi_ops.errors import (
     BiError,
-    ConnectionSettingsError,
-    MongoRefusedError,
+    ConnectionConfigError,
+    MongoConfigurationError,
     MongoUnavailableError,
     SourceUnavailableError,
 )
+from bi_ops.meg.reader import MegReader
+from bi_ops.mongo.errors import translate_pymongo_errors
+from bi_ops.mongo.store import Store
 from bi_ops.settings import Settings
-from bi_ops.source import Meg
-from bi_ops.store import Store
-from bi_ops.store_errors import store_errors_told
-from dev.mongo import binary
-from dev.processes import Service, child_environment, free_port, stop
-from dev.stack import Databases
+from dev.embedded_stack import DatabaseServers
+from dev.mongo import mongod_path
+from dev.processes import Service, child_env, free_port, stop
 from tests.conftest import STACK
-from tests.loads import load_slice, month, until
-from tests.megs import MegRows, connect_as_reader
+from tests.load_helpers import load_slice, monthly_slice, wait_until
+from tests.meg_factory import MegFactory, connect_as_reader
 
 PASSWORD = "hunter2-the-planted-secret"
 MONGO = {"conn_type": "mongo", "host": "127.0.0.1", "port": 1, "login": "bi", "password": PASSWORD, "schema": "bi"}
@@ -58,17 +58,17 @@ def connection(monkeypatch: pytest.MonkeyPatch) -> Any:
     return make
 
 
-def told_of_mongo() -> BiError:
+def mongo_error() -> BiError:
     with pytest.raises(BiError) as caught, open_store("monthly_submissions eu 2026-10 stage") as store:
         store.ledger.find_one()
     assert PASSWORD not in str(caught.value)
     return caught.value
 
 
-def told_of_meg() -> BiError:
+def meg_error() -> BiError:
     with (
         pytest.raises(BiError) as caught,
-        open_meg("eu", reader="monthly_submissions eu 2026-10 stage") as meg,
+        open_meg("eu", application_name="monthly_submissions eu 2026-10 stage") as meg,
         meg.query("SELECT 1", {}) as result,
     ):
         list(result.batches)
@@ -79,112 +79,115 @@ def told_of_meg() -> BiError:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"host": "mongo.example.com"}, "plaintext is refused"),
+        ({"host": "mongo.example.com"}, "TLS is required"),
         ({"host": "10.1.2.3", "extra": {"authSource": "admin"}}, "no TLS to 10.1.2.3"),
-        ({"host": "127.0.0.1:27017,10.1.2.3:27017", "port": None}, "plaintext is refused"),
-        ({"host": "10.1.2.3", "extra": {"tls": False}}, "plaintext is refused"),
-        ({"host": "10.1.2.3", "extra": {"tls": "false", "ssl": "true"}}, "plaintext is refused"),
-        ({"host": "localhost.example.com"}, "plaintext is refused"),
-        ({"host": "bi.ab1cd.mongodb.net", "port": None, "extra": {"srv": True, "tls": False}}, "plaintext is refused"),
-        ({"host": "bi.ab1cd.mongodb.net", "port": None, "extra": {"srv": "false"}}, "srv is refused"),
-        ({"host": "10.1.2.3", "extra": {"tls": True, "allow_insecure": True}}, "allow_insecure is refused"),
-        ({"host": "10.1.2.3", "extra": {"ssl": "true", "allow_insecure": "true"}}, "allow_insecure is refused"),
-        ({"extra": {"allow_insecure": True}}, "allow_insecure is refused"),
-        ({"extra": {"tls": True, "tlsAllowInvalidCertificates": True}}, "tlsallowinvalidcertificates is refused"),
-        ({"extra": {"tls": True, "tlsallowinvalidhostnames": "true"}}, "tlsallowinvalidhostnames is refused"),
-        ({"extra": {"tls": True, "tlsInsecure": "True"}}, "tlsinsecure is refused"),
+        ({"host": "127.0.0.1:27017,10.1.2.3:27017", "port": None}, "TLS is required"),
+        ({"host": "10.1.2.3", "extra": {"tls": False}}, "TLS is required"),
+        ({"host": "10.1.2.3", "extra": {"tls": "false", "ssl": "true"}}, "TLS is required"),
+        ({"host": "localhost.example.com"}, "TLS is required"),
+        ({"host": "bi.ab1cd.mongodb.net", "port": None, "extra": {"srv": True, "tls": False}}, "TLS is required"),
+        ({"host": "bi.ab1cd.mongodb.net", "port": None, "extra": {"srv": "false"}}, "srv is not allowed"),
+        ({"host": "10.1.2.3", "extra": {"tls": True, "allow_insecure": True}}, "allow_insecure is not allowed"),
+        ({"host": "10.1.2.3", "extra": {"ssl": "true", "allow_insecure": "true"}}, "allow_insecure is not allowed"),
+        ({"extra": {"allow_insecure": True}}, "allow_insecure is not allowed"),
+        ({"extra": {"tls": True, "tlsAllowInvalidCertificates": True}}, "certificates is not allowed"),
+        ({"extra": {"tls": True, "tlsallowinvalidhostnames": "true"}}, "hostnames is not allowed"),
+        ({"extra": {"tls": True, "tlsInsecure": "True"}}, "tlsinsecure is not allowed"),
         ({"schema": "bi?tlsInsecure=true&tls=true"}, "name of the database has a character"),
         ({"host": "10.1.2.3", "schema": "bi?tls=false", "extra": {"ssl": True}}, "found ?"),
-        ({"host": "a:b:c"}, "not where a MongoDB can be"),
-        ({"host": "mongodb://127.0.0.1"}, "not where a MongoDB can be"),
-        ({"extra": {"TLS": True, "tls": False}}, "an option twice is refused"),
+        ({"host": "a:b:c"}, "invalid MongoDB host"),
+        ({"host": "mongodb://127.0.0.1"}, "invalid MongoDB host"),
+        ({"extra": {"TLS": True, "tls": False}}, "an option twice is not allowed"),
         ({"extra": {"tls": True, "tlsCAFile": "/nowhere.pem"}}, "driver cannot use this connection"),
         ({"extra": {"nonsense": 1}}, "driver cannot use this connection"),
         ({"extra": {"connectTimeoutMS": "soon"}}, "driver cannot use this connection"),
         ({"conn_type": "postgres"}, "conn_type"),
     ],
 )
-def test_a_mongodb_that_may_not_be_used_is_refused_before_it_is_asked(
-    connection: Any, fields: dict[str, Any], message: str
-) -> None:
+def test_insecure_mongodb_is_refused(connection: Any, fields: dict[str, Any], message: str) -> None:
+    """An insecure MongoDB connection is refused before anything is sent."""
     connection("BI_MONGO", **fields)
     began = time.monotonic()
-    error = told_of_mongo()
-    assert isinstance(error, ConnectionSettingsError)
+    error = mongo_error()
+    assert isinstance(error, ConnectionConfigError)
     assert message in str(error)
-    assert error.cure
-    assert not error.heals_by_itself
+    assert error.hint
+    assert not error.retryable
     assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.8.9.10", "[::1]"])
-def test_plaintext_is_allowed_on_this_machine(connection: Any, host: str) -> None:
+def test_plaintext_to_local_host_is_allowed(connection: Any, host: str) -> None:
+    """Plaintext to this machine is allowed."""
     connection("BI_MONGO", host=host, extra={"serverSelectionTimeoutMS": 200})
-    error = told_of_mongo()
+    error = mongo_error()
     assert isinstance(error, MongoUnavailableError)
     assert "monthly_submissions eu 2026-10 stage, connection bi_mongo: MongoDB cannot be reached" in str(error)
-    assert error.heals_by_itself
+    assert error.retryable
 
 
-def test_tls_to_another_machine_is_not_refused(connection: Any) -> None:
+def test_tls_to_other_machine_is_allowed(connection: Any) -> None:
+    """TLS to another machine is allowed."""
     connection("BI_MONGO", host="192.0.2.1", extra={"tls": True, "serverSelectionTimeoutMS": 200})
-    assert isinstance(told_of_mongo(), MongoUnavailableError)
+    assert isinstance(mongo_error(), MongoUnavailableError)
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"host": "meg.example.com"}, "plaintext is refused"),
+        ({"host": "meg.example.com"}, "TLS with certificate verification is required"),
         ({"host": "meg.example.com", "extra": {"sslmode": "prefer"}}, "prefer to meg.example.com"),
-        ({"host": "meg.example.com", "extra": {"sslmode": "disable"}}, "plaintext is refused"),
-        ({"host": "127.0.0.1,meg.example.com"}, "plaintext is refused"),
-        ({"extra": {"hostaddr": "10.1.2.3"}}, "plaintext is refused"),
-        ({"host": "meg.example.com", "extra": {"sslmode": "require"}}, "a certificate that nobody checks"),
-        ({"extra": {"host": "10.1.2.3"}}, "the extra may not say host"),
-        ({"extra": {"conninfo": "hostaddr=10.1.2.3"}}, "the extra may not say conninfo"),
-        ({"extra": {"service": "elsewhere"}}, "the extra may not say service"),
-        ({"extra": {"autocommit": True}}, "the extra may not say autocommit"),
-        ({"extra": ["list"]}, "the extra may not say"),
+        ({"host": "meg.example.com", "extra": {"sslmode": "disable"}}, "TLS with certificate verification is required"),
+        ({"host": "127.0.0.1,meg.example.com"}, "TLS with certificate verification is required"),
+        ({"extra": {"hostaddr": "10.1.2.3"}}, "TLS with certificate verification is required"),
+        ({"host": "meg.example.com", "extra": {"sslmode": "require"}}, "TLS with certificate verification"),
+        ({"extra": {"host": "10.1.2.3"}}, "unsupported key host"),
+        ({"extra": {"conninfo": "hostaddr=10.1.2.3"}}, "unsupported key conninfo"),
+        ({"extra": {"service": "elsewhere"}}, "unsupported key service"),
+        ({"extra": {"autocommit": True}}, "unsupported key autocommit"),
+        ({"extra": ["list"]}, "the connection's extra is not"),
         ({"host": ""}, "no sslmode to no host"),
-        ({"extra": {"nonsense": 1}}, "the extra may not say nonsense"),
-        ({"host": "meg.example.com", "extra": {"sslmode": "zzz"}}, "plaintext is refused"),
+        ({"extra": {"nonsense": 1}}, "unsupported key nonsense"),
+        ({"host": "meg.example.com", "extra": {"sslmode": "zzz"}}, "TLS with certificate verification is required"),
     ],
 )
-def test_a_meg_that_may_not_be_used_is_refused_before_it_is_asked(
-    connection: Any, fields: dict[str, Any], message: str
-) -> None:
+def test_insecure_meg_is_refused(connection: Any, fields: dict[str, Any], message: str) -> None:
+    """An insecure MEG connection is refused before anything is sent."""
     connection("MEG_EU", **fields)
-    error = told_of_meg()
-    assert isinstance(error, ConnectionSettingsError)
+    error = meg_error()
+    assert isinstance(error, ConnectionConfigError)
     assert message in str(error)
-    assert error.cure
-    assert not error.heals_by_itself
+    assert error.hint
+    assert not error.retryable
 
 
-def test_an_address_in_the_environment_is_no_way_around(connection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pghostaddr_does_not_bypass_tls(connection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PGHOSTADDR in the environment does not bypass the check."""
     monkeypatch.setenv("PGHOSTADDR", "192.0.2.2")
     connection("MEG_EU")
-    assert "no sslmode to 127.0.0.1, 192.0.2.2" in str(told_of_meg())
+    assert "no sslmode to 127.0.0.1, 192.0.2.2" in str(meg_error())
 
 
-def test_a_meg_that_is_down_is_named_with_the_slice(connection: Any) -> None:
+def test_meg_down_names_slice(connection: Any) -> None:
+    """The error names the slice that was read."""
     connection("MEG_EU")
-    error = told_of_meg()
+    error = meg_error()
     assert isinstance(error, SourceUnavailableError)
     assert "monthly_submissions eu 2026-10 stage, MEG eu (connection meg_eu): MEG cannot be read" in str(error)
-    assert error.heals_by_itself
+    assert error.retryable
 
 
-def test_what_needs_tls_and_finds_none_is_told(connection: Any, servers: Databases) -> None:
+def test_missing_tls_is_reported(connection: Any, servers: DatabaseServers) -> None:
+    """A server without TLS is reported where TLS is required."""
     connection("MEG_EU", port=servers.postgres.port, extra={"sslmode": "verify-full", "sslrootcert": "system"})
-    error = told_of_meg()
-    assert isinstance(error, ConnectionSettingsError)
+    error = meg_error()
+    assert isinstance(error, ConnectionConfigError)
     assert "no encrypted connection that can be trusted" in str(error)
     connection("BI_MONGO", port=servers.mongo.port, extra={"tls": True, "serverSelectionTimeoutMS": 500})
-    assert "connection's host, port and tls" in str(told_of_mongo())
+    assert "connection's host, port and tls" in str(mongo_error())
 
 
-def test_without_tls_the_driver_asks_the_host_that_was_named_and_no_other(connection: Any, servers: Databases) -> None:
+def test_plaintext_stays_on_named_host(connection: Any, servers: DatabaseServers) -> None:
     """A server may call the members of its replica set by any name; the driver would follow."""
     fields = json.loads(servers.connections({})["AIRFLOW_CONN_BI_MONGO"])
     connection("BI_MONGO", **{**fields, "host": "localhost", "extra": {"authSource": "admin"}})
@@ -192,7 +195,7 @@ def test_without_tls_the_driver_asks_the_host_that_was_named_and_no_other(connec
         store.ledger.find_one()
         assert store.client.nodes == frozenset({("localhost", servers.mongo.port)})
     connection("BI_MONGO", **{**fields, "host": "127.0.0.1,127.0.0.2"})
-    assert "plaintext is refused" in str(told_of_mongo())
+    assert "TLS is required" in str(mongo_error())
 
 
 @pytest.mark.parametrize(
@@ -206,14 +209,14 @@ def test_without_tls_the_driver_asks_the_host_that_was_named_and_no_other(connec
             True,
         ),
         (AutoReconnect("Name or service not known"), MongoUnavailableError, "MongoDB cannot be reached", True),
-        (AutoReconnect("CERTIFICATE_VERIFY_FAILED"), ConnectionSettingsError, "certificate cannot be trusted", False),
+        (AutoReconnect("CERTIFICATE_VERIFY_FAILED"), ConnectionConfigError, "certificate cannot be trusted", False),
         (
             OperationFailure("user is not allowed to do action [insert] on [bi.x]", 8000),
-            MongoRefusedError,
+            MongoConfigurationError,
             "role.json",
             False,
         ),
-        (OperationFailure("bad auth : authentication failed", 8000), ConnectionSettingsError, "authSource", False),
+        (OperationFailure("bad auth : authentication failed", 8000), ConnectionConfigError, "authSource", False),
         (OperationFailure("you are over your space quota", 8000), MongoUnavailableError, "no room left", True),
         (
             OperationFailure("interrupted because the transaction exceeded 'transactionLifetimeLimitSeconds'", 290),
@@ -224,30 +227,30 @@ def test_without_tls_the_driver_asks_the_host_that_was_named_and_no_other(connec
         (OperationFailure("transaction is too large for the cache", 388), MongoUnavailableError, "cache", True),
         (
             OperationFailure('E11000 duplicate key error index: name_1 dup key: { user_name: "Mary" }', 11000),
-            MongoRefusedError,
-            "a rule of the live collection",
+            MongoConfigurationError,
+            "a validator or unique index",
             False,
         ),
     ],
     ids=str,
 )
-def test_what_atlas_answers_is_understood(
-    driver: PyMongoError, kind: type[BiError], message: str, *, heals: bool
-) -> None:
-    with pytest.raises(kind) as caught, store_errors_told("here"):
+def test_atlas_errors_are_translated(driver: PyMongoError, kind: type[BiError], message: str, *, heals: bool) -> None:
+    """Atlas' answers are translated."""
+    with pytest.raises(kind) as caught, translate_pymongo_errors("here"):
         raise driver
     assert message in str(caught.value)
     assert "Mary" not in str(caught.value)
-    assert caught.value.heals_by_itself is heals
+    assert caught.value.retryable is heals
 
 
 @pytest.mark.parametrize(
     ("cause", "kind"),
-    [(LifetimeTimeout(timeout=5, errors=[]), MongoUnavailableError), (NXDOMAIN(), ConnectionSettingsError)],
+    [(LifetimeTimeout(timeout=5, errors=[]), MongoUnavailableError), (NXDOMAIN(), ConnectionConfigError)],
     ids=["a name server that does not answer", "a name that does not exist"],
 )
-def test_a_name_server_that_does_not_answer_may_answer_later(cause: Exception, kind: type[BiError]) -> None:
-    with pytest.raises(kind), store_errors_told("here"):
+def test_dns_timeout_is_retryable(cause: Exception, kind: type[BiError]) -> None:
+    """A name server that does not answer may answer later."""
+    with pytest.raises(kind), translate_pymongo_errors("here"):
         raise ConfigurationError(str(cause)) from cause
 
 
@@ -259,38 +262,38 @@ def test_a_name_server_that_does_not_answer_may_answer_later(cause: Exception, k
     ],
     ids=["while it waits", "amid an answer"],
 )
-def test_a_wire_that_breaks_in_a_query_is_tried_again_whatever_it_says_of_tls(meg: Meg, error: psycopg.Error) -> None:
+def test_broken_connection_is_retryable(meg: MegReader, error: psycopg.Error) -> None:
+    """A connection that breaks in a query is retried, whatever the text says of TLS."""
     with pytest.raises(SourceUnavailableError), meg.query("SELECT 1", {}):
         raise error
 
 
 @pytest.mark.parametrize(("field", "value"), [("password", PASSWORD), ("login", "nobody"), ("schema", "nowhere")])
-def test_a_login_that_meg_does_not_know_is_not_tried_again(
-    connection: Any, servers: Databases, field: str, value: str
-) -> None:
+def test_wrong_meg_login_is_final(connection: Any, servers: DatabaseServers, field: str, value: str) -> None:
+    """A wrong login on MEG is not retried."""
     fields = json.loads(servers.connections({"eu": "meg_eu"})["AIRFLOW_CONN_MEG_EU"])
     connection("MEG_EU", **{**fields, field: value})
-    error = told_of_meg()
-    assert isinstance(error, ConnectionSettingsError)
-    assert not error.heals_by_itself
+    error = meg_error()
+    assert isinstance(error, ConnectionConfigError)
+    assert not error.retryable
 
 
 @pytest.mark.parametrize(("field", "value"), [("password", PASSWORD), ("login", "nobody")])
-def test_a_login_that_mongodb_does_not_know_is_not_tried_again(
-    connection: Any, servers: Databases, field: str, value: str
-) -> None:
+def test_wrong_mongodb_login_is_final(connection: Any, servers: DatabaseServers, field: str, value: str) -> None:
+    """A wrong login on MongoDB is not retried."""
     fields = json.loads(servers.connections({})["AIRFLOW_CONN_BI_MONGO"])
     connection("BI_MONGO", **{**fields, field: value})
-    error = told_of_mongo()
-    assert isinstance(error, ConnectionSettingsError)
-    assert "does not let this account in" in str(error)
+    error = mongo_error()
+    assert isinstance(error, ConnectionConfigError)
+    assert "authentication to MongoDB failed" in str(error)
     assert "clusterTime" not in str(error)
 
 
-def test_a_right_that_is_missing_is_told_without_the_command(servers: Databases, store: Store) -> None:
+def test_missing_privilege_hides_command(servers: DatabaseServers, store: Store) -> None:
+    """A missing privilege is reported without the command, which holds data."""
     with (
-        pytest.raises(MongoRefusedError) as caught,
-        store_errors_told("somewhere"),
+        pytest.raises(MongoConfigurationError) as caught,
+        translate_pymongo_errors("somewhere"),
         servers.mongo.client() as client,
     ):
         client["others"]["names"].insert_one({"name": "Florence Nightingale"})
@@ -300,46 +303,48 @@ def test_a_right_that_is_missing_is_told_without_the_command(servers: Databases,
     assert store.live.list_collection_names() == []
 
 
-def test_a_server_without_transactions_is_told(connection: Any, meg: Meg, rows: MegRows, tmp_path: Any) -> None:
+def test_standalone_mongodb_is_refused(connection: Any, meg: MegReader, rows: MegFactory, tmp_path: Any) -> None:
     """A publish to a mongod that is no member of a replica set."""
     port = free_port()
-    command = [str(binary()), "--dbpath", str(tmp_path), "--port", str(port), "--bind_ip", "127.0.0.1", "--quiet"]
-    alone = Service("MongoDB", command, log=tmp_path / "log", environment=child_environment(STACK, {}))
+    command = [str(mongod_path()), "--dbpath", str(tmp_path), "--port", str(port), "--bind_ip", "127.0.0.1", "--quiet"]
+    alone = Service("MongoDB", command, log=tmp_path / "log", environment=child_env(STACK, {}))
     try:
         client: MongoClient[dict[str, Any]] = MongoClient("127.0.0.1", port)
         alone.wait_until(lambda: bool(client.admin.command("ping")), seconds=30)
-        rows.many_forms(1)
+        rows.bulk_forms(1)
         connection("BI_MONGO", port=port, login=None, password=None)
-        with pytest.raises(MongoRefusedError, match="not a replica set"), open_store("here") as store:
-            load_slice(store, meg, month())
+        with pytest.raises(MongoConfigurationError, match="not a replica set"), open_store("here") as store:
+            load_slice(store, meg, monthly_slice())
         client.close()
     finally:
         stop(alone)
 
 
-def test_a_missing_connection_is_named_with_the_variable_that_would_make_it() -> None:
-    with pytest.raises(ConnectionSettingsError, match="AIRFLOW_CONN_BI_MONGO"), open_store("here"):
+def test_missing_connection_names_variable() -> None:
+    """The error names the environment variable that defines the connection."""
+    with pytest.raises(ConnectionConfigError, match="AIRFLOW_CONN_BI_MONGO"), open_store("here"):
         pass
 
 
 @pytest.mark.parametrize(("key", "found"), [("short", "5 characters"), ("", "0 characters")])
-def test_pseudonyms_need_a_key_that_cannot_be_guessed(monkeypatch: pytest.MonkeyPatch, key: str, found: str) -> None:
-    settings = Settings.from_environment({"MEG_REGIONS": "eu,uk", "BI_PSEUDONYMISE": "uk"})
+def test_pseudonym_key_has_minimum_length(monkeypatch: pytest.MonkeyPatch, key: str, found: str) -> None:
+    """A short key for pseudonyms is refused."""
+    settings = Settings.from_env({"MEG_REGIONS": "eu,uk", "BI_PSEUDONYMISE": "uk"})
     monkeypatch.setenv("AIRFLOW_CONN_BI_PSEUDONYMS", json.dumps({"conn_type": "generic", "password": key}))
-    assert open_pseudonyms("eu", settings) is None
-    with pytest.raises(ConnectionSettingsError, match=found):
-        open_pseudonyms("uk", settings)
+    assert load_pseudonymizer("eu", settings) is None
+    with pytest.raises(ConnectionConfigError, match=found):
+        load_pseudonymizer("uk", settings)
 
 
 @pytest.fixture
-def frozen(servers: Databases) -> Iterator[Any]:
+def frozen(servers: DatabaseServers) -> Iterator[Any]:
     """Stops PostgreSQL's process that serves a connection, until the test's end."""
     stopped: list[psutil.Process] = []
 
     def freeze(application: str) -> None:
         with servers.postgres.connect() as admin:
             query = "SELECT pid FROM pg_stat_activity WHERE application_name = %s"
-            until(lambda: admin.execute(query, (application,)).fetchone() is not None)
+            wait_until(lambda: admin.execute(query, (application,)).fetchone() is not None)
             [pid] = admin.execute(query, (application,)).fetchone() or [0]
         stopped.append(psutil.Process(pid))
         stopped[0].suspend()
@@ -349,22 +354,29 @@ def frozen(servers: Databases) -> Iterator[Any]:
         process.resume()
 
 
-def test_a_meg_that_says_nothing_at_all_is_given_up(servers: Databases, frozen: Any) -> None:
+def test_silent_meg_times_out(servers: DatabaseServers, frozen: Any) -> None:
     """A frozen server keeps no statement timeout, and the kernel goes on acknowledging for it."""
     connect = connect_as_reader(servers, "meg_eu")
     short = timedelta(seconds=1)
     began = time.monotonic()
-    with Meg("eu", connect, reader="frozen", statement_timeout=short, grace=short) as meg:
+    with MegReader("eu", connect, application_name="frozen", statement_timeout=short, network_grace=short) as meg:
         threading.Timer(0.3, lambda: frozen("meg-bi frozen")).start()
         with pytest.raises(SourceUnavailableError), meg.query("SELECT pg_sleep(0.9)", {}) as result:
             list(result.batches)
     assert time.monotonic() - began < 10
 
 
-def test_a_meg_that_says_nothing_once_all_is_read_is_given_up_too(servers: Databases, frozen: Any) -> None:
+def test_silent_meg_times_out_at_end(servers: DatabaseServers, frozen: Any) -> None:
+    """A MEG that falls silent after the last row is given up."""
     short = timedelta(seconds=1)
     began = time.monotonic()
-    with Meg("eu", connect_as_reader(servers, "meg_eu"), reader="late", statement_timeout=short, grace=short) as meg:
+    with MegReader(
+        "eu",
+        connect_as_reader(servers, "meg_eu"),
+        application_name="late",
+        statement_timeout=short,
+        network_grace=short,
+    ) as meg:
 
         def read_all() -> None:
             with meg.query("SELECT 1", {}) as result:
@@ -376,9 +388,10 @@ def test_a_meg_that_says_nothing_once_all_is_read_is_given_up_too(servers: Datab
         assert time.monotonic() - began < 10
 
 
-def test_no_driver_logs_a_secret(
-    connection: Any, servers: Databases, store: Store, caplog: pytest.LogCaptureFixture
+def test_drivers_log_no_secret(
+    connection: Any, servers: DatabaseServers, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """No driver logs a secret."""
     fields = json.loads(servers.connections({"eu": "meg_eu"})["AIRFLOW_CONN_BI_MONGO"])
     connection("BI_MONGO", **fields)
     assert store.live.list_collection_names() == []
@@ -387,7 +400,8 @@ def test_no_driver_logs_a_secret(
     assert fields["password"] not in caplog.text
 
 
-def test_psycopg_repeats_no_password() -> None:
+def test_psycopg_errors_hide_password() -> None:
+    """psycopg's errors hold no password."""
     with pytest.raises(psycopg.OperationalError) as caught:
         psycopg.connect(host="127.0.0.1", port=1, user="bi", password=PASSWORD, connect_timeout=2)
     assert PASSWORD not in str(caught.value)

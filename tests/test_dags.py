@@ -12,14 +12,16 @@ import pytest
 from airflow.models import DagBag
 from airflow.providers.common.compat.sdk import ParamValidationError
 
+from bi_ops.airflow.dag_factory import build_dag
+from bi_ops.airflow.lineage import extract_tables
+from bi_ops.airflow.operators import StageOperator
+from bi_ops.catalog.jobs import JOBS, LoadMode
+from bi_ops.catalog.periods import Cadence
+from bi_ops.catalog.sql import include_dir, render_sql
 from bi_ops.errors import SettingsError
-from bi_ops.jobs import JOBS, Mode
-from bi_ops.lineage import tables_of
-from bi_ops.operators import StageOperator
-from bi_ops.periods import Cadence
-from bi_ops.pipeline import build_dag
-from bi_ops.templates import include_folder, render
 from tests.conftest import ROOT
+
+pytestmark = pytest.mark.fast
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +35,13 @@ def dags() -> dict[str, Any]:
     return bag.dags
 
 
-def test_there_is_one_dag_for_each_cadence_with_jobs(dags: dict[str, Any]) -> None:
+def test_dags_match_cadences(dags: dict[str, Any]) -> None:
+    """There is one DAG for each cadence, and the doctor."""
     assert set(dags) == {job.cadence.dag_id for job in JOBS} | {"bi_doctor"}
 
 
-def test_each_job_and_region_has_plan_stage_and_publish(dags: dict[str, Any]) -> None:
+def test_task_groups_match_jobs_and_regions(dags: dict[str, Any]) -> None:
+    """Each job and region has plan, stage and publish."""
     assert set(dags["bi_doctor"].task_ids) == {"examine"}
     for dag_id in {job.cadence.dag_id for job in JOBS}:
         dag = dags[dag_id]
@@ -51,7 +55,8 @@ def test_each_job_and_region_has_plan_stage_and_publish(dags: dict[str, Any]) ->
         assert set(dag.task_ids) - {"wait_until_01_00"} == {"gate", *expected}
 
 
-def test_regions_do_not_wait_for_each_other(dags: dict[str, Any]) -> None:
+def test_regions_are_independent(dags: dict[str, Any]) -> None:
+    """No task of a region depends on another region's."""
     for task in (task for dag in dags.values() for task in dag.tasks if "." in task.task_id):
         for upstream in task.upstream_task_ids - {"gate", "wait_until_01_00"}:
             assert upstream.split(".")[:2] == task.task_id.split(".")[:2]
@@ -61,7 +66,8 @@ def test_regions_do_not_wait_for_each_other(dags: dict[str, Any]) -> None:
     ("dag_id", "cron", "catchup"),
     [("bi_monthly", "0 0 1 * *", True), ("bi_quarterly", "0 0 1 1,4,7,10 *", True), ("bi_weekly", "0 0 * * 6", False)],
 )
-def test_dags_are_scheduled_as_documented(dags: dict[str, Any], dag_id: str, cron: str, *, catchup: bool) -> None:
+def test_dag_schedules(dags: dict[str, Any], dag_id: str, cron: str, *, catchup: bool) -> None:
+    """The schedules are the documented ones."""
     dag = dags[dag_id]
     assert type(dag.timetable).__name__ == "CronDataIntervalTimetable"
     assert dag.timetable.serialize()["expression"] == cron
@@ -71,19 +77,21 @@ def test_dags_are_scheduled_as_documented(dags: dict[str, Any], dag_id: str, cro
     assert all(task.retries > 0 and task.retry_exponential_backoff for task in dag.tasks)
 
 
-def test_dags_and_tasks_are_documented_where_people_look(dags: dict[str, Any]) -> None:
+def test_dags_and_tasks_have_docs(dags: dict[str, Any]) -> None:
+    """Each DAG and task has documentation in the UI."""
     for dag in dags.values():
         assert "MEG" in dag.doc_md
         assert dag.description
         groups = dag.task_group.get_task_group_dict()
         assert all(group.tooltip for name, group in groups.items() if name)
         for job in (job for job in JOBS if job.cadence.dag_id == dag.dag_id):
-            assert job.meg_task in groups[job.name].tooltip
+            assert job.celery_task in groups[job.name].tooltip
             assert f"`{job.name}`" in dag.doc_md
-            assert f"`{job.meg_task}`" in dag.doc_md
+            assert f"`{job.celery_task}`" in dag.doc_md
 
 
-def test_sessions_and_top_users_wait_for_one_o_clock(dags: dict[str, Any]) -> None:
+def test_late_jobs_wait_until_one(dags: dict[str, Any]) -> None:
+    """Sessions and top users start at 01:00."""
     dag = dags["bi_monthly"]
     after = {name.split(".")[0] for name in dag.get_task("wait_until_01_00").downstream_task_ids}
     assert after == {"monthly_sessions", "top_users"}
@@ -93,7 +101,8 @@ def test_sessions_and_top_users_wait_for_one_o_clock(dags: dict[str, Any]) -> No
     }
 
 
-def test_the_trigger_form_offers_what_there_is(dags: dict[str, Any]) -> None:
+def test_trigger_form_offers_jobs_and_regions(dags: dict[str, Any]) -> None:
+    """The trigger form offers the DAG's jobs and regions."""
     params = dags["bi_monthly"].params.dump()
     assert params == {
         "jobs": ["monthly_submissions", "monthly_sessions", "top_users"],
@@ -107,19 +116,22 @@ def test_the_trigger_form_offers_what_there_is(dags: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "given", [{"period": 202610}, {"period": ["2026-10"]}, {"regions": ["mars"]}, {"jobs": ["all"]}, {"force": "yes"}]
 )
-def test_the_trigger_form_refuses_what_makes_no_sense(dags: dict[str, Any], given: dict[str, Any]) -> None:
+def test_trigger_form_refuses_invalid_values(dags: dict[str, Any], given: dict[str, Any]) -> None:
+    """The trigger form refuses values of the wrong type."""
     [(name, value)] = given.items()
     with pytest.raises(ParamValidationError):
         dags["bi_monthly"].params.get_param(name).resolve(value)
 
 
-def test_a_bad_setting_is_an_import_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_setting_is_import_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An invalid setting is an import error that names it."""
     monkeypatch.setenv("BI_MAX_PARALLEL_CHUNKS", "many")
     with pytest.raises(SettingsError, match="BI_MAX_PARALLEL_CHUNKS"):
         build_dag(Cadence.MONTHLY, None)
 
 
-def test_parsing_connects_to_nothing_and_imports_no_driver() -> None:
+def test_parsing_imports_no_driver() -> None:
+    """Parsing a DAG connects to nothing and imports no driver."""
     program = (
         "import runpy, socket, sys\n"
         "import airflow.sdk\n"
@@ -141,15 +153,15 @@ def test_parsing_connects_to_nothing_and_imports_no_driver() -> None:
         ("api-server", "LocalExecutor", False),
     ],
 )
-def test_what_a_task_needs_is_imported_beforehand_only_where_tasks_are_forked_from(
-    command: str, executor: str, imported: bool
-) -> None:
+def test_scheduler_preloads_task_imports(command: str, executor: str, imported: bool) -> None:
+    """Tasks' imports are preloaded only in a scheduler that forks tasks."""
     run_by_itself(
         "import sys\n"
         f"sys.argv = ['airflow', {command!r}]\n"
         "from bi_ops.plugin import MegBiPlugin\n"
         "MegBiPlugin.on_load()\n"
-        "needed = {'bi_ops.publish', 'psycopg', 'pymongo', 'pymongo.synchronous.auth', 'airflow.sdk.bases.sensor'}\n"
+        "needed = {'bi_ops.load.publish', 'psycopg', 'pymongo', 'pymongo.synchronous.auth'}\n"
+        "needed.add('airflow.sdk.bases.sensor')\n"
         f"assert (needed & sys.modules.keys()) == (needed if {imported} else set())\n",
         AIRFLOW__CORE__EXECUTOR=executor,
     )
@@ -170,13 +182,14 @@ def run_by_itself(program: str, **environment: str) -> None:
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
-def test_each_job_has_readable_sql_that_never_names_a_table_of_megs(job: Any) -> None:
-    text = (include_folder() / "sql" / f"{job.name}.sql").read_text()
+def test_job_sql_names_no_meg_table(job: Any) -> None:
+    """Each job's SQL has a header and names no table of MEG."""
+    text = (include_dir() / "sql" / f"{job.name}.sql").read_text()
     assert text.startswith("-- ")
     assert all(word in text for word in ("-- grain", "-- window", "-- units"))
-    assert all(word in text for word in ("-- instant", "-- reading")) == (job.mode is Mode.WIPE)
+    assert all(word in text for word in ("-- instant", "-- reading")) == (job.mode is LoadMode.REPLACE_REGION)
     assert "megforms_" not in text
-    assert "megforms_" in render(f"{job.name}.sql")
+    assert "megforms_" in render_sql(f"{job.name}.sql")
 
 
 def test_jobs_are_declared_consistently() -> None:
@@ -185,8 +198,8 @@ def test_jobs_are_declared_consistently() -> None:
         names = [field.name for field in job.fields]
         assert len(set(names)) == len(names)
         assert set(job.key_fields) <= set(names)
-        assert not job.in_chunks or job.key == "{form_id}"
-        assert job.mode in Mode
+        assert not job.chunked or job.key == "{form_id}"
+        assert job.mode in LoadMode
 
 
 @pytest.mark.parametrize(
@@ -201,21 +214,24 @@ def test_jobs_are_declared_consistently() -> None:
         ([None], [], "everything"),
     ],
 )
-def test_a_mapped_task_is_called_by_its_forms(chunks: list[Any], forms: list[str], label: str) -> None:
+def test_map_label_names_forms(chunks: list[Any], forms: list[str], label: str) -> None:
+    """The label of a mapped task names its forms."""
     operator = StageOperator(task_id="stage", sql="", load={}, chunks=chunks)
     operator._forms = forms
-    assert operator.label == label
+    assert operator.map_label == label
 
 
-def test_only_the_package_is_found_under_plugins() -> None:
+def test_plugins_folder_has_one_plugin() -> None:
+    """Airflow's plugin manager finds one plugin."""
     ignored = (ROOT / "plugins" / ".airflowignore").read_text()
     assert "*" in ignored.splitlines()
     assert {path.name for path in Path(ROOT / "plugins").iterdir() if path.suffix == ".py"} == set()
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
-def test_lineage_names_megs_tables_and_nothing_else(job: Any) -> None:
-    schema = (include_folder() / "meg" / "schema.sql").read_text()
-    tables = tables_of(render(f"{job.name}.sql"))
+def test_lineage_names_meg_tables(job: Any) -> None:
+    """Lineage names MEG's tables and nothing else."""
+    schema = (include_dir() / "meg" / "schema.sql").read_text()
+    tables = extract_tables(render_sql(f"{job.name}.sql"))
     assert "megforms_institution" in tables
     assert set(tables) <= set(re.findall(r"CREATE TABLE (\w+)", schema))

@@ -12,20 +12,20 @@ from typing import Any
 
 import pytest
 
-from bi_ops.source import Meg
-from bi_ops.store import Store
-from dev import airflow, catchup
-from dev.api import ApiClient
-from dev.processes import child_environment
-from dev.stack import DATABASE, Databases
+from bi_ops.meg.reader import MegReader
+from bi_ops.mongo.store import Store
+from dev import airflow, run_dags
+from dev.api_client import ApiClient
+from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
+from dev.processes import child_env
+from tests.airflow_env import NO_SCHEDULED_RUNS, new_airflow
 from tests.conftest import ROOT, STACK
 from tests.documented_commands import documented_commands
-from tests.installations import TRIGGERED_ONLY, new_airflow
-from tests.loads import load_slice, month, slice_of, until
-from tests.megs import MegRows, connect_as_reader
+from tests.load_helpers import load_slice, monthly_slice, slice_of, wait_until
+from tests.meg_factory import MegFactory, connect_as_reader
 
 NOT_RUN = {
-    "airflow backfill create": "without its arguments; with them it is in docs/operating.md",
+    "airflow backfill create": "without its arguments; with them it is in docs/runbook.md",
     "airflow celery worker": "needs Redis, and never ends; tests/test_celery.py runs it",
     "airflow dags test": "without its arguments; with them it is in README.md",
     "make audit": "needs pypi.org's own API",
@@ -64,23 +64,23 @@ def run(command: str, folder: Path, environment: Mapping[str, str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def connections(servers: Databases) -> dict[str, str]:
+def connections(servers: DatabaseServers) -> dict[str, str]:
     """The connections of two regions with the same data, one of which is loaded, and of an old system."""
     with servers.postgres.connect("meg_eu") as connection:
-        rows = MegRows(connection)
-        rows.many_forms(11)
+        rows = MegFactory(connection)
+        rows.bulk_forms(11)
         rows.auditor(1_000_000)
     with servers.mongo_admin.client() as admin:
-        for name in (DATABASE, f"{DATABASE}_staging", OLD):
+        for name in (LIVE_DATABASE, f"{LIVE_DATABASE}_staging", OLD):
             admin.drop_database(name)
     with (
         servers.mongo.client() as client,
         servers.mongo_admin.client() as admin,
-        Meg("eu", connect_as_reader(servers, "meg_eu"), reader="test") as meg,
+        MegReader("eu", connect_as_reader(servers, "meg_eu"), application_name="test") as meg,
     ):
-        store = Store(client, DATABASE)
+        store = Store(client, LIVE_DATABASE)
         for name in ("monthly_submissions", "institutions"):
-            load_slice(store, meg, slice_of(name, month().as_of))
+            load_slice(store, meg, slice_of(name, monthly_slice().as_of))
             admin[OLD][name].insert_many(store.live[name].find())
         old = admin[OLD]["monthly_submissions"].find()
         admin[OLD]["submissions_eu"].insert_many(
@@ -106,18 +106,18 @@ def shell(connections: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
         "PYTHONPATH": str(ROOT / "tests" / "policy"),
         **connections,
     }
-    return child_environment(STACK, environment)
+    return child_env(STACK, environment)
 
 
 @pytest.fixture(scope="module")
-def stack(servers: Databases, connections: dict[str, str]) -> Iterator[tuple[airflow.Airflow, ApiClient]]:
+def stack(servers: DatabaseServers, connections: dict[str, str]) -> Iterator[tuple[airflow.AirflowServices, ApiClient]]:
     """A running Airflow whose DAGs are not paused."""
-    settings = {**TRIGGERED_ONLY, "MEG_REGIONS": "au", "BI_MAX_MAPPED_TASKS": "1", **connections}
+    settings = {**NO_SCHEDULED_RUNS, "MEG_REGIONS": "au", "BI_MAX_MAPPED_TASKS": "1", **connections}
     environment = new_airflow(servers, STACK, settings)
-    with airflow.running(STACK, environment, servers.secret) as running, running.api() as api:
+    with airflow.run_services(STACK, environment, servers.secret) as running, running.api() as api:
         for dag_id in ("bi_monthly", "bi_quarterly", "bi_weekly"):
-            catchup.wait_for_dag(api, dag_id)
-            catchup.call(api, "PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+            run_dags.wait_for_dag(api, dag_id)
+            run_dags.api_request(api, "PATCH", f"/dags/{dag_id}", json={"is_paused": False})
         yield running, api
 
 
@@ -134,7 +134,7 @@ def project(tmp_path: Path) -> Path:
 
 def dag_runs(api: ApiClient) -> dict[str, str]:
     query: dict[str, Any] = {"limit": 100}
-    runs = catchup.call(api, "GET", "/dags/~/dagRuns", params=query)["dag_runs"]
+    runs = run_dags.api_request(api, "GET", "/dags/~/dagRuns", params=query)["dag_runs"]
     return {f"{each['dag_id']} {each['dag_run_id']}": each["state"] for each in runs}
 
 
@@ -144,14 +144,14 @@ def test_airflow_commands_in_shell(shell: dict[str, str]) -> None:
         run(command, ROOT, shell)
 
 
-def test_airflow_commands_on_stack(stack: tuple[airflow.Airflow, ApiClient]) -> None:
+def test_airflow_commands_on_stack(stack: tuple[airflow.AirflowServices, ApiClient]) -> None:
     """Those that make runs: each makes some, and all succeed."""
     running, api = stack
     for command in STACK_COMMANDS:
         before = dag_runs(api)
         run(command, ROOT, {**running.environment, "month": "2026-01"})  # which the guide's loop sets
         assert dag_runs(api).keys() - before.keys(), command
-    until(lambda: not {"queued", "running"} & set(dag_runs(api).values()), 240)
+    wait_until(lambda: not {"queued", "running"} & set(dag_runs(api).values()), 240)
     assert set(dag_runs(api).values()) == {"success"}
 
 

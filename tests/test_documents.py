@@ -8,11 +8,21 @@ import bson
 import pytest
 from bson.codec_options import CodecOptions
 
-from bi_ops.documents import DocumentMaker
-from bi_ops.encoded import id_of, load_stamps, pack, says_the_same, split, stamped, unpacked
-from bi_ops.errors import SourceRowError
-from tests.loads import SUBMISSIONS, month
-from tests.megs import utc
+from bi_ops.errors import InvalidSourceRowError
+from bi_ops.load.documents import DocumentEncoder
+from bi_ops.mongo.raw_bson import (
+    append_load_metadata,
+    decode_bucket,
+    encode_bucket,
+    encode_load_metadata,
+    equal_ignoring_load_metadata,
+    get_id,
+    split,
+)
+from tests.load_helpers import SUBMISSIONS, monthly_slice
+from tests.meg_factory import utc
+
+pytestmark = pytest.mark.fast
 
 COLUMNS = [field.name for field in SUBMISSIONS.fields]
 ROW: dict[str, Any] = {
@@ -30,11 +40,12 @@ AWARE: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True)
 
 
 def make(**changed: Any) -> bytes:
-    [document] = DocumentMaker(month(), COLUMNS)([[*{**ROW, **changed}.values()]])
+    [document] = DocumentEncoder(monthly_slice(), COLUMNS)([[*{**ROW, **changed}.values()]])
     return document
 
 
-def test_a_row_becomes_a_document() -> None:
+def test_row_becomes_document() -> None:
+    """A row becomes a document."""
     document = bson.decode(make(), AWARE)
     assert document["_id"] == "eu:2026-10:7"
     assert document["submissions_by_platform"] == {"web": 0, "ios": 0, "android": 0, "public": 0}
@@ -60,8 +71,9 @@ def test_a_row_becomes_a_document() -> None:
         ("first_submitted_at", date(2026, 10, 5)),
     ],
 )
-def test_a_value_of_another_kind_is_refused_by_name_and_row(field: str, value: object) -> None:
-    with pytest.raises(SourceRowError) as caught:
+def test_wrong_type_names_field_and_row(field: str, value: object) -> None:
+    """A value of a wrong type is refused with its field and row."""
+    with pytest.raises(InvalidSourceRowError) as caught:
         make(**{field: value})
     message = str(caught.value)
     assert field in message
@@ -69,63 +81,72 @@ def test_a_value_of_another_kind_is_refused_by_name_and_row(field: str, value: o
     assert type(value).__name__ in message
 
 
-def test_text_of_the_source_is_kept_out_of_messages() -> None:
-    with pytest.raises(SourceRowError) as caught:
+def test_errors_hide_source_text() -> None:
+    """No error repeats a text of MEG."""
+    with pytest.raises(InvalidSourceRowError) as caught:
         make(submissions="Aoife Byrne")
     assert "Aoife" not in str(caught.value)
 
 
-def test_a_row_without_key_is_refused() -> None:
-    with pytest.raises(SourceRowError, match="no key"):
+def test_row_without_key_is_refused() -> None:
+    """A row without a key is refused."""
+    with pytest.raises(InvalidSourceRowError, match="no key"):
         make(form_id=None)
 
 
 @pytest.mark.parametrize("columns", [COLUMNS[:-1], [*COLUMNS, "extra"], [*COLUMNS, "form_id"]])
-def test_columns_that_are_not_the_fields_are_refused(columns: list[str]) -> None:
-    with pytest.raises(SourceRowError, match="not the job's fields"):
-        DocumentMaker(month(), columns)
+def test_unknown_columns_are_refused(columns: list[str]) -> None:
+    """Columns that are not the job's fields are refused."""
+    with pytest.raises(InvalidSourceRowError, match="not the job's fields"):
+        DocumentEncoder(monthly_slice(), columns)
 
 
-def test_columns_may_stand_in_any_order() -> None:
-    maker = DocumentMaker(month(), COLUMNS[::-1])
+def test_columns_in_any_order() -> None:
+    """Columns may come in any order."""
+    maker = DocumentEncoder(monthly_slice(), COLUMNS[::-1])
     assert maker([[*ROW.values()][::-1]]) == [make()]
 
 
-def test_stamps_go_behind_the_last_field_and_count_for_nothing() -> None:
+def test_load_metadata_is_ignored_in_comparison() -> None:
+    """Load metadata comes last and does not count in a comparison."""
     staged = make()
-    live = stamped(staged, load_stamps(utc(2026, 11, 1), "run 1"))
+    live = append_load_metadata(staged, encode_load_metadata(utc(2026, 11, 1), "run 1"))
     assert bson.decode(live, AWARE) == {
         **bson.decode(staged, AWARE),
         "loaded_at": utc(2026, 11, 1),
         "run_id": "run 1",
     }
-    assert id_of(live) == id_of(staged) == b"eu:2026-10:7"
-    assert says_the_same(live, staged)
-    assert says_the_same(stamped(staged, load_stamps(utc(2026, 12, 1), "a longer run id")), staged)
+    assert get_id(live) == get_id(staged) == b"eu:2026-10:7"
+    assert equal_ignoring_load_metadata(live, staged)
+    assert equal_ignoring_load_metadata(
+        append_load_metadata(staged, encode_load_metadata(utc(2026, 12, 1), "a longer run id")), staged
+    )
 
 
 @pytest.mark.parametrize("changed", [{"submissions": 1}, {"form_name": "Fallz"}, {"change_pct": None}])
-def test_one_value_makes_a_document_another(changed: dict[str, Any]) -> None:
-    live = stamped(make(), load_stamps(utc(2026, 11, 1), "run 1"))
-    assert not says_the_same(live, make(**changed))
+def test_one_value_makes_documents_differ(changed: dict[str, Any]) -> None:
+    """Documents that differ in one value are not equal."""
+    live = append_load_metadata(make(), encode_load_metadata(utc(2026, 11, 1), "run 1"))
+    assert not equal_ignoring_load_metadata(live, make(**changed))
 
 
-def test_rows_become_the_same_documents_together_as_each_alone() -> None:
+def test_batch_encodes_like_single_rows() -> None:
     """A column that is looked at as a whole, and one in which a value must be looked at by itself."""
     many = [
         {"form_id": 8, "change_pct": 0.5, "last_submitted_at": utc(2026, 10, 5)},
         {"form_id": 9, "change_pct": None, "wards": None, "form_name": None},
         {"form_id": 10, "change_pct": Decimal("0.1"), "submissions": 2**62},
     ]
-    together = DocumentMaker(month(), COLUMNS)([[*{**ROW, **changed}.values()] for changed in many])
+    together = DocumentEncoder(monthly_slice(), COLUMNS)([[*{**ROW, **changed}.values()] for changed in many])
     assert together == [make(**changed) for changed in many]
-    assert DocumentMaker(month(), COLUMNS)([]) == []
+    assert DocumentEncoder(monthly_slice(), COLUMNS)([]) == []
 
 
 @pytest.mark.parametrize("count", [1, 9, 10, 11, 1000])
-def test_what_is_packed_comes_out_again_to_the_byte(count: int) -> None:
+def test_bucket_round_trip(count: int) -> None:
+    """A bucket returns its documents byte for byte."""
     documents = [make(form_id=number) for number in range(count)]
-    packed = pack("a name\x04documents", {"count": count}, documents)
-    assert unpacked(packed) == documents
+    packed = encode_bucket("a name\x04documents", {"count": count}, documents)
+    assert decode_bucket(packed) == documents
     assert bson.decode(packed, AWARE)["documents"] == [bson.decode(document, AWARE) for document in documents]
     assert [*split(b"".join(documents))] == documents

@@ -16,15 +16,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dev import airflow, catchup
-from dev.airflow import Airflow
-from dev.api import FIRST_TIMEOUT, ApiClient
+from dev import airflow, run_dags
+from dev.airflow import AirflowServices
+from dev.api_client import FIRST_TIMEOUT, ApiClient
+from dev.embedded_stack import DatabaseServers
 from dev.processes import Service, StackError, free_port
-from dev.stack import Databases
+from tests.airflow_env import NO_SCHEDULED_RUNS, AirflowApi, new_airflow
 from tests.conftest import ROOT, STACK
-from tests.installations import TRIGGERED_ONLY, AirflowApi, new_airflow
-from tests.loads import until
-from tests.megs import MegRows
+from tests.load_helpers import wait_until
+from tests.meg_factory import MegFactory
 
 DAG = "bi_monthly"
 CONF = {"period": "2026-10", "jobs": ["monthly_submissions"]}
@@ -32,14 +32,14 @@ SECOND_STACK = """
 import json, sys
 from pathlib import Path
 from dev import airflow
-from dev.stack import databases, held
+from dev.embedded_stack import databases, stack_lock
 folder, port = Path(sys.argv[1]), int(sys.argv[2])
-with held(folder), databases(folder) as servers:
+with stack_lock(folder), databases(folder) as servers:
     environment = airflow.environment(folder, servers.postgres, servers.secret, {}, port=port)
     airflow.migrate(folder, servers.postgres, servers.secret, environment)
     print(environment["AIRFLOW__API__PORT"], flush=True)
     sys.stdin.readline()
-    with airflow.running(folder, environment, servers.secret) as running, running.api() as api:
+    with airflow.run_services(folder, environment, servers.secret) as running, running.api() as api:
         print("answered", running.url, api.get("/dags").status_code, flush=True)
         sys.stdin.readline()
 """
@@ -59,8 +59,8 @@ class Stacks:
         sockets: The process and the address of all that both listened on.
     """
 
-    first: Airflow
-    servers: Databases
+    first: AirflowServices
+    servers: DatabaseServers
     chosen_ports: tuple[int, int]
     urls: tuple[str, str]
     second_status: str
@@ -95,10 +95,10 @@ def listening_sockets() -> set[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def stacks(servers: Databases) -> Iterator[Stacks]:
+def stacks(servers: DatabaseServers) -> Iterator[Stacks]:
     with servers.postgres.connect("meg_eu") as connection:
-        MegRows(connection).many_forms(25)
-    settings = {**TRIGGERED_ONLY, **servers.connections({"eu": "meg_eu"})}
+        MegFactory(connection).bulk_forms(25)
+    settings = {**NO_SCHEDULED_RUNS, **servers.connections({"eu": "meg_eu"})}
     port = free_port()
     environment = new_airflow(servers, STACK, settings, port=port)
     with second_stack(port) as second:
@@ -107,7 +107,7 @@ def stacks(servers: Databases) -> Iterator[Stacks]:
         chosen = (int(environment["AIRFLOW__API__PORT"]), int(second.stdout.readline()))
         second.stdin.write("\n")
         second.stdin.flush()
-        with airflow.running(STACK, environment, servers.secret) as first:
+        with airflow.run_services(STACK, environment, servers.secret) as first:
             _, url, status = next(filter(None, map(_answer, second.stdout)))
             sockets = listening_sockets()
             second.stdin.close()
@@ -122,7 +122,7 @@ def _answer(line: str) -> list[str] | None:
 @pytest.fixture(scope="module")
 def api(stacks: Stacks) -> Iterator[ApiClient]:
     with stacks.first.api() as client:
-        catchup.wait_for_dag(client, DAG)
+        run_dags.wait_for_dag(client, DAG)
         client.patch(f"/dags/{DAG}", json={"is_paused": False})
         yield client
 
@@ -161,8 +161,8 @@ def test_task_log_running_and_finished(stacks: Stacks, api: ApiClient) -> None:
     with stacks.servers.postgres.connect("meg_eu") as connection, connection.transaction():
         connection.execute("LOCK TABLE megforms_auditsession IN ACCESS EXCLUSIVE MODE")
         run_id = dag.trigger(**CONF)
-        until(lambda: dag.tasks(run_id).get((plan, -1), {}).get("state") == "running", 120)
-        until(lambda: "Worker startup parse complete" in dag.log_lines(run_id, plan), 30)
+        wait_until(lambda: dag.tasks(run_id).get((plan, -1), {}).get("state") == "running", 120)
+        wait_until(lambda: "Worker startup parse complete" in dag.log_lines(run_id, plan), 30)
     assert dag.state_of(run_id) == "success"
     lines = dag.log_lines(run_id, plan)
     assert "Worker startup parse complete" in lines
@@ -174,7 +174,7 @@ def test_api_slower_than_timeout(stacks: Stacks, api: ApiClient, capsys: pytest.
     with frozen_api_server(stacks) as process:
         resume = threading.Timer(FIRST_TIMEOUT + 5, process.resume)
         resume.start()
-        states = catchup.catch_up(api, catchup.Wanted(DAG, triggered=("slow_api", CONF)), seconds=300)
+        states = run_dags.run_and_wait(api, run_dags.RunRequest(DAG, triggered=("slow_api", CONF)), seconds=300)
         resume.join()
     assert states == {DAG: {"slow_api": "success"}}
     output = " ".join(capsys.readouterr().out.split())
@@ -183,8 +183,8 @@ def test_api_slower_than_timeout(stacks: Stacks, api: ApiClient, capsys: pytest.
 
 def test_api_run_created_but_answer_lost(api: ApiClient) -> None:
     """A retried trigger returns the run that the first attempt made."""
-    first = catchup.trigger(api, DAG, "answer_lost", CONF)
-    assert catchup.trigger(api, DAG, "answer_lost", CONF)["queued_at"] == first["queued_at"]
+    first = run_dags.trigger(api, DAG, "answer_lost", CONF)
+    assert run_dags.trigger(api, DAG, "answer_lost", CONF)["queued_at"] == first["queued_at"]
     assert AirflowApi(api, DAG).state_of("answer_lost") == "success"
 
 
@@ -192,7 +192,7 @@ def test_api_silent_until_deadline(stacks: Stacks, api: ApiClient) -> None:
     """At the deadline of the command the error is one paragraph."""
     began = time.monotonic()
     with frozen_api_server(stacks), pytest.raises(StackError, match=r"did not answer GET .* Hint: ") as caught:
-        catchup.catch_up(api, catchup.Wanted(DAG, triggered=("never", CONF)), seconds=3)
+        run_dags.run_and_wait(api, run_dags.RunRequest(DAG, triggered=("never", CONF)), seconds=3)
     assert "\n" not in str(caught.value)
     assert 3 <= time.monotonic() - began < 10
 

@@ -7,64 +7,64 @@ from datetime import timedelta
 
 import pytest
 
-from bi_ops.errors import NewerSliceLiveError, ShrinkError, StagingError
-from bi_ops.jobs import Mode
-from bi_ops.load import stage
-from bi_ops.loads import LoadRegister
-from bi_ops.publish import publish
-from bi_ops.slices import Slice
-from bi_ops.source import Meg
-from bi_ops.store import Run, Store
-from bi_ops.templates import render
-from tests.loads import (
+from bi_ops.catalog.jobs import LoadMode
+from bi_ops.catalog.slices import Slice
+from bi_ops.catalog.sql import render_sql
+from bi_ops.errors import ShrinkError, StagingError, StaleSnapshotError
+from bi_ops.load.publish import publish
+from bi_ops.load.register import LoadRegister
+from bi_ops.load.stage import stage
+from bi_ops.meg.reader import MegReader
+from bi_ops.mongo.store import DagRunRef, Store
+from tests.load_helpers import (
     RUN,
     SUBMISSIONS,
-    live,
-    live_bytes,
+    live_documents,
+    live_raw_documents,
     load_slice,
-    month,
+    monthly_slice,
     numbers_of,
     plan_slice,
     stage_documents,
     stage_slice,
     stage_task,
 )
-from tests.megs import MegRows, utc
+from tests.meg_factory import MegFactory, utc
 
-LATER_RUN = Run("bi_monthly", "manual__2026-11-20")
+LATER_RUN = DagRunRef("bi_monthly", "manual__2026-11-20")
 READ = utc(2026, 11, 1, 1)
 
 
 @pytest.mark.parametrize("skipped", [0, 1, 2])
-def test_publish_needs_every_stage_task(store: Store, meg: Meg, rows: MegRows, skipped: int) -> None:
+def test_publish_needs_every_stage_task(store: Store, meg: MegReader, rows: MegFactory, skipped: int) -> None:
     """A task that was marked success, or skipped, by hand has staged nothing, in a good month as in an empty one."""
-    rows.many_forms(25)
-    load_slice(store, meg, month())
-    before = live_bytes(store, month())
-    for of in (month(), month("2026-09")):
+    rows.bulk_forms(25)
+    load_slice(store, meg, monthly_slice())
+    before = live_raw_documents(store, monthly_slice())
+    for of in (monthly_slice(), monthly_slice("2026-09")):
         load = plan_slice(store, meg, of, LATER_RUN)
         for task in {0, 1, 2} - {skipped}:
             stage_task(store, meg, load, task)
         with pytest.raises(StagingError, match=rf"1 of 3 stage tasks has not staged.*stage\[{skipped}\]") as caught:
             publish(store, load, max_shrink=0.5, force=True)
-        assert not caught.value.heals_by_itself
-        assert "monthly_submissions.eu" in caught.value.cure
-    assert live_bytes(store, month()) == before
-    assert live(store, month("2026-09")) == []
+        assert not caught.value.retryable
+        assert "monthly_submissions.eu" in caught.value.hint
+    assert live_raw_documents(store, monthly_slice()) == before
+    assert live_documents(store, monthly_slice("2026-09")) == []
 
 
-def test_stage_refuses_chunks_of_another_plan(store: Store, meg: Meg, rows: MegRows) -> None:
-    rows.many_forms(25)
-    load = plan_slice(store, meg, month())
+def test_stage_refuses_chunks_of_another_plan(store: Store, meg: MegReader, rows: MegFactory) -> None:
+    rows.bulk_forms(25)
+    load = plan_slice(store, meg, monthly_slice())
     for task, chunks in ((0, load.tasks[1]), (0, []), (3, load.tasks[0])):
         with pytest.raises(StagingError, match="not the ones that the load's plan gave") as caught:
-            [*stage(meg, store, load, task, chunks, sql=render("monthly_submissions.sql"))]
-        assert not caught.value.heals_by_itself
+            [*stage(meg, store, load, task, chunks, sql=render_sql("monthly_submissions.sql"))]
+        assert not caught.value.retryable
 
 
-def test_load_that_is_gone_names_the_task_group(store: Store, meg: Meg, rows: MegRows) -> None:
-    rows.many_forms(3)
-    load = stage_slice(store, meg, month())
+def test_load_that_is_gone_names_the_task_group(store: Store, meg: MegReader, rows: MegFactory) -> None:
+    rows.bulk_forms(3)
+    load = stage_slice(store, meg, monthly_slice())
     store.loads.delete_many({})
     for ask in (
         lambda: LoadRegister(store).get(load.id, "monthly_submissions.eu"),
@@ -73,99 +73,100 @@ def test_load_that_is_gone_names_the_task_group(store: Store, meg: Meg, rows: Me
     ):
         with pytest.raises(StagingError, match=r"task group monthly_submissions\.eu") as caught:
             ask()
-        assert not caught.value.heals_by_itself
+        assert not caught.value.retryable
 
 
 @pytest.mark.parametrize("is_chunk_read_again", [False, True])
 def test_older_reading_never_replaces_newer(
-    store: Store, meg: Meg, rows: MegRows, *, is_chunk_read_again: bool
+    store: Store, meg: MegReader, rows: MegFactory, *, is_chunk_read_again: bool
 ) -> None:
     """Two runs load a month, MEG changes between them, and the first one is published again.
 
     Where one of its chunks is read again first, its other chunks are as old as they were: the earliest reading counts.
     """
-    rows.many_forms(25)
-    first = stage_slice(store, meg, month())
+    rows.bulk_forms(25)
+    first = stage_slice(store, meg, monthly_slice())
     publish(store, first, max_shrink=0.5)
     rows.session(7, utc(2026, 10, 9), observations=500)
-    load_slice(store, meg, month(), LATER_RUN)
-    before = live_bytes(store, month())
+    load_slice(store, meg, monthly_slice(), LATER_RUN)
+    before = live_raw_documents(store, monthly_slice())
     if is_chunk_read_again:
         rows.session(15, utc(2026, 10, 9), observations=500)
         stage_task(store, meg, first, 1)
-    with pytest.raises(NewerSliceLiveError, match="a newer reading is live") as caught:
+    with pytest.raises(StaleSnapshotError, match="a newer reading is live") as caught:
         publish(store, first, max_shrink=0.5)
-    assert f"from run {LATER_RUN.run_id}, published 20" in caught.value.found
-    assert live_bytes(store, month()) == before
+    assert f"from run {LATER_RUN.run_id}, published 20" in caught.value.actual
+    assert live_raw_documents(store, monthly_slice()) == before
 
 
-def test_chunk_of_the_live_run_is_read_again(store: Store, meg: Meg, rows: MegRows) -> None:
-    rows.many_forms(25)
-    load = stage_slice(store, meg, month())
+def test_chunk_of_live_run_can_be_cleared(store: Store, meg: MegReader, rows: MegFactory) -> None:
+    """One chunk of the live run is read again and published."""
+    rows.bulk_forms(25)
+    load = stage_slice(store, meg, monthly_slice())
     publish(store, load, max_shrink=0.5)
     rows.session(15, utc(2026, 10, 9), observations=5)
     stage_task(store, meg, load, 1)
     assert publish(store, load, max_shrink=0.5).written == 1
-    assert numbers_of(store, month())[15] == 6
+    assert numbers_of(store, monthly_slice())[15] == 6
 
 
 def test_force_publishes_an_older_reading(store: Store) -> None:
-    publish(store, stage_documents(store, month(), {1: 2}, LATER_RUN, read_at=READ), max_shrink=0.5)
-    older = stage_documents(store, month(), {1: 1}, RUN, read_at=READ - timedelta(hours=1))
-    with pytest.raises(NewerSliceLiveError):
+    publish(store, stage_documents(store, monthly_slice(), {1: 2}, LATER_RUN, read_at=READ), max_shrink=0.5)
+    older = stage_documents(store, monthly_slice(), {1: 1}, RUN, read_at=READ - timedelta(hours=1))
+    with pytest.raises(StaleSnapshotError):
         publish(store, older, max_shrink=0.5)
     publish(store, older, max_shrink=0.5, force=True)
-    assert numbers_of(store, month()) == {1: 1}
+    assert numbers_of(store, monthly_slice()) == {1: 1}
 
 
 def test_reading_guard_covers_snapshots_too(store: Store) -> None:
-    of = Slice(replace(SUBMISSIONS, mode=Mode.WIPE), "eu", utc(2026, 11, 14))
+    of = Slice(replace(SUBMISSIONS, mode=LoadMode.REPLACE_REGION), "eu", utc(2026, 11, 14))
     publish(store, stage_documents(store, of, {1: 2}, LATER_RUN, read_at=READ), max_shrink=0.5)
     older = stage_documents(store, of, {1: 1}, RUN, read_at=READ - timedelta(seconds=1))
-    with pytest.raises(NewerSliceLiveError, match="a newer reading is live"):
+    with pytest.raises(StaleSnapshotError, match="a newer reading is live"):
         publish(store, older, max_shrink=0.5)
 
 
 def test_reading_under_way_counts_as_live(store: Store) -> None:
     """A newer load stopped between two transactions; an older one does not overtake it."""
-    publish(store, stage_documents(store, month(), {1: 1}, read_at=READ), max_shrink=0.5)
+    publish(store, stage_documents(store, monthly_slice(), {1: 1}, read_at=READ), max_shrink=0.5)
     progress = {"run_id": "newer", "load_id": "x", "read_at": READ + timedelta(hours=2), "documents": 1, "of": 2}
-    store.ledger.update_one({"_id": month().ledger_id}, {"$set": {"publishing": progress}})
-    between = stage_documents(store, month(), {1: 1}, read_at=READ + timedelta(hours=1))
-    with pytest.raises(NewerSliceLiveError, match="from run newer, which is being published"):
+    store.ledger.update_one({"_id": monthly_slice().ledger_id}, {"$set": {"publishing": progress}})
+    between = stage_documents(store, monthly_slice(), {1: 1}, read_at=READ + timedelta(hours=1))
+    with pytest.raises(StaleSnapshotError, match="from run newer, which is being published"):
         publish(store, between, max_shrink=0.5)
 
 
 def test_newer_as_of_yields_to_force(store: Store) -> None:
     """One worker's clock was a day ahead: what it published must not lock the slice for a day."""
-    job = replace(SUBMISSIONS, mode=Mode.WIPE)
+    job = replace(SUBMISSIONS, mode=LoadMode.REPLACE_REGION)
     ahead, present = (Slice(job, "eu", utc(2026, 11, day)) for day in (15, 14))
     publish(store, stage_documents(store, ahead, {1: 1}, read_at=READ), max_shrink=0.5)
     load = stage_documents(store, present, {1: 2}, LATER_RUN, read_at=READ)
-    with pytest.raises(NewerSliceLiveError, match="trigger it with force"):
+    with pytest.raises(StaleSnapshotError, match="trigger it with force"):
         publish(store, load, max_shrink=0.5)
     publish(store, load, max_shrink=0.5, force=True)
     assert numbers_of(store, present) == {1: 2}
 
 
-def test_month_of_zeros_does_not_replace_good_one(store: Store, meg: Meg, rows: MegRows) -> None:
+def test_month_of_zeros_does_not_replace_good_one(store: Store, meg: MegReader, rows: MegFactory) -> None:
     """The sessions table is empty, and every form is there: as many documents as before, with zeros."""
-    rows.many_forms(25)
-    load_slice(store, meg, month())
-    before = live_bytes(store, month())
+    rows.bulk_forms(25)
+    load_slice(store, meg, monthly_slice())
+    before = live_raw_documents(store, monthly_slice())
     rows.connection.execute("DELETE FROM megforms_observation")
     rows.connection.execute("DELETE FROM megforms_auditsession")
     with pytest.raises(ShrinkError, match=r"at least 13 of the 25 submissions in all that are live; found 0"):
-        load_slice(store, meg, month(), LATER_RUN)
-    assert live_bytes(store, month()) == before
-    load_slice(store, meg, month(), LATER_RUN, force=True)
-    assert set(numbers_of(store, month()).values()) == {0}
+        load_slice(store, meg, monthly_slice(), LATER_RUN)
+    assert live_raw_documents(store, monthly_slice()) == before
+    load_slice(store, meg, monthly_slice(), LATER_RUN, force=True)
+    assert set(numbers_of(store, monthly_slice()).values()) == {0}
 
 
 @pytest.mark.parametrize(("after", "allowed"), [(50, True), (49, False), (101, True)])
 def test_measure_may_fall_by_max_shrink(store: Store, after: int, *, allowed: bool) -> None:
-    publish(store, stage_documents(store, month(), {1: 99, 2: 1}), max_shrink=0.5)
-    load = stage_documents(store, month(), {1: after - 1, 2: 1}, LATER_RUN)
+    publish(store, stage_documents(store, monthly_slice(), {1: 99, 2: 1}), max_shrink=0.5)
+    load = stage_documents(store, monthly_slice(), {1: after - 1, 2: 1}, LATER_RUN)
     if allowed:
         publish(store, load, max_shrink=0.5)
     else:
@@ -173,11 +174,11 @@ def test_measure_may_fall_by_max_shrink(store: Store, after: int, *, allowed: bo
             publish(store, load, max_shrink=0.5)
 
 
-def test_empty_load_has_a_reading(store: Store, meg: Meg, rows: MegRows) -> None:
+def test_empty_load_has_a_reading(store: Store, meg: MegReader, rows: MegFactory) -> None:
     """A region without any form: the empty slice is published, and the ledger says when MEG was read."""
     assert rows
-    load_slice(store, meg, month())
-    row = store.ledger.find_one({"_id": month().ledger_id})
+    load_slice(store, meg, monthly_slice())
+    row = store.ledger.find_one({"_id": monthly_slice().ledger_id})
     assert row
     assert row["documents"] == 0
     assert abs(row["read_at"] - row["published_at"]) < timedelta(minutes=1)

@@ -19,7 +19,8 @@ def values() -> dict[str, Any]:
     return found
 
 
-def test_the_executor_takes_the_pod_and_adds_a_task_to_it(values: dict[str, Any]) -> None:
+def test_kubernetes_executor_takes_pod(values: dict[str, Any]) -> None:
+    """The executor takes the pod template and adds a task to it."""
     template = PodGenerator.deserialize_model_file(str(FOLDER / "pod-template.yaml"))
     pod = PodGenerator.construct_pod(
         dag_id="bi_monthly",
@@ -48,21 +49,23 @@ def test_the_executor_takes_the_pod_and_adds_a_task_to_it(values: dict[str, Any]
     assert pod.spec.termination_grace_period_seconds == 60
 
 
-def test_a_misspelt_field_would_be_noticed() -> None:
+def test_kubernetes_misspelt_field_is_refused() -> None:
     """The client leaves out what it does not know, so every field of the file must come back."""
     given = yaml.safe_load((FOLDER / "pod-template.yaml").read_text())
     known = PodGenerator.serialize_pod(PodGenerator.deserialize_model_dict(given))
     assert known == given
 
 
-def test_both_files_name_the_same_settings_and_secrets(values: dict[str, Any]) -> None:
+def test_kubernetes_files_agree(values: dict[str, Any]) -> None:
+    """Both files name the same settings and secrets."""
     template = yaml.safe_load((FOLDER / "pod-template.yaml").read_text())
     assert yaml.safe_load(values["extraEnvFrom"]) == template["spec"]["containers"][0]["envFrom"]
     assert values["workers"]["resources"] == template["spec"]["containers"][0]["resources"]
     assert "password" not in (FOLDER / "values.yaml").read_text().lower()
 
 
-def test_the_images_are_of_the_airflow_that_is_tested() -> None:
+def test_images_match_tested_airflow() -> None:
+    """The images are of the tested Airflow."""
     pins = (ROOT / "dev" / "requirements.txt").read_text()
     airflow = next(line.split("==")[1] for line in pins.splitlines() if line.startswith("apache-airflow=="))
     for file in (FOLDER / "Dockerfile", ROOT / "dev" / "Dockerfile"):

@@ -10,25 +10,26 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from bi_ops.connections import open_meg
-from bi_ops.doctor.examination import examine_all
-from bi_ops.doctor.findings import Finding, Verdict
+from bi_ops.airflow import connections
+from bi_ops.airflow.connections import open_meg
+from bi_ops.doctor.results import Finding, Status
+from bi_ops.doctor.runner import run_all_checks
 from bi_ops.errors import SettingsError, SourceUnavailableError
+from bi_ops.meg.reader import MegReader
+from bi_ops.meg.time_zone import check_timezone
+from bi_ops.mongo.store import Store
 from bi_ops.settings import Settings
-from bi_ops.source import Meg
-from bi_ops.source_timezone import check_timezone
-from bi_ops.store import Store
-from dev.stack import Databases
+from dev.embedded_stack import DatabaseServers
 from tests.conftest import STACK
-from tests.loads import until
-from tests.megs import MegRows, utc
+from tests.load_helpers import wait_until
+from tests.meg_factory import MegFactory, utc
 from tests.postgres_servers import server_without_timezone, standby
 from tests.test_operators import plan, plan_context
 
 LACKING = "Europe/Kyiv"
 
 
-def use(monkeypatch: pytest.MonkeyPatch, servers: Databases) -> None:
+def use(monkeypatch: pytest.MonkeyPatch, servers: DatabaseServers) -> None:
     """Let the region eu's connection, and MongoDB's, lead to these servers."""
     for name, value in servers.connections({"eu": "meg_eu"}).items():
         monkeypatch.setenv(name, value)
@@ -36,40 +37,42 @@ def use(monkeypatch: pytest.MonkeyPatch, servers: Databases) -> None:
 
 def examine(**settings: str) -> list[Finding]:
     environment = {"BI_AGGREGATE": "1", "MEG_REGIONS": "eu", **settings}
-    return list(examine_all(Settings.from_environment(environment), ("eu",)))
+    return list(run_all_checks(Settings.from_env(environment), ("eu",), connections))
 
 
 @pytest.fixture(scope="module")
-def zoneless(servers: Databases) -> Iterator[Databases]:
+def zoneless(servers: DatabaseServers) -> Iterator[DatabaseServers]:
     """The databases, with a PostgreSQL that lacks a time zone which Python has."""
     with server_without_timezone(STACK.parent / "test-zoneless", servers, LACKING) as up:
         yield up
 
 
 @pytest.mark.parametrize("name", ["UTC", "Europe/Dublin", "Europe/Kiev"])
-def test_timezone_of_server_is_accepted(zoneless: Databases, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_timezone_of_server_is_accepted(zoneless: DatabaseServers, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The lacking zone's other name, and all other zones, are accepted."""
     use(monkeypatch, zoneless)
-    with open_meg("eu", reader="test") as meg:
+    with open_meg("eu", application_name="test") as meg:
         assert meg.has_timezone(name)
         check_timezone(meg, name, context="here")
 
 
 @pytest.mark.parametrize("name", [LACKING, "Europe/Nowhere", "", "x'y"])
-def test_timezone_unknown_to_server_is_refused(zoneless: Databases, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_timezone_unknown_to_server_is_refused(
+    zoneless: DatabaseServers, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """The error names the zone, is final, and leaves the connection usable."""
     use(monkeypatch, zoneless)
-    with open_meg("eu", reader="test") as meg:
+    with open_meg("eu", application_name="test") as meg:
         with pytest.raises(SettingsError, match=r"does not have the time zone .*BI_TIMEZONE") as caught:
             check_timezone(meg, name, context="here")
         assert meg.has_timezone("UTC")
-    assert caught.value.found == name
-    assert "tzdata-legacy" in caught.value.cure
-    assert not caught.value.heals_by_itself
+    assert caught.value.actual == name
+    assert "tzdata-legacy" in caught.value.hint
+    assert not caught.value.retryable
 
 
 def test_plan_refuses_timezone_unknown_to_server(
-    zoneless: Databases, store: Store, monkeypatch: pytest.MonkeyPatch
+    zoneless: DatabaseServers, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The plan task fails at once, its error names the zone, and nothing is planned."""
     use(monkeypatch, zoneless)
@@ -81,7 +84,7 @@ def test_plan_refuses_timezone_unknown_to_server(
 
 
 def test_doctor_names_timezone_unknown_to_server(
-    zoneless: Databases, store: Store, monkeypatch: pytest.MonkeyPatch
+    zoneless: DatabaseServers, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The doctor fails the zone that the server lacks, and passes another one."""
     assert store.live.name
@@ -89,19 +92,19 @@ def test_doctor_names_timezone_unknown_to_server(
     checks: dict[str, Any] = {}
     for name in (LACKING, "Europe/Dublin"):
         [checks[name]] = [each for each in examine(BI_TIMEZONE=name) if each.check == "time zone"]
-    assert checks[LACKING].verdict is Verdict.FAILED
-    assert LACKING in checks[LACKING].found
-    assert checks["Europe/Dublin"].verdict is Verdict.OK
+    assert checks[LACKING].status is Status.FAILED
+    assert LACKING in checks[LACKING].message
+    assert checks["Europe/Dublin"].status is Status.OK
 
 
 @pytest.fixture(scope="module")
-def replica(servers: Databases) -> Iterator[Databases]:
+def replica(servers: DatabaseServers) -> Iterator[DatabaseServers]:
     """The databases, with a standby that gives queries no time at all."""
     with standby(STACK.parent / "test-standby", servers, max_standby_streaming_delay="0") as up:
         yield up
 
 
-def conflict(servers: Databases) -> None:
+def conflict(servers: DatabaseServers) -> None:
     """Remove rows on the primary that a snapshot on the standby may still see."""
     with servers.postgres.connect("meg_eu") as primary:
         primary.execute("DELETE FROM megforms_observation")
@@ -110,22 +113,22 @@ def conflict(servers: Databases) -> None:
 
 @pytest.mark.parametrize("sql", ["SELECT pg_sleep(30)", "SELECT generate_series(1, 100000)"], ids=["active", "idle"])
 def test_recovery_conflict_is_retryable(
-    servers: Databases, replica: Databases, rows: MegRows, monkeypatch: pytest.MonkeyPatch, sql: str
+    servers: DatabaseServers, replica: DatabaseServers, rows: MegFactory, monkeypatch: pytest.MonkeyPatch, sql: str
 ) -> None:
     """VACUUM on the primary ends a query on the standby while it runs, and its session between two fetches."""
-    rows.many_forms(100)
+    rows.bulk_forms(100)
     use(monkeypatch, replica)
-    with open_meg("eu", reader="conflict") as meg:
-        until(lambda: meg.answer("SELECT count(*) FROM megforms_observation") == [(100,)])
+    with open_meg("eu", application_name="conflict") as meg:
+        wait_until(lambda: meg.fetch_all("SELECT count(*) FROM megforms_observation") == [(100,)])
         with pytest.raises(SourceUnavailableError, match="conflict with recovery on this standby") as caught:
             read_during_conflict(meg, servers, sql)
-    assert "conflict with recovery" in caught.value.found
-    assert "hot_standby_feedback" in caught.value.cure
-    assert "max_standby_streaming_delay" in caught.value.cure
-    assert caught.value.heals_by_itself
+    assert "conflict with recovery" in caught.value.actual
+    assert "hot_standby_feedback" in caught.value.hint
+    assert "max_standby_streaming_delay" in caught.value.hint
+    assert caught.value.retryable
 
 
-def read_during_conflict(meg: Meg, servers: Databases, sql: str) -> None:
+def read_during_conflict(meg: MegReader, servers: DatabaseServers, sql: str) -> None:
     vacuum = threading.Timer(0.5, conflict, [servers])
     vacuum.start()
     try:
@@ -141,16 +144,16 @@ def read_during_conflict(meg: Meg, servers: Databases, sql: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "verdict"),
     [
-        ({"max_standby_streaming_delay": "0"}, Verdict.WARNING),
-        ({"max_standby_streaming_delay": "299s"}, Verdict.WARNING),
-        ({"max_standby_streaming_delay": "5min"}, Verdict.OK),
-        ({"max_standby_streaming_delay": "-1"}, Verdict.OK),
-        ({"max_standby_streaming_delay": "0", "hot_standby_feedback": "on"}, Verdict.OK),
+        ({"max_standby_streaming_delay": "0"}, Status.WARNING),
+        ({"max_standby_streaming_delay": "299s"}, Status.WARNING),
+        ({"max_standby_streaming_delay": "5min"}, Status.OK),
+        ({"max_standby_streaming_delay": "-1"}, Status.OK),
+        ({"max_standby_streaming_delay": "0", "hot_standby_feedback": "on"}, Status.OK),
     ],
     ids=str,
 )
 def test_doctor_looks_at_standby_settings(
-    replica: Databases, store: Store, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], verdict: Verdict
+    replica: DatabaseServers, store: Store, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], verdict: Status
 ) -> None:
     """A standby that ends queries at once is a warning, with the two settings that let them finish."""
     assert store.live.name
@@ -159,18 +162,20 @@ def test_doctor_looks_at_standby_settings(
         for name, value in {"hot_standby_feedback": "off", **settings}.items():
             admin.execute(f"ALTER SYSTEM SET {name} = '{value}'")
         admin.execute("SELECT pg_reload_conf()")
-        until(lambda: all(admin.execute(f"SHOW {name}").fetchone() == (value,) for name, value in settings.items()))
+        wait_until(
+            lambda: all(admin.execute(f"SHOW {name}").fetchone() == (value,) for name, value in settings.items())
+        )
         [finding] = [each for each in examine() if each.check == "standby"]
         admin.execute("ALTER SYSTEM SET max_standby_streaming_delay = '0'")
         admin.execute("ALTER SYSTEM RESET hot_standby_feedback")
         admin.execute("SELECT pg_reload_conf()")
-    assert finding.verdict is verdict
-    assert "hot_standby_feedback" in finding.found
-    assert ("hot_standby_feedback = on" in finding.cure) is (verdict is Verdict.WARNING)
+    assert finding.status is verdict
+    assert "hot_standby_feedback" in finding.message
+    assert ("hot_standby_feedback = on" in finding.hint) is (verdict is Status.WARNING)
 
 
 def test_doctor_skips_standby_settings_of_primary(
-    servers: Databases, store: Store, monkeypatch: pytest.MonkeyPatch
+    servers: DatabaseServers, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a primary these settings mean nothing."""
     assert store.live.name

@@ -11,16 +11,16 @@ from datetime import timedelta
 import pytest
 
 from bi_ops.errors import SourceUnavailableError
-from bi_ops.source import Meg
-from dev.stack import Databases
-from tests.loads import until
-from tests.megs import MegRows, connect_as_reader
+from bi_ops.meg.reader import MegReader
+from dev.embedded_stack import DatabaseServers
+from tests.load_helpers import wait_until
+from tests.meg_factory import MegFactory, connect_as_reader
 
 MANY_ROWS = "SELECT generate_series(1, 100000)"
 
 
 @contextmanager
-def role_setting(servers: Databases, name: str, value: str) -> Iterator[None]:
+def role_setting(servers: DatabaseServers, name: str, value: str) -> Iterator[None]:
     """The reader's role has this setting."""
     with servers.postgres.connect() as admin:
         admin.execute(f"ALTER ROLE bi_reader SET {name} = '{value}'")
@@ -30,7 +30,7 @@ def role_setting(servers: Databases, name: str, value: str) -> Iterator[None]:
             admin.execute(f"ALTER ROLE bi_reader RESET {name}")
 
 
-def read_all(meg: Meg, sql: str, *, pause: float = 0) -> None:
+def read_all(meg: MegReader, sql: str, *, pause: float = 0) -> None:
     with meg.query(sql, {}) as result:
         next(result.batches)
         time.sleep(pause)
@@ -38,24 +38,24 @@ def read_all(meg: Meg, sql: str, *, pause: float = 0) -> None:
             pass
 
 
-def idle_in_transaction(_servers: Databases, meg: Meg) -> None:
+def idle_in_transaction(_servers: DatabaseServers, meg: MegReader) -> None:
     """Fetch some rows, and the next ones too late."""
     read_all(meg, MANY_ROWS, pause=2)
 
 
-def idle_session(_servers: Databases, meg: Meg) -> None:
+def idle_session(_servers: DatabaseServers, meg: MegReader) -> None:
     """Query again after the session was idle for too long."""
     read_all(meg, "SELECT 1")
     time.sleep(2)
     read_all(meg, "SELECT 1")
 
 
-def long_transaction(_servers: Databases, meg: Meg) -> None:
+def long_transaction(_servers: DatabaseServers, meg: MegReader) -> None:
     """Run one query that takes longer than the transaction may."""
     read_all(meg, "SELECT pg_sleep(30)")
 
 
-def locked_table(servers: Databases, meg: Meg) -> None:
+def locked_table(servers: DatabaseServers, meg: MegReader) -> None:
     """Read a table while a migration of MEG's holds it."""
     with servers.postgres.connect("meg_eu") as admin, admin.transaction():
         admin.execute("LOCK TABLE megforms_auditsession IN ACCESS EXCLUSIVE MODE")
@@ -72,7 +72,7 @@ def locked_table(servers: Databases, meg: Meg) -> None:
     ],
 )
 def test_role_timeout_is_named_and_retryable(
-    servers: Databases, meg: Meg, setting: str, read: Callable[[Databases, Meg], None]
+    servers: DatabaseServers, meg: MegReader, setting: str, read: Callable[[DatabaseServers, MegReader], None]
 ) -> None:
     """Each time limit of the role is reported by its name, with how to raise it."""
     with (
@@ -81,39 +81,39 @@ def test_role_timeout_is_named_and_retryable(
     ):
         read(servers, meg)
     assert setting in caught.value.expected
-    assert setting in caught.value.cure
-    assert caught.value.heals_by_itself
+    assert setting in caught.value.hint
+    assert caught.value.retryable
 
 
-def test_statement_timeout_is_named_and_retryable(servers: Databases, rows: MegRows) -> None:
+def test_statement_timeout_is_named_and_retryable(servers: DatabaseServers, rows: MegFactory) -> None:
     """A query that waits for a lock longer than a statement may take is given up."""
-    rows.many_forms(1)
+    rows.bulk_forms(1)
     limit = timedelta(seconds=1)
     with (
-        Meg("eu", connect_as_reader(servers, "meg_eu"), reader="test", statement_timeout=limit) as meg,
+        MegReader("eu", connect_as_reader(servers, "meg_eu"), application_name="test", statement_timeout=limit) as meg,
         pytest.raises(SourceUnavailableError, match=r"took too long .*within 1 s \(statement_timeout\)") as caught,
     ):
         locked_table(servers, meg)
-    assert caught.value.heals_by_itself
+    assert caught.value.retryable
 
 
-def test_statement_timeout_of_role_is_overridden(servers: Databases, meg: Meg) -> None:
+def test_statement_timeout_of_role_is_overridden(servers: DatabaseServers, meg: MegReader) -> None:
     """A short limit for the role's other queries does not end the pipeline's, which bring their own."""
     with role_setting(servers, "statement_timeout", "500ms"):
         read_all(meg, "SELECT pg_sleep(1)")
 
 
-def test_query_cancelled_by_hand_is_retryable(servers: Databases, meg: Meg) -> None:
+def test_query_cancelled_by_hand_is_retryable(servers: DatabaseServers, meg: MegReader) -> None:
     """An administrator's cancellation is not reported as a timeout."""
 
     def cancel() -> None:
         with servers.postgres.connect() as admin:
             sql = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
-            until(lambda: admin.execute(sql).fetchone() is not None)
+            wait_until(lambda: admin.execute(sql).fetchone() is not None)
 
     canceller = threading.Thread(target=cancel)
     canceller.start()
     with pytest.raises(SourceUnavailableError, match="an administrator of MEG's cancelled the query") as caught:
         read_all(meg, "SELECT pg_sleep(30)")
     canceller.join()
-    assert caught.value.heals_by_itself
+    assert caught.value.retryable

@@ -11,18 +11,18 @@ import psycopg
 import pytest
 from pymongo import MongoClient
 
-from bi_ops import documents
-from bi_ops.errors import SourceRowError
-from bi_ops.guarded_sql import MAX_TEXT_BYTES
-from bi_ops.load import stage
-from bi_ops.loads import LoadRegister
-from bi_ops.publish import publish
-from bi_ops.source import Meg
-from bi_ops.store import Run, Store
-from bi_ops.templates import render
-from dev.stack import DATABASE, Databases
-from tests.loads import load_slice, month, plan_slice, slice_of, stage_documents, stage_slice
-from tests.megs import MegRows, connect_as_reader, utc
+from bi_ops.catalog.sql import render_sql
+from bi_ops.errors import InvalidSourceRowError
+from bi_ops.load import documents
+from bi_ops.load.publish import publish
+from bi_ops.load.register import LoadRegister
+from bi_ops.load.stage import stage
+from bi_ops.meg.guarded_sql import MAX_TEXT_BYTES
+from bi_ops.meg.reader import MegReader
+from bi_ops.mongo.store import DagRunRef, Store
+from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
+from tests.load_helpers import load_slice, monthly_slice, plan_slice, slice_of, stage_documents, stage_slice
+from tests.meg_factory import MegFactory, connect_as_reader, utc
 from tests.test_transactions import failing
 
 LIMIT_MB = 150
@@ -46,10 +46,10 @@ def peak_mb() -> float:
 
 
 def open_store(uri: str) -> Store:
-    return Store(MongoClient(uri), DATABASE)
+    return Store(MongoClient(uri), LIVE_DATABASE)
 
 
-def mongo_uri(servers: Databases) -> str:
+def mongo_uri(servers: DatabaseServers) -> str:
     server = servers.mongo
     return f"mongodb://{server.login}:{server.password}@{server.host}:{server.port}/?directConnection=true"
 
@@ -57,11 +57,11 @@ def mongo_uri(servers: Databases) -> str:
 def stage_in_process(uri: str, conninfo: str, load_id: str, out: Connection) -> None:
     store = open_store(uri)
     load = LoadRegister(store).get(load_id, "")
-    with Meg("eu", lambda: psycopg.connect(conninfo), reader="test") as meg:
+    with MegReader("eu", lambda: psycopg.connect(conninfo), application_name="test") as meg:
         meg.clock()
         before = peak_mb()
         for task, chunks in enumerate(load.tasks):
-            for _ in stage(meg, store, load, task, chunks, sql=render(f"{load.slice.job.name}.sql")):
+            for _ in stage(meg, store, load, task, chunks, sql=render_sql(f"{load.slice.job.name}.sql")):
                 pass
     out.send(peak_mb() - before)
 
@@ -74,17 +74,17 @@ def publish_in_process(uri: str, load_id: str, out: Connection) -> None:
     out.send(peak_mb() - before)
 
 
-def conninfo(servers: Databases) -> str:
+def conninfo(servers: DatabaseServers) -> str:
     with connect_as_reader(servers, "meg_eu")() as connection:
         return f"{connection.info.dsn} password={servers.secret['reader']}"
 
 
 @pytest.mark.parametrize("job", ["monthly_submissions", "forms"])
-def test_load_of_long_names_fits_its_memory(
-    store: Store, servers: Databases, meg: Meg, rows: MegRows, job: str
+def test_long_names_fit_memory(
+    store: Store, servers: DatabaseServers, meg: MegReader, rows: MegFactory, job: str
 ) -> None:
     """Names just short enough to be stored, in every row."""
-    rows.many_forms(FORMS)
+    rows.bulk_forms(FORMS)
     rows.connection.execute("UPDATE megforms_auditform SET name = repeat('n', %s)", (MAX_TEXT_BYTES,))
     rows.connection.execute("UPDATE megforms_institution SET name = repeat('i', %s)", (MAX_TEXT_BYTES,))
     load = plan_slice(store, meg, slice_of(job, utc(2026, 11, 1)), max_tasks=4)
@@ -95,14 +95,14 @@ def test_load_of_long_names_fits_its_memory(
 
 
 @pytest.mark.parametrize("size", [MAX_TEXT_BYTES + 1, 2**20, 50 * 2**20])
-def test_name_beyond_the_limit_is_refused(store: Store, meg: Meg, rows: MegRows, size: int) -> None:
+def test_name_beyond_the_limit_is_refused(store: Store, meg: MegReader, rows: MegFactory, size: int) -> None:
     """The row and the column are named, and the name is never fetched."""
-    institution = rows.many_forms(300)
+    institution = rows.bulk_forms(300)
     rows.connection.execute("UPDATE megforms_institution SET name = repeat('n', %s)", (size,))
     before = peak_mb()
-    with pytest.raises(SourceRowError, match=rf"institution_name cannot be stored.*form_id 1\b.*{size} bytes"):
-        stage_slice(store, meg, month())
-    with pytest.raises(SourceRowError, match=rf"name cannot be stored.*institution_id {institution}"):
+    with pytest.raises(InvalidSourceRowError, match=rf"institution_name cannot be stored.*form_id 1\b.*{size} bytes"):
+        stage_slice(store, meg, monthly_slice())
+    with pytest.raises(InvalidSourceRowError, match=rf"name cannot be stored.*institution_id {institution}"):
         load_slice(store, meg, slice_of("institutions", utc(2026, 11, 1)))
     assert peak_mb() - before < LIMIT_MB
 
@@ -111,7 +111,7 @@ def test_name_beyond_the_limit_is_refused(store: Store, meg: Meg, rows: MegRows,
     ("addresses", "message"), [(32_000, "the document is too large"), (40_000, "ip_allowlist cannot be stored")]
 )
 def test_list_beyond_the_limit_is_refused(
-    store: Store, meg: Meg, rows: MegRows, monkeypatch: pytest.MonkeyPatch, addresses: int, message: str
+    store: Store, meg: MegReader, rows: MegFactory, monkeypatch: pytest.MonkeyPatch, addresses: int, message: str
 ) -> None:
     """A list of texts is bounded as a whole, and so is the document."""
     monkeypatch.setattr(documents, "MAX_DOCUMENT_BYTES", 2**18)
@@ -121,16 +121,18 @@ def test_list_beyond_the_limit_is_refused(
         " VALUES (%s, array_fill('10.0.0.1'::text, ARRAY[%s]))",
         (institution, addresses),
     )
-    with pytest.raises(SourceRowError, match=rf"{message}, in the row of institution_id {institution}"):
+    with pytest.raises(InvalidSourceRowError, match=rf"{message}, in the row of institution_id {institution}"):
         load_slice(store, meg, slice_of("security_risk_clients", utc(2026, 11, 1)))
 
 
-def test_retried_transaction_keeps_no_memory(store: Store, servers: Databases) -> None:
+def test_retried_transaction_keeps_no_memory(store: Store, servers: DatabaseServers) -> None:
     """A commit that fails for a transient reason is retried; no attempt leaves its documents behind."""
-    load = stage_documents(store, month(), dict.fromkeys(range(40_000), 1), Run("bi_monthly", "r"), form_name="x" * 400)
+    load = stage_documents(
+        store, monthly_slice(), dict.fromkeys(range(40_000), 1), DagRunRef("bi_monthly", "r"), form_name="x" * 400
+    )
     uri = mongo_uri(servers)
     once = in_own_process(publish_in_process, uri, load.id)
-    again = stage_documents(store, month("2026-09"), dict.fromkeys(range(40_000), 1), form_name="x" * 400)
+    again = stage_documents(store, monthly_slice("2026-09"), dict.fromkeys(range(40_000), 1), form_name="x" * 400)
     data = {"errorCode": 112, "errorLabels": ["TransientTransactionError"], "failCommands": ["commitTransaction"]}
     with failing(servers, 12, **data):
         retried = in_own_process(publish_in_process, uri, again.id)

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from bi_ops.connections import open_store
-from bi_ops.doctor.findings import Verdict
-from bi_ops.doctor.mongo import examine_mongo
-from bi_ops.errors import ConnectionSettingsError
-from bi_ops.reports.source import reading
+from bi_ops.airflow.connections import open_store
+from bi_ops.airflow.reports_connection import open_reports_store
+from bi_ops.doctor.mongo_checks import check_mongo
+from bi_ops.doctor.results import Status
+from bi_ops.errors import ConnectionConfigError
+from bi_ops.meg.reader import MegReader
+from bi_ops.mongo.store import DagRunRef, Store
 from bi_ops.settings import Settings
-from bi_ops.source import Meg
-from bi_ops.store import Run, Store
-from dev.stack import Databases
-from tests.loads import load_slice, month, numbers_of
-from tests.megs import MegRows, utc
+from dev.embedded_stack import DatabaseServers
+from tests.load_helpers import load_slice, monthly_slice, numbers_of
+from tests.meg_factory import MegFactory, utc
 
 OPTIONS: list[dict[str, Any]] = [
     {"readPreference": "secondary"},
@@ -44,7 +44,7 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-def set_options(monkeypatch: pytest.MonkeyPatch, servers: Databases, options: dict[str, Any]) -> None:
+def set_options(monkeypatch: pytest.MonkeyPatch, servers: DatabaseServers, options: dict[str, Any]) -> None:
     fields = json.loads(servers.connections({})["AIRFLOW_CONN_BI_MONGO"])
     value = {**fields, "extra": {"authSource": "admin", **options}}
     monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", json.dumps(value))
@@ -52,21 +52,26 @@ def set_options(monkeypatch: pytest.MonkeyPatch, servers: Databases, options: di
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: ",".join(f"{k}={v}" for k, v in options.items()))
 def test_load_works_under_connection_options(
-    servers: Databases, store: Store, meg: Meg, rows: MegRows, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+    servers: DatabaseServers,
+    store: Store,
+    meg: MegReader,
+    rows: MegFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
 ) -> None:
     """Two loads, one of them in several transactions, the doctor and the reports' connection."""
     set_options(monkeypatch, servers, options)
-    rows.many_forms(25)
+    rows.bulk_forms(25)
     with open_store("here") as opened:
-        findings = list(examine_mongo(opened, Settings.from_environment({"MEG_REGIONS": "eu"})))
-        assert [finding for finding in findings if finding.verdict is Verdict.FAILED] == []
-        load_slice(opened, meg, month())
+        findings = list(check_mongo(opened, Settings.from_env({"MEG_REGIONS": "eu"})))
+        assert [finding for finding in findings if finding.status is Status.FAILED] == []
+        load_slice(opened, meg, monthly_slice())
         rows.session(7, utc(2026, 10, 9))
-        before = numbers_of(store, month())
-        load_slice(opened, meg, month(), Run("bi_monthly", "again"), transaction_documents=10)
+        before = numbers_of(store, monthly_slice())
+        load_slice(opened, meg, monthly_slice(), DagRunRef("bi_monthly", "again"), max_transaction_documents=10)
         assert len(before) == 25
-        assert numbers_of(store, month()) == {**before, 7: before[7] + 1}
-    with reading() as reports:
+        assert numbers_of(store, monthly_slice()) == {**before, 7: before[7] + 1}
+    with open_reports_store() as reports:
         assert reports.ledger.count_documents({}) == 1
     assert store.client["admin"].command("ping")
 
@@ -77,9 +82,9 @@ def test_load_works_under_connection_options(
     ids=str,
 )
 def test_impossible_options_are_refused(
-    servers: Databases, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+    servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     set_options(monkeypatch, servers, options)
-    with pytest.raises(ConnectionSettingsError, match="driver cannot use this connection") as caught, open_store("x"):
+    with pytest.raises(ConnectionConfigError, match="driver cannot use this connection") as caught, open_store("x"):
         pass
-    assert not caught.value.heals_by_itself
+    assert not caught.value.retryable

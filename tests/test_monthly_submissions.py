@@ -3,15 +3,17 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from bi_ops.slices import Slice
-from bi_ops.source import Meg
-from bi_ops.store import Store
-from tests.loads import documents_of, live, load_slice, month
-from tests.megs import MegRows, raw_tables, utc
+from bi_ops.catalog.slices import Slice
+from bi_ops.meg.reader import MegReader
+from bi_ops.mongo.store import Store
+from tests.load_helpers import documents_of, live_documents, load_slice, monthly_slice
+from tests.meg_factory import MegFactory, raw_tables, utc
 from tests.oracle import Oracle
 
 
-def check(store: Store, meg: Meg, rows: MegRows, of: Slice, timezone: str = "UTC") -> dict[str, dict[str, Any]]:
+def check(
+    store: Store, meg: MegReader, rows: MegFactory, of: Slice, timezone: str = "UTC"
+) -> dict[str, dict[str, Any]]:
     assert of.period
     load_slice(store, meg, of, timezone=timezone)
     found = documents_of(store, of)
@@ -19,17 +21,19 @@ def check(store: Store, meg: Meg, rows: MegRows, of: Slice, timezone: str = "UTC
     return found
 
 
-def test_fields_stand_in_their_declared_order_with_the_stamps_last(store: Store, meg: Meg, rows: MegRows) -> None:
+def test_fields_keep_declared_order(store: Store, meg: MegReader, rows: MegFactory) -> None:
+    """Fields keep their declared order, with the load metadata last."""
     rows.session(rows.form(rows.institution()), utc(2026, 10, 5))
-    load_slice(store, meg, month())
-    assert list(live(store, month())[0]) == [
+    load_slice(store, meg, monthly_slice())
+    assert list(live_documents(store, monthly_slice())[0]) == [
         *("_id", "region", "period", "period_start", "institution_id", "institution_name", "form_id", "form_name"),
         *("form_type", "submissions", "submitters", "wards", "submissions_by_platform", "first_submitted_at"),
         *("last_submitted_at", "previous_submissions", "change_pct", "schema_version", "loaded_at", "run_id"),
     ]
 
 
-def test_exclusions_reach_through_everything_they_touch(store: Store, meg: Meg, rows: MegRows) -> None:
+def test_exclusions_are_transitive(store: Store, meg: MegReader, rows: MegFactory) -> None:
+    """Exclusions apply to everything that belongs to what is excluded."""
     client, demo = rows.institution(), rows.institution(is_demo=True)
     form, at = rows.form(client), utc(2026, 10, 5)
     rows.session(form, at, auditor_id=rows.auditor(client), ward_id=rows.ward(client))
@@ -51,13 +55,14 @@ def test_exclusions_reach_through_everything_they_touch(store: Store, meg: Meg, 
     inactive = rows.auditor(client, user=rows.user(is_active=False))
     rows.session(form, at, auditor_id=inactive)
 
-    [document] = check(store, meg, rows, month()).values()
+    [document] = check(store, meg, rows, monthly_slice()).values()
     assert (document["submissions"], document["submitters"], document["wards"]) == (3, 2, 1)
 
 
-def test_a_month_is_half_open_in_the_settings_time_zone(store: Store, meg: Meg, rows: MegRows) -> None:
+def test_month_is_half_open(store: Store, meg: MegReader, rows: MegFactory) -> None:
+    """A month includes its start and excludes its end, in the settings' time zone."""
     form = rows.form(rows.institution())
-    of = month(timezone="Europe/Dublin")  # starts in summer time, ends in winter time
+    of = monthly_slice(timezone="Europe/Dublin")  # starts in summer time, ends in winter time
     assert of.period
     assert (of.period.start, of.period.end) == (utc(2026, 9, 30, 23), utc(2026, 11, 1))
     for instant in (of.period.start, of.period.end):
@@ -69,7 +74,8 @@ def test_a_month_is_half_open_in_the_settings_time_zone(store: Store, meg: Meg, 
     assert document["change_pct"] == 50.0
 
 
-def test_forms_are_listed_while_they_live_and_when_they_were_used(store: Store, meg: Meg, rows: MegRows) -> None:
+def test_forms_listed_while_live_or_used(store: Store, meg: MegReader, rows: MegFactory) -> None:
+    """A form has a document while it lives, and where it was used."""
     institution = rows.institution(is_active=False)
     listed = {
         "unused": rows.form(institution),
@@ -85,35 +91,38 @@ def test_forms_are_listed_while_they_live_and_when_they_were_used(store: Store, 
     for name in ("used after it was archived", "used before it was made"):
         rows.session(listed[name], utc(2026, 10, 5))
 
-    found = check(store, meg, rows, month())
+    found = check(store, meg, rows, monthly_slice())
     assert {document["form_id"] for document in found.values()} == set(listed.values())
 
 
-def test_growth_is_rounded_to_two_decimals_and_unknown_from_nothing(store: Store, meg: Meg, rows: MegRows) -> None:
+def test_growth_is_rounded_or_null(store: Store, meg: MegReader, rows: MegFactory) -> None:
+    """Growth has two decimals and is null after a month without submissions."""
     institution = rows.institution()
     counts = {rows.form(institution): pair for pair in [(1, 3), (0, 4), (5, 0), (0, 0), (7, 6), (2, 16), (1, 8)]}
     for form, (now, before) in counts.items():
         rows.session(form, utc(2026, 10, 5), observations=now)
         rows.session(form, utc(2026, 9, 5), observations=before)
 
-    found = check(store, meg, rows, month())
+    found = check(store, meg, rows, monthly_slice())
     growth = {document["form_id"]: document["change_pct"] for document in found.values()}
     assert [growth[form] for form in counts] == [-66.67, -100.0, None, None, 16.67, -87.5, -87.5]
 
 
-def test_ids_and_names_of_any_kind_arrive_as_they_are(store: Store, meg: Meg, rows: MegRows) -> None:
+def test_unusual_ids_and_names_are_kept(store: Store, meg: MegReader, rows: MegFactory) -> None:
+    """Unusual ids and names arrive unchanged."""
     institution = rows.institution(id=2**63 - 1, name='Hôpital "St. Ciarán" $where.x 🏥')
     form = rows.form(institution, id=2**63 - 2, name="$set.a..b\u0001 O'Brien", form_type="")
     rows.session(form, utc(2026, 10, 31, 23, 59), platform="android")
 
-    [document] = check(store, meg, rows, month()).values()
+    [document] = check(store, meg, rows, monthly_slice()).values()
     assert (document["form_id"], document["institution_id"]) == (2**63 - 2, 2**63 - 1)
     assert document["form_name"] == "$set.a..b\u0001 O'Brien"
 
 
-def test_a_leap_february_is_a_whole_month(store: Store, meg: Meg, rows: MegRows) -> None:
+def test_leap_february_is_whole(store: Store, meg: MegReader, rows: MegFactory) -> None:
+    """A leap February has 29 days."""
     form = rows.form(rows.institution())
     rows.session(form, utc(2024, 2, 29, 23))
     rows.session(form, utc(2024, 3, 1))
-    [document] = check(store, meg, rows, month("2024-02")).values()
+    [document] = check(store, meg, rows, monthly_slice("2024-02")).values()
     assert document["submissions"] == 1

@@ -13,21 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from bi_ops.store import Store
+from bi_ops.mongo.store import Store
 from dev import mwaa
-from dev.processes import StackError, child_environment
-from dev.stack import Databases
+from dev.embedded_stack import DatabaseServers
+from dev.processes import StackError, child_env
 from tests.conftest import ROOT, STACK
-from tests.loads import live, month
-from tests.megs import MegRows
+from tests.load_helpers import live_documents, monthly_slice
+from tests.meg_factory import MegFactory
 
 VERSIONS = sorted(each.stem for each in (ROOT / "dev" / "compat").glob("*.in"))
 REPORTS = """
-from bi_ops import relations, templates
-from bi_ops.reports.definitions import reports
-from bi_ops.reports.web import make_app
-make_app()
-print(len(reports()), templates.include_folder())
+from bi_ops.catalog import source_contract, sql
+from bi_ops.reports.definitions import load_reports
+from bi_ops.reports.web import create_app
+create_app(lambda: None)
+print(len(load_reports()), sql.include_dir())
 """
 
 
@@ -35,18 +35,17 @@ print(len(reports()), templates.include_folder())
 def unpacked(tmp_path: Path) -> Path:
     """/usr/local/airflow, as MWAA makes it."""
     bucket, home = tmp_path / "a bucket", tmp_path / "home"
-    mwaa.build(mwaa.DEFAULT, bucket)
+    mwaa.build_bundle(mwaa.DEFAULT_AIRFLOW, bucket)
     shutil.copytree(bucket / "dags", home / "dags")
     zipfile.ZipFile(bucket / "plugins.zip").extractall(home / "plugins")
     shutil.copy(bucket / "startup.sh", home)
     return home
 
 
-def test_a_month_is_loaded_from_the_bundle_alone(
-    unpacked: Path, servers: Databases, store: Store, rows: MegRows
-) -> None:
-    rows.many_forms(11)
-    environment = child_environment(
+def test_mwaa_bundle_loads_month(unpacked: Path, servers: DatabaseServers, store: Store, rows: MegFactory) -> None:
+    """A month is loaded from the bundle alone."""
+    rows.bulk_forms(11)
+    environment = child_env(
         STACK,
         {
             "AIRFLOW_HOME": str(unpacked),
@@ -66,7 +65,7 @@ def test_a_month_is_loaded_from_the_bundle_alone(
     run("airflow", "db", "migrate")
     conf = json.dumps({"period": "2026-10", "jobs": ["monthly_submissions"]})
     run("airflow", "dags", "test", "bi_monthly", "-c", conf)
-    assert [document["submissions"] for document in live(store, month())] == [1] * 11
+    assert [document["submissions"] for document in live_documents(store, monthly_slice())] == [1] * 11
     environment["PYTHONPATH"] = str(unpacked / "plugins")  # as Airflow's own processes have it
     count, include = run(sys.executable, "-c", REPORTS).split()[-2:]
     assert int(count) >= 14
@@ -74,8 +73,9 @@ def test_a_month_is_loaded_from_the_bundle_alone(
 
 
 @pytest.mark.parametrize("airflow", VERSIONS)
-def test_each_version_asks_for_what_its_constraints_have(airflow: str, tmp_path: Path) -> None:
-    lines = (mwaa.build(airflow, tmp_path) / "requirements.txt").read_text().splitlines()
+def test_mwaa_requirements_match_constraints(airflow: str, tmp_path: Path) -> None:
+    """Each version's requirements are within its constraints."""
+    lines = (mwaa.build_bundle(airflow, tmp_path) / "requirements.txt").read_text().splitlines()
     names = {re.split(r"[\[=]", line)[0] for line in lines if line[0] not in "-#"}
     wanted = {re.split(r"[\[= ]", line)[0] for line in (ROOT / "requirements.txt").read_text().splitlines()} - {"#"}
     assert names == wanted | {"apache-airflow-providers-common-compat"}
@@ -84,15 +84,16 @@ def test_each_version_asks_for_what_its_constraints_have(airflow: str, tmp_path:
     assert any("--constraint " in line for line in lines), "MWAA would force its own"
 
 
-def test_the_same_files_make_the_same_bundle_and_an_edited_script_stays(tmp_path: Path) -> None:
-    built = mwaa.build(mwaa.DEFAULT, tmp_path)
+def test_mwaa_bundle_is_reproducible(tmp_path: Path) -> None:
+    """The same files make the same bundle, and an edited script is kept."""
+    built = mwaa.build_bundle(mwaa.DEFAULT_AIRFLOW, tmp_path)
     first = (built / "plugins.zip").read_bytes()
     (built / "startup.sh").write_text("export MEG_REGIONS=au\n")
-    module = ROOT / "plugins" / "bi_ops" / "versions.py"
+    module = ROOT / "plugins" / "bi_ops" / "airflow" / "version_compat.py"
     times = module.stat()
     os.utime(module, (0, 1_700_000_000))
     try:
-        mwaa.build(mwaa.DEFAULT, tmp_path)
+        mwaa.build_bundle(mwaa.DEFAULT_AIRFLOW, tmp_path)
     finally:
         os.utime(module, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert (built / "plugins.zip").read_bytes() == first
@@ -103,6 +104,7 @@ def test_the_same_files_make_the_same_bundle_and_an_edited_script_stays(tmp_path
     assert not [name for name in names if name.endswith(".pyc")]
 
 
-def test_a_version_that_mwaa_does_not_have_is_told() -> None:
+def test_mwaa_unknown_version_is_refused() -> None:
+    """A version that MWAA lacks is refused."""
     with pytest.raises(StackError, match="Name one of"):
-        mwaa.build("2.10.5")
+        mwaa.build_bundle("2.10.5")

@@ -15,18 +15,18 @@ import pendulum
 import pytest
 from playwright.sync_api import expect
 
-from bi_ops.jobs import job_named
-from bi_ops.periods import Cadence, Period
-from bi_ops.store import Store
-from dev import airflow, catchup
-from dev.airflow import Airflow
+from bi_ops.catalog.jobs import get_job
+from bi_ops.catalog.periods import Cadence, Period
+from bi_ops.mongo.store import Store
+from dev import airflow, run_dags
+from dev.airflow import AirflowServices
+from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
 from dev.processes import stop
-from dev.stack import DATABASE, Databases
+from tests.airflow_env import NO_SCHEDULED_RUNS, AirflowApi, new_airflow
 from tests.browser import NEEDS_CHROMIUM, SHOTS, logged_in
 from tests.conftest import STACK
-from tests.installations import TRIGGERED_ONLY, AirflowApi, new_airflow
-from tests.loads import live, live_bytes, month, until
-from tests.megs import MegRows, utc
+from tests.load_helpers import live_documents, live_raw_documents, monthly_slice, wait_until
+from tests.meg_factory import MegFactory, utc
 
 DAG = "bi_monthly"
 JOB = "monthly_submissions"
@@ -50,17 +50,19 @@ class Region:
     """
 
     dag: AirflowApi
-    up: Airflow
+    up: AirflowServices
     environment: dict[str, str]
     store: Store
-    servers: Databases
+    servers: DatabaseServers
 
     def execute(self, sql: str) -> None:
         with self.servers.postgres.connect("meg_eu") as connection:
             connection.execute(sql)
 
     def submissions(self, form: int) -> int:
-        [document] = [document for document in live(self.store, month()) if document["form_id"] == form]
+        [document] = [
+            document for document in live_documents(self.store, monthly_slice()) if document["form_id"] == form
+        ]
         return int(document["submissions"])
 
     def restart_scheduler(self, **environment: str) -> None:
@@ -74,22 +76,22 @@ class Region:
 
 
 @pytest.fixture(scope="module")
-def region(servers: Databases) -> Iterator[Region]:
+def region(servers: DatabaseServers) -> Iterator[Region]:
     with servers.mongo_admin.client() as admin:
-        for name in (DATABASE, f"{DATABASE}_staging"):
+        for name in (LIVE_DATABASE, f"{LIVE_DATABASE}_staging"):
             admin.drop_database(name)
     with servers.postgres.connect("meg_eu") as connection:
-        MegRows(connection).many_forms(25)
-    settings = {**TRIGGERED_ONLY, "BI_START_DATE": START.to_date_string(), "BI_MAX_MAPPED_TASKS": "3"}
+        MegFactory(connection).bulk_forms(25)
+    settings = {**NO_SCHEDULED_RUNS, "BI_START_DATE": START.to_date_string(), "BI_MAX_MAPPED_TASKS": "3"}
     settings |= servers.connections({"eu": "meg_eu"})
     environment = new_airflow(servers, STACK, settings)
     with (
-        airflow.running(STACK, environment, servers.secret) as up,
+        airflow.run_services(STACK, environment, servers.secret) as up,
         up.api() as api,
         servers.mongo.client() as client,
     ):
-        catchup.catch_up(api, catchup.Wanted(DAG, scheduled_after=START, count=2), seconds=300)
-        yield Region(AirflowApi(api, DAG), up, environment, Store(client, DATABASE), servers)
+        run_dags.run_and_wait(api, run_dags.RunRequest(DAG, scheduled_after=START, count=2), seconds=300)
+        yield Region(AirflowApi(api, DAG), up, environment, Store(client, LIVE_DATABASE), servers)
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +100,7 @@ def _forms(region: Region) -> None:
     for name in region.store.live.list_collection_names():
         region.store.live[name].delete_many({})
     with region.servers.postgres.connect("meg_eu") as connection:
-        MegRows(connection).many_forms(25)
+        MegFactory(connection).bulk_forms(25)
 
 
 def load_october(region: Region, run_id: str = "", **conf: Any) -> str:
@@ -114,7 +116,7 @@ def last_lines(region: Region, run_id: str, task_id: str, map_index: int = -1) -
 def test_task_marked_success_is_not_published(region: Region) -> None:
     """A stage task that failed for good is marked success in the UI: publish runs by itself, and refuses."""
     load_october(region, jobs=[SESSIONS])
-    before = live_bytes(region.store, month(job=job_named(SESSIONS)))
+    before = live_raw_documents(region.store, monthly_slice(job=get_job(SESSIONS)))
     assert len(before) == 25
     region.execute(
         "UPDATE megforms_auditsession SET started_at = '-infinity', ended_at = '-infinity' WHERE form_id = 15"
@@ -133,44 +135,44 @@ def test_task_marked_success_is_not_published(region: Region) -> None:
     log = last_lines(region, run_id, f"{SESSIONS}.eu.publish")
     assert "1 of 3 stage tasks has not staged" in log
     assert "stage[1]" in log
-    assert live_bytes(region.store, month(job=job_named(SESSIONS))) == before
+    assert live_raw_documents(region.store, monthly_slice(job=get_job(SESSIONS))) == before
 
 
 def test_older_run_never_overwrites_newer_reading(region: Region) -> None:
     """Publish, then one chunk, of an older run are cleared after a newer run has loaded the month."""
     older = load_october(region)
     with region.servers.postgres.connect("meg_eu") as connection:
-        rows = MegRows(connection)
-        rows.many_forms(25)
+        rows = MegFactory(connection)
+        rows.bulk_forms(25)
         rows.session(7, utc(2026, 10, 9), observations=500)
     newer = load_october(region)
     assert region.submissions(7) == 501
-    before = live_bytes(region.store, month())
+    before = live_raw_documents(region.store, monthly_slice())
     for cleared in ([f"{JOB}.eu.publish"], [[f"{JOB}.eu.stage", 1]]):
         assert region.dag.clear(older, task_ids=cleared) == "success"
         assert region.dag.tasks(older)[f"{JOB}.eu.publish", -1]["state"] == "skipped"
         log = last_lines(region, older, f"{JOB}.eu.publish")
         assert "a newer reading is live" in log
         assert newer in log
-        assert live_bytes(region.store, month()) == before
+        assert live_raw_documents(region.store, monthly_slice()) == before
     assert region.dag.clear(newer, task_ids=[[f"{JOB}.eu.stage", 1]]) == "success"
     assert region.dag.tasks(newer)[f"{JOB}.eu.publish", -1]["state"] == "success"
 
 
 def test_removed_xcom_of_stage_changes_nothing(region: Region) -> None:
     run_id = load_october(region)
-    before = live_bytes(region.store, month())
+    before = live_raw_documents(region.store, monthly_slice())
     path = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances/{JOB}.eu.stage/xcomEntries/return_value"
     region.dag.api.delete(path, params={"map_index": 1}).raise_for_status()
     assert region.dag.clear(run_id, task_ids=[f"{JOB}.eu.publish"]) == "success"
-    assert live_bytes(region.store, month()) == before
+    assert live_raw_documents(region.store, monthly_slice()) == before
 
 
 def test_removed_xcom_of_plan_fails_at_once(region: Region) -> None:
     """As after `airflow db clean`: no retry brings it back, and the log names the group to clear."""
     run_id = load_october(region)
-    before = live_bytes(region.store, month())
-    with region.servers.postgres.connect(airflow.DATABASE) as metadata:
+    before = live_raw_documents(region.store, monthly_slice())
+    with region.servers.postgres.connect(airflow.METADATA_DATABASE) as metadata:
         metadata.execute("DELETE FROM xcom WHERE run_id = %s", (run_id,))
     for task, index in ((f"{JOB}.eu.publish", -1), (f"{JOB}.eu.stage", 1)):
         tries = region.dag.tasks(run_id)[task, index]["try_number"]
@@ -179,7 +181,7 @@ def test_removed_xcom_of_plan_fails_at_once(region: Region) -> None:
         ended = region.dag.tasks(run_id)[task, index]
         assert (ended["state"], ended["try_number"]) == ("failed", tries + 1)
         assert f"Clear the task group {JOB}.eu" in last_lines(region, run_id, task, index)
-    assert live_bytes(region.store, month()) == before
+    assert live_raw_documents(region.store, monthly_slice()) == before
     assert region.dag.clear(run_id, task_ids=[f"{JOB}.eu.plan"]) == "success"
 
 
@@ -216,7 +218,7 @@ def test_gate_refuses_what_cannot_be_loaded(region: Region, conf: dict[str, Any]
     assert max(len(line) for line in lines if line.startswith(("Expected:", "Actual:", "Hint:", "    "))) <= 84
 
 
-def test_reason_stands_in_lines_of_its_own(region: Region) -> None:
+def test_log_gives_reason_line_by_line(region: Region) -> None:
     """Failed, skipped and dry runs: one thought a line, short enough for Airflow's log view."""
     run_id = load_october(region, dry_run=True)
     lines = region.dag.log_lines(run_id, f"{JOB}.eu.publish")
@@ -257,7 +259,8 @@ def test_command_line_loads_last_ended_month(region: Region) -> None:
     assert _period_of(region, run_id) == LAST_MONTH
 
 
-def test_logical_date_gives_same_month_by_every_door(region: Region) -> None:
+def test_logical_date_loads_same_month(region: Region) -> None:
+    """A logical date gives the same month by form, API and command line."""
     date = START.add(days=14)
     by_api = region.dag.trigger("by-api", logical_date=date.isoformat(), **NOTHING_MORE)
     conf, other = json.dumps(NOTHING_MORE), date.add(seconds=1).isoformat()
@@ -291,7 +294,7 @@ def test_run_is_cleared_and_marked_at_any_time(region: Region, state: str) -> No
             assert region.dag.state_of(run_id) == "failed"
         else:
             blocker.execute("BEGIN; LOCK TABLE megforms_auditsession IN ACCESS EXCLUSIVE MODE")
-            until(lambda: region.dag.tasks(run_id)[f"{JOB}.eu.plan", -1]["state"] == "running", 60)
+            wait_until(lambda: region.dag.tasks(run_id)[f"{JOB}.eu.plan", -1]["state"] == "running", 60)
         path = f"/dags/{DAG}/dagRuns/{run_id}"
         assert region.dag.api.post(f"{path}/clear", json={"dry_run": False}).is_success
         assert region.dag.api.patch(path, json={"state": "failed"}).is_success
@@ -299,11 +302,11 @@ def test_run_is_cleared_and_marked_at_any_time(region: Region, state: str) -> No
     body = {"dag_id": DAG, "from_date": "2026-10-01", "to_date": "2026-10-01", "reprocess_behavior": "completed"}
     answer = region.dag.api.post("/backfills/dry_run", json=body)
     assert answer.status_code < 500, answer.text
-    until(lambda: region.dag.get(path)["state"] in ("failed", "success"), 120)
+    wait_until(lambda: region.dag.get(path)["state"] in ("failed", "success"), 120)
 
 
 def test_run_after_in_future_blocks_schedule(region: Region) -> None:
-    """As docs/operating.md says: it stays queued as the DAG's one active run, until it is deleted."""
+    """As docs/runbook.md says: it stays queued as the DAG's one active run, until it is deleted."""
     body = {"logical_date": None, "run_after": pendulum.now("UTC").add(years=1).isoformat(), "conf": NOTHING_MORE}
     waiting = region.dag.post(f"/dags/{DAG}/dagRuns", body)["dag_run_id"]
     load_october(region)
@@ -316,37 +319,37 @@ def test_run_after_in_future_blocks_schedule(region: Region) -> None:
 
 def _may_schedule(region: Region) -> bool:
     """Whether Airflow's scheduler would create the DAG's next scheduled run."""
-    with region.servers.postgres.connect(airflow.DATABASE) as metadata:
+    with region.servers.postgres.connect(airflow.METADATA_DATABASE) as metadata:
         query = "SELECT NOT exceeds_max_non_backfill FROM dag WHERE dag_id = %s"
         [(may_schedule,)] = metadata.execute(query, (DAG,)).fetchall()
     return bool(may_schedule)
 
 
-def test_tasks_look_at_gate_and_settings_when_they_run(region: Region) -> None:
+def test_cleared_tasks_check_gate_and_settings(region: Region) -> None:
     """Tasks of an old run are cleared after `BI_AGGREGATE` was switched off, and after the time zone changed."""
     run_id = load_october(region)
     region.execute("DELETE FROM megforms_observation WHERE form_id = 15")
-    before = live_bytes(region.store, month())
+    before = live_raw_documents(region.store, monthly_slice())
     try:
         region.restart_scheduler(BI_AGGREGATE="0")
         for cleared in ([[f"{JOB}.eu.stage", 1]], [f"{JOB}.eu.plan"], [f"{JOB}.eu.publish"]):
             region.dag.clear(run_id, task_ids=cleared)
             assert region.dag.tasks(run_id)[f"{JOB}.eu.publish", -1]["state"] == "skipped"
-            assert live_bytes(region.store, month()) == before
+            assert live_raw_documents(region.store, monthly_slice()) == before
         again = region.dag.trigger(**NOTHING_MORE, period="2026-10")
         assert region.dag.state_of(again) == "success"
         assert region.dag.tasks(again)[f"{JOB}.eu.plan", -1]["state"] == "skipped"
         region.restart_scheduler(BI_AGGREGATE="1")
         region.dag.clear(run_id, task_ids=[f"{JOB}.eu.plan"])
         region.restart_scheduler(BI_TIMEZONE="America/New_York")
-        before = live_bytes(region.store, month())
+        before = live_raw_documents(region.store, monthly_slice())
         assert region.dag.clear(run_id, task_ids=[[f"{JOB}.eu.stage", 1]]) == "failed"
         stage = region.dag.tasks(run_id)[f"{JOB}.eu.stage", 1]
         assert stage["state"] == "failed"
         log = last_lines(region, run_id, f"{JOB}.eu.stage", 1)
         assert "BI_TIMEZONE has changed since this load was planned" in log
         assert f"Clear the task group {JOB}.eu" in log
-        assert live_bytes(region.store, month()) == before
+        assert live_raw_documents(region.store, monthly_slice()) == before
         scheduled = f"scheduled__{START.add(months=1).isoformat()}"
         assert region.dag.clear(scheduled, task_ids=[f"{JOB}.eu.plan"]) == "success"
         assert _period_of(region, scheduled) == START.format("YYYY-MM")

@@ -10,14 +10,14 @@ import pendulum
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, TaskDeferred
 
-from bi_ops.errors import PeriodError, PeriodNotOverError, StagingError
-from bi_ops.jobs import JOBS, job_named
-from bi_ops.load import check_is_past
-from bi_ops.operators import CollectionLink, PlanOperator, PublishOperator, StageOperator, WaitOperator
-from bi_ops.periods import Cadence, RunDates
-from bi_ops.reasons import reason_lines
-from bi_ops.slices import Slice
-from tests.megs import utc
+from bi_ops.airflow.operators import CollectionLink, PlanOperator, PublishOperator, StageOperator, WaitUntilHourOperator
+from bi_ops.airflow.reasons import reason_lines
+from bi_ops.catalog.jobs import JOBS, get_job
+from bi_ops.catalog.periods import Cadence, RunDates
+from bi_ops.catalog.slices import Slice
+from bi_ops.errors import PeriodError, PeriodNotEndedError, StagingError
+from bi_ops.load.stage import check_is_past
+from tests.meg_factory import utc
 
 
 @pytest.fixture(autouse=True)
@@ -27,10 +27,11 @@ def _gate_open(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def wait(interval_end: datetime | None) -> None:
     context: Any = {"dag_run": SimpleNamespace(data_interval_end=interval_end)}
-    WaitOperator(task_id="wait_until_01_00", hour=1).execute(context)
+    WaitUntilHourOperator(task_id="wait_until_01_00", hour=1).execute(context)
 
 
-def test_the_wait_defers_until_its_hour_in_the_settings_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_defers_until_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wait defers until its hour in the settings' time zone."""
     monkeypatch.setenv("BI_TIMEZONE", "Australia/Sydney")
     midnight = pendulum.now("Australia/Sydney").add(days=2).start_of("day")
     with pytest.raises(TaskDeferred) as deferred:
@@ -40,18 +41,21 @@ def test_the_wait_defers_until_its_hour_in_the_settings_time_zone(monkeypatch: p
 
 
 @pytest.mark.parametrize("ended", [timedelta(hours=2), timedelta(days=40), None], ids=str)
-def test_the_wait_is_passed_at_once_when_its_hour_is_past(ended: timedelta | None) -> None:
+def test_wait_ends_when_hour_is_past(ended: timedelta | None) -> None:
+    """The wait ends at once when its hour is past."""
     now = datetime.now(timezone.utc)
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
     wait(None if ended is None else midnight - ended)
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
-def test_a_run_is_about_its_interval_or_about_the_period_it_was_given(job: Any) -> None:
+def test_run_period_is_interval_or_parameter(job: Any) -> None:
+    """A run covers its interval, or the period of its parameter."""
+
     def of_run(parameter: str | None) -> Slice:
         clicked = utc(2026, 11, 22, 10).replace(microsecond=123_456)
         interval_end = utc(2026, 10, 1) if job.cadence is Cadence.QUARTERLY else utc(2026, 8, 1)
-        return Slice.of_run(
+        return Slice.for_dag_run(
             job,
             "eu",
             "UTC",
@@ -72,21 +76,23 @@ def test_a_run_is_about_its_interval_or_about_the_period_it_was_given(job: Any) 
         assert by_interval.as_of == by_interval.period.end
 
 
-def test_the_last_eight_quarters_are_bound_with_the_one_before_them() -> None:
-    of = Slice.of_run(
-        job_named("quarterly_form_churn"),
+def test_churn_binds_nine_quarters() -> None:
+    """Eight quarters are bound, and the one before them."""
+    of = Slice.for_dag_run(
+        get_job("quarterly_form_churn"),
         "eu",
         "Europe/Dublin",
         requested="2026-Q3",
         dates=RunDates(utc(2026, 10, 1)),
         now=utc(2026, 11, 1),
     )
-    names = of.parameters["quarter_names"]
+    names = of.sql_parameters["quarter_names"]
     assert (len(names), names[0], names[-1]) == (9, "2024-Q3", "2026-Q3")
-    assert of.parameters["quarter_starts"][1:] == of.parameters["quarter_ends"][:-1]
+    assert of.sql_parameters["quarter_starts"][1:] == of.sql_parameters["quarter_ends"][:-1]
 
 
-def test_in_development_a_task_leads_to_its_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_collection_link_in_development(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In development a task links to its collection."""
     key = SimpleNamespace(task_id="monthly_submissions.eu.publish")
     monkeypatch.delenv("BI_MONGO_EXPRESS", raising=False)
     assert CollectionLink().get_link(None, ti_key=key) == ""
@@ -109,7 +115,7 @@ def plan_context(run_after: datetime, *, period: str | None = None, is_scheduled
 
 
 def plan(context: Any) -> None:
-    PlanOperator(task_id="forms.eu.plan", job=job_named("forms"), region="eu", sql="").execute(context)
+    PlanOperator(task_id="forms.eu.plan", job=get_job("forms"), region="eu", sql="").execute(context)
 
 
 @pytest.mark.parametrize(
@@ -140,10 +146,10 @@ def test_every_task_is_skipped_while_gate_is_off(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("BI_AGGREGATE", value)
     context = plan_context(utc(2026, 11, 1))
     tasks = (
-        PlanOperator(task_id="forms.eu.plan", job=job_named("forms"), region="eu", sql=""),
+        PlanOperator(task_id="forms.eu.plan", job=get_job("forms"), region="eu", sql=""),
         StageOperator(task_id="forms.eu.stage", sql="", load="x", chunks=[None]),
         PublishOperator(task_id="forms.eu.publish", load="x"),
-        WaitOperator(task_id="wait_until_01_00", hour=1),
+        WaitUntilHourOperator(task_id="wait_until_01_00", hour=1),
     )
     for task in tasks:
         with pytest.raises(AirflowSkipException, match="BI_AGGREGATE is off"):
@@ -153,19 +159,19 @@ def test_every_task_is_skipped_while_gate_is_off(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("ahead", "error"), [(30, PeriodNotOverError), (3599, PeriodNotOverError), (3700, PeriodError)]
+    ("ahead", "error"), [(30, PeriodNotEndedError), (3599, PeriodNotEndedError), (3700, PeriodError)]
 )
 def test_as_of_in_future_by_megs_clock_is_refused(ahead: int, error: type[Exception]) -> None:
     """A snapshot of the future would lock its slice; a small difference of clocks heals by itself."""
     now = utc(2026, 11, 1)
-    of = Slice(job_named("forms"), "eu", now + timedelta(seconds=ahead))
+    of = Slice(get_job("forms"), "eu", now + timedelta(seconds=ahead))
     with pytest.raises(error, match="in the future by MEG's clock"):
         check_is_past(of, now)
-    check_is_past(Slice(job_named("forms"), "eu", now + timedelta(seconds=5)), now)
+    check_is_past(Slice(get_job("forms"), "eu", now + timedelta(seconds=5)), now)
 
 
 def test_reason_lines_fit_the_log_view() -> None:
-    error = StagingError("it failed " * 30, where="here", expected="one\ntwo", found="three", cure="do " * 60)
+    error = StagingError("it failed " * 30, context="here", expected="one\ntwo", actual="three", hint="do " * 60)
     lines = reason_lines(error)
     assert max(map(len, lines)) <= 84
     labels = [line.split(":")[0] for line in lines if not line.startswith("    ")]

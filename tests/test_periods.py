@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from bi_ops.catalog.periods import Cadence, Period, RunDates, resolve_period
 from bi_ops.errors import PeriodError
-from bi_ops.periods import Cadence, Period, RunDates, resolve_period
-from tests.megs import utc
+from tests.meg_factory import utc
+
+pytestmark = pytest.mark.fast
 
 NOW = utc(2026, 11, 22, 12)
 
@@ -59,23 +61,26 @@ OCTOBER = interval(utc(2026, 10, 1), utc(2026, 11, 1))
         (Cadence.QUARTERLY, "UTC", utc(2026, 12, 31), "2026-Q4", utc(2026, 10, 1), utc(2027, 1, 1)),
     ],
 )
-def test_a_period_is_cut_in_its_time_zone(
+def test_period_is_cut_in_time_zone(
     cadence: Cadence, timezone: str, instant: datetime, name: str, start: datetime, end: datetime
 ) -> None:
+    """A period starts and ends at midnight of its time zone."""
     period = Period.containing(instant, cadence, timezone)
     assert (period.name, period.start, period.end) == (name, start, end)
     assert Period.parse(name, cadence, timezone) == period
-    assert period.before().end == period.start
+    assert period.previous().end == period.start
 
 
 @pytest.mark.parametrize("zone", ["America/Asuncion", "Europe/Dublin", "Pacific/Apia", "America/Sao_Paulo"])
-def test_periods_leave_neither_gap_nor_overlap(zone: str) -> None:
-    months = Period.parse("2026-12", Cadence.MONTHLY, zone).last(400)
+def test_periods_are_contiguous(zone: str) -> None:
+    """Periods leave neither a gap nor an overlap."""
+    months = Period.parse("2026-12", Cadence.MONTHLY, zone).trailing(400)
     assert all(earlier.end == later.start for earlier, later in itertools.pairwise(months))
     assert [months[0].name, months[-1].name] == ["1993-09", "2026-12"]
 
 
-def test_a_scheduled_run_covers_its_data_interval() -> None:
+def test_scheduled_run_covers_interval() -> None:
+    """A scheduled run covers its data interval."""
     assert of_run(**OCTOBER).name == "2026-10"
     assert of_run(**interval(utc(2026, 10, 1, 1), utc(2026, 11, 1, 1))).name == "2026-10"  # a schedule at 01:00
 
@@ -92,7 +97,8 @@ def test_period_survives_time_zone_change(zone: str, scheduled_in: str) -> None:
     assert of_run(timezone=zone, **by_hand).name == "2026-10"
 
 
-def test_the_parameter_goes_before_the_interval() -> None:
+def test_parameter_wins_over_interval() -> None:
+    """The parameter wins over the interval."""
     assert of_run(requested=" 2026-08 ", **OCTOBER).name == "2026-08"
 
 
@@ -135,14 +141,16 @@ def test_late_clock_does_not_refuse_ended_period(lag: timedelta) -> None:
 
 
 @pytest.mark.parametrize("name", ["2026-11", "2026-12", "2030-01"])
-def test_a_period_that_has_not_ended_is_refused_with_the_latest_that_has(name: str) -> None:
+def test_future_period_names_latest(name: str) -> None:
+    """A period that has not ended is refused with the latest that has."""
     with pytest.raises(PeriodError) as caught:
         of_run(requested=name)
     assert ("still running" if name == "2026-11" else "in the future") in str(caught.value)
     assert "the latest being 2026-10" in str(caught.value)
 
 
-def test_the_running_period_ends_where_the_settings_say() -> None:
+def test_running_period_end_follows_time_zone() -> None:
+    """The running period ends at midnight of the settings' time zone."""
     just_before = utc(2026, 10, 31, 12, 44)
     with pytest.raises(PeriodError, match="still running"):
         of_run(timezone="Australia/Sydney", requested="2026-10", now=just_before)
@@ -150,6 +158,7 @@ def test_the_running_period_ends_where_the_settings_say() -> None:
 
 
 @pytest.mark.parametrize("name", ["2026-13", "2026-1", "October", "2026-Q3", "0000-01", "2026-10-01", "२०२६-१०"])
-def test_what_is_not_a_month_is_refused_with_an_example(name: str) -> None:
+def test_invalid_period_shows_example(name: str) -> None:
+    """An invalid period is refused with an example."""
     with pytest.raises(PeriodError, match="a month such as 2026-10"):
         of_run(requested=name)

@@ -13,17 +13,18 @@ from typing import Any
 import psycopg
 import pytest
 
-from bi_ops.connections import open_meg
-from bi_ops.doctor.examination import examine_all
-from bi_ops.doctor.findings import Verdict
-from bi_ops.errors import BiError, ConnectionSettingsError, SourceUnavailableError
+from bi_ops.airflow import connections
+from bi_ops.airflow.connections import open_meg
+from bi_ops.doctor.results import Status
+from bi_ops.doctor.runner import run_all_checks
+from bi_ops.errors import BiError, ConnectionConfigError, SourceUnavailableError
+from bi_ops.meg.reader import MegReader
+from bi_ops.mongo.store import Store
 from bi_ops.settings import Settings
-from bi_ops.source import Meg
-from bi_ops.store import Store
+from dev.embedded_stack import DatabaseServers
 from dev.processes import Service
-from dev.stack import Databases
-from tests.loads import live, load_slice, month, slice_of
-from tests.megs import MegRows, connect_as_reader, utc
+from tests.load_helpers import live_documents, load_slice, monthly_slice, slice_of
+from tests.meg_factory import MegFactory, connect_as_reader, utc
 from tests.pgbouncer import needs_pgbouncer, pgbouncer
 
 pytestmark = needs_pgbouncer
@@ -41,7 +42,7 @@ def folder() -> Iterator[Path]:
 def use(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes the region eu's connection, and MongoDB's, of these servers and changed fields."""
 
-    def make(servers: Databases, **changed: Any) -> None:
+    def make(servers: DatabaseServers, **changed: Any) -> None:
         for name, value in servers.connections({"eu": "meg_eu"}).items():
             fields = json.loads(value) | (changed if name.endswith("MEG_EU") else {})
             monkeypatch.setenv(name, json.dumps(fields))
@@ -50,25 +51,25 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def failure() -> BiError:
-    with pytest.raises(BiError) as caught, open_meg("eu", reader="test") as meg:
-        meg.answer("SELECT 1")
+    with pytest.raises(BiError) as caught, open_meg("eu", application_name="test") as meg:
+        meg.fetch_all("SELECT 1")
     return caught.value
 
 
 def test_pgbouncer_transaction_pooling_works(
-    servers: Databases, store: Store, rows: MegRows, folder: Path, use: Any
+    servers: DatabaseServers, store: Store, rows: MegFactory, folder: Path, use: Any
 ) -> None:
     """Loads and the doctor do not depend on a server session, so a pool in transaction mode serves them."""
-    rows.many_forms(30)
+    rows.bulk_forms(30)
     with pgbouncer(folder, servers, default_pool_size="3") as (pool, _):
         use(pool)
-        with open_meg("eu", reader="a") as one, open_meg("eu", reader="b") as other:
+        with open_meg("eu", application_name="a") as one, open_meg("eu", application_name="b") as other:
             for meg in (one, other, one):
-                assert load_slice(store, meg, month(), max_tasks=3).documents == 30
+                assert load_slice(store, meg, monthly_slice(), max_tasks=3).documents == 30
                 load_slice(store, meg, slice_of("top_users", utc(2026, 11, 1)))
-        assert len(live(store, month())) == 30
-        findings = list(examine_all(Settings.from_environment({"MEG_REGIONS": "eu"}), ("eu",)))
-    assert [each for each in findings if each.verdict is Verdict.FAILED] == []
+        assert len(live_documents(store, monthly_slice())) == 30
+        findings = list(run_all_checks(Settings.from_env({"MEG_REGIONS": "eu"}), ("eu",), connections))
+    assert [each for each in findings if each.status is Status.FAILED] == []
 
 
 @pytest.mark.parametrize(
@@ -76,53 +77,53 @@ def test_pgbouncer_transaction_pooling_works(
     [
         ({"schema": "nowhere"}, "PgBouncer does not have what the connection names", "pgbouncer.ini"),
         ({"extra": {"options": "-c work_mem=4MB"}}, "PgBouncer refuses a parameter", "ignore_startup_parameters"),
-        ({"login": "stranger"}, "MEG does not let this account in", "connection"),
-        ({"password": "wrong"}, "MEG does not let this account in", "connection"),
+        ({"login": "stranger"}, "authentication to MEG failed", "connection"),
+        ({"password": "wrong"}, "authentication to MEG failed", "connection"),
     ],
     ids=["database", "parameter", "user", "password"],
 )
 def test_pgbouncer_refusal_is_final(
-    servers: Databases, folder: Path, use: Any, fields: dict[str, Any], message: str, hint: str
+    servers: DatabaseServers, folder: Path, use: Any, fields: dict[str, Any], message: str, hint: str
 ) -> None:
     """What its configuration does not allow is reported as configuration, and not retried."""
     with pgbouncer(folder, servers) as (pool, _):
         use(pool, **fields)
         error = failure()
-    assert isinstance(error, ConnectionSettingsError)
-    assert message in error.what
-    assert hint in error.cure
-    assert not error.heals_by_itself
+    assert isinstance(error, ConnectionConfigError)
+    assert message in error.message
+    assert hint in error.hint
+    assert not error.retryable
 
 
-def test_pgbouncer_ignoring_parameter_works(servers: Databases, folder: Path, use: Any) -> None:
+def test_pgbouncer_ignoring_parameter_works(servers: DatabaseServers, folder: Path, use: Any) -> None:
     """The hint for a refused parameter fixes it."""
     with pgbouncer(folder, servers, ignore_startup_parameters="options") as (pool, _):
         use(pool, extra={"options": "-c work_mem=4MB"})
-        with open_meg("eu", reader="test") as meg:
-            assert meg.answer("SELECT 1") == [(1,)]
+        with open_meg("eu", application_name="test") as meg:
+            assert meg.fetch_all("SELECT 1") == [(1,)]
 
 
 @pytest.mark.parametrize(
     ("database", "message"),
     [
-        ("dbname=nowhere", "MEG does not have what the connection names"),
-        ("user=stranger password=x", "MEG does not let this account in"),
+        ("dbname=nowhere", "MEG has no such database or role"),
+        ("user=stranger password=x", "authentication to MEG failed"),
         ("user=bi_reader password=md5d41d8cd98f00b204e9800998ecf8427e", "PgBouncer cannot log in to MEG"),
     ],
     ids=["database", "user", "password type"],
 )
 def test_pgbouncer_login_to_meg_refused_is_final(
-    servers: Databases, folder: Path, use: Any, database: str, message: str
+    servers: DatabaseServers, folder: Path, use: Any, database: str, message: str
 ) -> None:
     """What MEG refuses to PgBouncer is no better in a minute."""
     with pgbouncer(folder, servers, database=database) as (pool, _):
         use(pool)
         error = failure()
-    assert isinstance(error, ConnectionSettingsError), error
-    assert error.what == message
+    assert isinstance(error, ConnectionConfigError), error
+    assert error.message == message
 
 
-def test_pgbouncer_requiring_tls_is_final(servers: Databases, folder: Path, use: Any) -> None:
+def test_pgbouncer_requiring_tls_is_final(servers: DatabaseServers, folder: Path, use: Any) -> None:
     """A connection to this machine may do without TLS, and PgBouncer may not."""
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
@@ -133,41 +134,41 @@ def test_pgbouncer_requiring_tls_is_final(servers: Databases, folder: Path, use:
     with pgbouncer(folder, servers, **settings) as (pool, _):
         use(pool, extra={"sslmode": "disable"})
         error = failure()
-    assert isinstance(error, ConnectionSettingsError), error
-    assert error.what == "PgBouncer requires TLS"
+    assert isinstance(error, ConnectionConfigError), error
+    assert error.message == "PgBouncer requires TLS"
 
 
-def test_pgbouncer_without_server_is_retryable(servers: Databases, folder: Path, use: Any) -> None:
+def test_pgbouncer_without_server_is_retryable(servers: DatabaseServers, folder: Path, use: Any) -> None:
     """PgBouncer answers, and MEG behind it is down."""
     with pgbouncer(folder, servers, database="port=1", client_login_timeout="1") as (pool, _):
         use(pool)
         error = failure()
     assert isinstance(error, SourceUnavailableError)
-    assert "client_login_timeout" in error.found
-    assert error.heals_by_itself
+    assert "client_login_timeout" in error.actual
+    assert error.retryable
 
 
-def test_pgbouncer_full_pool_is_retryable(servers: Databases, folder: Path, use: Any) -> None:
+def test_pgbouncer_full_pool_is_retryable(servers: DatabaseServers, folder: Path, use: Any) -> None:
     """Another client holds the pool's only server."""
     with pgbouncer(folder, servers, default_pool_size="1", query_wait_timeout="1") as (pool, _):
         use(pool)
         connect = connect_as_reader(pool, "meg_eu")
-        with Meg("eu", connect, reader="a") as one, one.query("SELECT generate_series(1, 100000)", {}):
+        with MegReader("eu", connect, application_name="a") as one, one.query("SELECT generate_series(1, 100000)", {}):
             error = failure()
     assert isinstance(error, SourceUnavailableError)
-    assert "query_wait_timeout" in error.found
+    assert "query_wait_timeout" in error.actual
 
 
-def test_pgbouncer_shut_down_is_retryable(servers: Databases, folder: Path, use: Any) -> None:
+def test_pgbouncer_shut_down_is_retryable(servers: DatabaseServers, folder: Path, use: Any) -> None:
     """An administrator restarts PgBouncer while a query is read, and it refuses connections until it is back."""
     with pgbouncer(folder, servers) as (pool, service):
         use(pool)
-        with open_meg("eu", reader="test") as meg, pytest.raises(SourceUnavailableError):
+        with open_meg("eu", application_name="test") as meg, pytest.raises(SourceUnavailableError):
             read_and_kill(meg, service)
         assert isinstance(failure(), SourceUnavailableError)
 
 
-def read_and_kill(meg: Meg, service: Service) -> None:
+def read_and_kill(meg: MegReader, service: Service) -> None:
     with meg.query("SELECT generate_series(1, 100000)", {}) as result:
         next(result.batches)
         service.process.kill()
@@ -199,6 +200,6 @@ def test_pgbouncer_texts_of_other_versions(text: str, *, is_final: bool) -> None
     def connect() -> psycopg.Connection[Any]:
         raise psycopg.OperationalError(f'connection failed: connection to server at "127.0.0.1" failed: {text}')
 
-    with pytest.raises(BiError) as caught, Meg("eu", connect, reader="test") as meg:
-        meg.answer("SELECT 1")
-    assert isinstance(caught.value, ConnectionSettingsError) is is_final
+    with pytest.raises(BiError) as caught, MegReader("eu", connect, application_name="test") as meg:
+        meg.fetch_all("SELECT 1")
+    assert isinstance(caught.value, ConnectionConfigError) is is_final

@@ -19,49 +19,52 @@ import pytest
 from fastapi import HTTPException, Request
 from fastapi.testclient import TestClient
 
+from bi_ops.airflow.reports_connection import reports_target
+from bi_ops.catalog.jobs import JOBS, Job, LoadMode
+from bi_ops.catalog.periods import Cadence
 from bi_ops.errors import ReportError
-from bi_ops.jobs import JOBS, Job, Mode
-from bi_ops.periods import Cadence
+from bi_ops.mongo.store import Store
 from bi_ops.reports import definitions
-from bi_ops.reports.atlas import dashboard
-from bi_ops.reports.data import read
-from bi_ops.reports.definitions import Report, report_named, reports
+from bi_ops.reports.atlas import build_dashboard
+from bi_ops.reports.definitions import Report, get_report, load_reports
+from bi_ops.reports.export import export_dashboard
 from bi_ops.reports.filters import Filters
 from bi_ops.reports.freshness import freshness
-from bi_ops.reports.snapshot import write_snapshot
-from bi_ops.reports.web import make_app
+from bi_ops.reports.query import run_report
+from bi_ops.reports.web import create_app
 from bi_ops.settings import Settings
-from bi_ops.store import Store
-from dev.stack import DATABASE, Databases
+from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
 from tests.conftest import ROOT
-from tests.filled import AT, HOSTILE
+from tests.populated_store import AS_OF, XSS_NAME
 
 SHAPE = json.loads((Path(__file__).parent / "atlas_export_v8.json").read_text())
 
 
 @pytest.fixture
-def client(filled: Store, servers: Databases, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+def client(filled: Store, servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     """The page's app, with nobody asked to log in."""
-    assert filled.live.name == DATABASE
+    assert filled.live.name == LIVE_DATABASE
     for name, value in servers.connections({}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MEG_REGIONS", "eu,uk")
-    with TestClient(make_app()) as client:  # one event loop for all requests, as in a server
+    with TestClient(create_app(reports_target)) as client:  # one event loop for all requests, as in a server
         yield client
 
 
 def rows_of(store: Store, report: Report, filters: Filters | None = None) -> list[dict[str, Any]]:
-    return read(store.live, report, filters or Filters()).rows
+    return run_report(store.live, report, filters or Filters()).rows
 
 
-def test_there_are_reports_on_every_collection() -> None:
-    assert len(reports()) >= 14
-    assert {report.collection for report in reports()} == {job.name for job in JOBS}
-    assert len({report.order for report in reports()}) == len(reports())
+def test_reports_cover_every_collection() -> None:
+    """Each collection has a report."""
+    assert len(load_reports()) >= 14
+    assert {report.collection for report in load_reports()} == {job.name for job in JOBS}
+    assert len({report.order for report in load_reports()}) == len(load_reports())
 
 
-@pytest.mark.parametrize("report", reports(), ids=lambda report: report.name)
-def test_each_report_has_rows_of_its_columns(filled: Store, report: Report) -> None:
+@pytest.mark.parametrize("report", load_reports(), ids=lambda report: report.name)
+def test_report_rows_match_columns(filled: Store, report: Report) -> None:
+    """Each report's rows have its columns."""
     rows = rows_of(filled, report)
     assert rows
     for column in report.columns:
@@ -70,8 +73,9 @@ def test_each_report_has_rows_of_its_columns(filled: Store, report: Report) -> N
         assert all(isinstance(value, str if column.kind == "text" else (int, float)) for value in values)
 
 
-@pytest.mark.parametrize("report", reports(), ids=lambda report: report.name)
-def test_each_report_draws_columns_of_its_own(report: Report) -> None:
+@pytest.mark.parametrize("report", load_reports(), ids=lambda report: report.name)
+def test_report_chart_uses_own_columns(report: Report) -> None:
+    """Each report draws its own columns."""
     drawn = set(re.findall(r'"field": "(\w+)"', json.dumps(report.spec)))
     computed = {step["as"] for step in report.spec.get("transform", ())}
     assert drawn <= {column.name for column in report.columns} | computed
@@ -79,19 +83,20 @@ def test_each_report_draws_columns_of_its_own(report: Report) -> None:
     assert all("title" in report.spec["encoding"][channel] for channel in titled)
 
 
-def test_figures_are_those_of_the_collections(filled: Store) -> None:
+def test_report_figures_equal_collections(filled: Store) -> None:
+    """The reports' figures are those of the collections."""
     documents = list(filled.live["monthly_submissions"].find())
     expected = Counter[tuple[str, str]]()
     for document in documents:
         expected[document["period"], document["region"]] += document["submissions"]
     found = {
         (row["month"], row["region"]): row["submissions"]
-        for row in rows_of(filled, report_named("submissions_by_region"))
+        for row in rows_of(filled, get_report("submissions_by_region"))
     }
     assert found == dict(expected)
-    platforms = rows_of(filled, report_named("platform_mix"))
+    platforms = rows_of(filled, get_report("platform_mix"))
     assert sum(row["submissions"] for row in platforms) == sum(expected.values()) > 0
-    levels = rows_of(filled, report_named("risk_levels"))
+    levels = rows_of(filled, get_report("risk_levels"))
     assert sum(row["clients"] for row in levels) == filled.live["security_risk_clients"].count_documents({})
     churn = filled.live["quarterly_form_churn"]
     used = {
@@ -101,30 +106,30 @@ def test_figures_are_those_of_the_collections(filled: Store) -> None:
         for quarter in ("2026-Q2", "2026-Q3")
     }
     [retention] = [
-        row
-        for row in rows_of(filled, report_named("retention"))
-        if (row["region"], row["quarter"]) == ("eu", "2026-Q3")
+        row for row in rows_of(filled, get_report("retention")) if (row["region"], row["quarter"]) == ("eu", "2026-Q3")
     ]
     assert retention["retention_pct"] == round(100 * len(used["2026-Q2"] & used["2026-Q3"]) / len(used["2026-Q2"]), 1)
 
 
-def test_the_latest_period_is_told(filled: Store) -> None:
-    found = read(filled.live, report_named("growing_and_fading"), Filters(last="2026-09"))
+def test_report_names_latest_period(filled: Store) -> None:
+    """A report of the latest period names it."""
+    found = run_report(filled.live, get_report("top_movers"), Filters(last="2026-09"))
     assert found.period == "2026-09"
     for row in found.rows:
         assert row["change"] == row["submissions"] - row["previous"] != 0
 
 
-def test_filters_keep_what_they_say(filled: Store) -> None:
-    report = report_named("submissions_by_region")
+def test_filters_select_rows(filled: Store) -> None:
+    """Filters keep the rows that they name."""
+    report = get_report("submissions_by_region")
     assert {row["region"] for row in rows_of(filled, report, Filters(regions=("uk",)))} == {"uk"}
     assert {row["month"] for row in rows_of(filled, report, Filters(first="2026-09", last="2026-09"))} == {"2026-09"}
-    by_type = rows_of(filled, report_named("submissions_by_form_type"), Filters(form_types=("audit",)))
+    by_type = rows_of(filled, get_report("submissions_by_form_type"), Filters(form_types=("audit",)))
     assert {row["form_type"] for row in by_type} == {"audit"}
-    quarters = rows_of(filled, report_named("churn_waterfall"), Filters(first="2026-08", last="2026-08"))
+    quarters = rows_of(filled, get_report("form_churn"), Filters(first="2026-08", last="2026-08"))
     assert {row["quarter"] for row in quarters} == {"2026-Q3"}
     [name] = filled.live["institutions"].distinct("name", {"institution_id": 2, "region": "eu"})
-    one = rows_of(filled, report_named("institutions_size_and_activity"), Filters(institutions=(name,)))
+    one = rows_of(filled, get_report("institution_activity"), Filters(institutions=(name,)))
     assert {row["institution"] for row in one} <= {name}
 
 
@@ -145,19 +150,22 @@ def test_filters_keep_what_they_say(filled: Store) -> None:
         "form_type=",
     ],
 )
-def test_a_filter_is_a_value_and_never_an_operator(client: TestClient, query: str) -> None:
+def test_filter_operator_is_refused(client: TestClient, query: str) -> None:
+    """A filter is a value and never an operator."""
     answer = client.get(f"/api/reports/submissions_by_region?{query}")
     assert answer.status_code == 422, answer.text
     assert answer.json()["detail"]
 
 
-def test_an_unknown_report_is_told(client: TestClient) -> None:
+def test_unknown_report_is_404(client: TestClient) -> None:
+    """An unknown report is reported."""
     answer = client.get("/api/reports/bi_loads")
     assert (answer.status_code, "there is no such report" in answer.text) == (422, True)
 
 
-def test_the_csv_says_what_the_rows_say(client: TestClient) -> None:
-    for report in reports():
+def test_csv_equals_rows(client: TestClient) -> None:
+    """The CSV has the rows' values."""
+    for report in load_reports():
         rows = client.get(f"/api/reports/{report.name}").json()["rows"]
         answer = client.get(f"/api/reports/{report.name}.csv")
         assert answer.headers["content-type"] == "text/csv; charset=utf-8"
@@ -167,7 +175,8 @@ def test_the_csv_says_what_the_rows_say(client: TestClient) -> None:
         assert lines == said
 
 
-def test_nothing_can_be_written_and_no_other_host_is_named(client: TestClient) -> None:
+def test_page_is_read_only_and_local(client: TestClient) -> None:
+    """The page writes nothing and names no other host."""
     for route in client.app.routes:
         assert route.methods <= {"GET", "HEAD"}
     for path in ("/", "/page.js", "/page.css", "/api/page", "/api/freshness"):
@@ -180,21 +189,24 @@ def test_nothing_can_be_written_and_no_other_host_is_named(client: TestClient) -
     assert client.get("/openapi.json").status_code == client.get("/docs").status_code == 404
 
 
-def test_whoever_may_not_see_plugins_sees_nothing(filled: Store) -> None:
+def test_reports_require_plugin_access(filled: Store) -> None:
+    """A user without access to plugins sees no report."""
+
     def refuse(_request: Request) -> None:
         raise HTTPException(403)
 
-    assert filled.live.name == DATABASE
-    guarded = TestClient(make_app(refuse))
+    assert filled.live.name == LIVE_DATABASE
+    guarded = TestClient(create_app(reports_target, refuse))
     paths = ["/", "/page.js", "/page.css", "/vega.js", "/api/page", "/api/freshness", "/bi.charts"]
     for path in [*paths, "/api/reports/retention", "/api/reports/retention.csv"]:
         assert guarded.get(path).status_code == 403, path
 
 
-def test_a_pipeline_that_could_do_more_than_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = report_named("retention").model_dump(exclude={"name"})
+def test_writing_pipeline_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipeline that could write is refused."""
+    whole = get_report("retention").model_dump(exclude={"name"})
     (tmp_path / "charts").mkdir()
-    monkeypatch.setattr(definitions, "include_folder", lambda: tmp_path)
+    monkeypatch.setattr(definitions, "include_dir", lambda: tmp_path)
     for stage, odd in (
         ({"$out": "institutions"}, "$out"),
         ({"$merge": {"into": "institutions"}}, "$merge"),
@@ -203,13 +215,13 @@ def test_a_pipeline_that_could_do_more_than_read_is_refused(tmp_path: Path, monk
         ({"$addFields": {"a": {"$function": {"body": "", "args": [], "lang": "js"}}}}, "$function"),
     ):
         (tmp_path / "charts" / "bad.json").write_text(json.dumps({**whole, "pipeline": [stage]}))
-        definitions.reports.cache_clear()
+        definitions.load_reports.cache_clear()
         with pytest.raises(ReportError, match=re.escape(odd)):
-            reports()
+            load_reports()
     (tmp_path / "charts" / "bad.json").write_text(json.dumps({**whole, "title": 1}))
     with pytest.raises(ReportError, match=r"include/charts/bad.json.*title"):
-        reports()
-    definitions.reports.cache_clear()
+        load_reports()
+    definitions.load_reports.cache_clear()
 
 
 def kind(value: Any) -> str:
@@ -217,9 +229,9 @@ def kind(value: Any) -> str:
     return kinds[type(value)]
 
 
-def test_the_atlas_file_is_like_a_real_export() -> None:
+def test_atlas_file_has_export_shape() -> None:
     """Its shape was taken from an export that Atlas Charts itself made."""
-    made = json.loads(dashboard("bi"))
+    made = json.loads(build_dashboard("bi"))
     assert {name: kind(value) for name, value in made.items()} == SHAPE["top"]
     assert made["exportVersion"] == SHAPE["exportVersion"]
     [board] = made["dashboards"].values()
@@ -239,16 +251,19 @@ def test_the_atlas_file_is_like_a_real_export() -> None:
             known = SHAPE["channels"][item["chartType"]].get(name) or SHAPE["channels"]["Stacked Column"][name]
             assert {key: kind(value) for key, value in channel.items()}.items() <= known.items(), (item["title"], name)
         assert item["dataSourceId"] in made["dataSources"]
-    assert len(dashboard("bi")) < 16_000_000
+    assert len(build_dashboard("bi")) < 16_000_000
 
 
-@pytest.mark.parametrize("report", reports(), ids=lambda report: report.name)
-def test_each_atlas_chart_draws_fields_that_are_there(filled: Store, report: Report) -> None:
+@pytest.mark.parametrize("report", load_reports(), ids=lambda report: report.name)
+def test_atlas_charts_use_existing_fields(filled: Store, report: Report) -> None:
+    """Each Atlas chart uses fields that exist."""
     chart = report.atlas
     fields = {field for field in (chart.category, chart.value, chart.series) if field}
     made = {name for stage in chart.query for name in (*stage.get("$addFields", ()), *stage.get("$project", ()))}
     assert fields <= fields_of(report.job) | made
-    [item] = [item for item in json.loads(dashboard(DATABASE))["items"].values() if item["title"] == report.title]
+    [item] = [
+        item for item in json.loads(build_dashboard(LIVE_DATABASE))["items"].values() if item["title"] == report.title
+    ]
     stages = json.loads(item["query"] or "[]")
     found = list(filled.live[report.collection].aggregate([*stages, {"$limit": 1}]))
     assert found
@@ -258,9 +273,10 @@ def test_each_atlas_chart_draws_fields_that_are_there(filled: Store, report: Rep
             value = value[part]
 
 
-def test_the_page_knows_what_is_missing(filled: Store) -> None:
-    settings = Settings.from_environment({"MEG_REGIONS": "eu,uk,au", "BI_START_DATE": "2026-07-01"})
-    found = {(each.job, each.region): each for each in freshness(filled, settings, AT)}
+def test_freshness_lists_missing_periods(filled: Store) -> None:
+    """Freshness lists missing periods."""
+    settings = Settings.from_env({"MEG_REGIONS": "eu,uk,au", "BI_START_DATE": "2026-07-01"})
+    found = {(each.job, each.region): each for each in freshness(filled, settings, AS_OF)}
     assert len(found) == 3 * len(JOBS)
     months = found["monthly_submissions", "eu"]
     assert [(each.period, each.documents is None) for each in months.periods] == [
@@ -269,31 +285,33 @@ def test_the_page_knows_what_is_missing(filled: Store) -> None:
         ("2026-09", False),
         ("2026-10", False),
     ]
-    assert months.periods[0].run == "/dags/bi_monthly/runs/scheduled__2026-08-01T00%3A00%3A00%2B00%3A00"
-    assert (months.describes, months.documents > 0) == ("2026-10", True)
-    assert found["institutions", "uk"].describes == "2026-11-01T00:00:00+00:00"
+    assert months.periods[0].run_path == "/dags/bi_monthly/runs/scheduled__2026-08-01T00%3A00%3A00%2B00%3A00"
+    assert (months.as_of, months.documents > 0) == ("2026-10", True)
+    assert found["institutions", "uk"].as_of == "2026-11-01T00:00:00+00:00"
     never = found["forms", "au"]
-    assert (never.describes, never.documents, never.periods) == ("", 0, ())
+    assert (never.as_of, never.documents, never.periods) == ("", 0, ())
     assert all(each.documents is None for each in found["monthly_sessions", "au"].periods)
-    later = {(each.job, each.region): each for each in freshness(filled, settings, AT + timedelta(days=30, hours=1))}
+    later = {(each.job, each.region): each for each in freshness(filled, settings, AS_OF + timedelta(days=30, hours=1))}
     assert not any(each.overdue for (_, region), each in found.items() if region != "au")
     weekly = {job.name for job in JOBS if job.cadence is Cadence.WEEKLY}
     assert {job for (job, region), each in later.items() if each.overdue and region == "eu"} == weekly
     assert len(later["monthly_submissions", "eu"].periods) == 4, "a month is given its time before it is missing"
-    much_later = freshness(filled, settings, AT + timedelta(days=93))
+    much_later = freshness(filled, settings, AS_OF + timedelta(days=93))
     assert all(each.overdue for each in much_later)
 
 
-def test_a_connection_that_is_mended_is_found_so(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_corrected_connection_is_used(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A corrected connection is used without a restart."""
     right = os.environ["AIRFLOW_CONN_BI_MONGO"]
     monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", json.dumps({**json.loads(right), "password": "wrong"}))
     answer = client.get("/api/freshness")
-    assert (answer.status_code, "does not let this account in" in answer.text) == (503, True)
+    assert (answer.status_code, "authentication to MongoDB failed" in answer.text) == (503, True)
     monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", right)
     assert client.get("/api/freshness").status_code == 200
 
 
-def test_a_report_that_takes_too_long_is_told_and_holds_up_no_other(client: TestClient, servers: Databases) -> None:
+def test_slow_report_blocks_no_other(client: TestClient, servers: DatabaseServers) -> None:
+    """A slow report is reported and blocks no other."""
     assert client.get("/api/reports/retention").status_code == 200
     with servers.mongo_admin.client() as admin:
         fail = {"configureFailPoint": "maxTimeAlwaysTimeOut", "mode": "alwaysOn"}
@@ -304,25 +322,27 @@ def test_a_report_that_takes_too_long_is_told_and_holds_up_no_other(client: Test
     assert client.get("/api/reports/retention").status_code == 200
 
 
-def test_the_snapshot_needs_nothing_but_itself(filled: Store, tmp_path: Path) -> None:
-    settings = Settings.from_environment({"MEG_REGIONS": "eu,uk"})
-    page = write_snapshot(filled, settings, tmp_path / "report").read_text()
-    assert page.count("<svg") == len(reports())
-    assert HOSTILE not in page
+def test_exported_dashboard_is_self_contained(filled: Store, tmp_path: Path) -> None:
+    """The exported page needs nothing else."""
+    settings = Settings.from_env({"MEG_REGIONS": "eu,uk"})
+    page = export_dashboard(filled, settings, tmp_path / "report").read_text()
+    assert page.count("<svg") == len(load_reports())
+    assert XSS_NAME not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     outside = [url for url in re.findall(r"""(?:src|href)=["']([^"'#]+)""", page) if not url.startswith("data:")]
     assert outside == []
-    for report in reports():
+    for report in load_reports():
         picture = (tmp_path / "report" / f"{report.name}.png").read_bytes()
         assert picture.startswith(b"\x89PNG")
         assert len(picture) > 3_000
 
 
-def test_the_process_that_wrote_a_report_ends(filled: Store, servers: Databases, tmp_path: Path) -> None:
+def test_export_process_ends(filled: Store, servers: DatabaseServers, tmp_path: Path) -> None:
     """A connection that is kept open is closed before the driver's threads are gone."""
-    assert filled.live.name == DATABASE
+    assert filled.live.name == LIVE_DATABASE
     program = (
-        "from bi_ops.reports.source import reading\nwith reading() as store: print(store.ledger.count_documents({}))"
+        "from bi_ops.airflow.reports_connection import open_reports_store\n"
+        "with open_reports_store() as store: print(store.ledger.count_documents({}))"
     )
     environment = {**os.environ, **servers.connections({}), "PYTHONPATH": "plugins", "AIRFLOW_HOME": str(tmp_path)}
     done = subprocess.run(
@@ -341,5 +361,5 @@ def fields_of(job: Job) -> set[str]:
     """Every field that a collection's documents have."""
     declared = {field.name for field in job.fields} | {field.name.partition(".")[0] for field in job.fields}
     head = {"_id", "region", "loaded_at", "run_id", "schema_version"}
-    periods = {"period", "period_start"} if job.mode is Mode.APPEND else set()
+    periods = {"period", "period_start"} if job.mode is LoadMode.REPLACE_PERIOD else set()
     return declared | head | periods | ({"as_of"} if job.is_snapshot else set())

@@ -9,8 +9,10 @@ import time
 import pytest
 
 from bi_ops.reports.csv_text import csv_text, safe_cell
-from bi_ops.reports.data import Rows
-from bi_ops.reports.definitions import report_named
+from bi_ops.reports.definitions import get_report
+from bi_ops.reports.query import ReportResult
+
+pytestmark = pytest.mark.fast
 
 DANGEROUS = [
     "=1+1",
@@ -46,9 +48,9 @@ def is_formula(cell: str) -> bool:
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_csv_formula_in_text_stays_text(text: str, separator: str) -> None:
     """The file is opened with each usual separator, and no cell of it is a formula."""
-    report = report_named("top_users")
+    report = get_report("top_users")
     row = {column.name: text if column.kind == "text" else 1 for column in report.columns}
-    lines = csv_text(report, Rows([row], truncated=False))
+    lines = csv_text(report, ReportResult([row], truncated=False))
     cells = [cell for line in csv.reader(io.StringIO(lines, newline=""), delimiter=separator) for cell in line]
     assert len(cells) > len(report.columns) or separator != ","
     assert [cell for cell in cells if is_formula(cell)] == []

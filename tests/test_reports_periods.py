@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from bi_ops.jobs import JOBS
-from bi_ops.periods import Cadence, Period
-from bi_ops.reports.atlas import dashboard
-from bi_ops.reports.data import read
-from bi_ops.reports.definitions import report_named
+from bi_ops.catalog.jobs import JOBS
+from bi_ops.catalog.periods import Cadence, Period
+from bi_ops.mongo.store import LEDGER_COLLECTION, Store
+from bi_ops.reports.atlas import build_dashboard
+from bi_ops.reports.definitions import get_report
+from bi_ops.reports.export import export_dashboard
 from bi_ops.reports.filters import Filters
 from bi_ops.reports.freshness import freshness, overview
 from bi_ops.reports.ledger_problems import find_ledger_problems, unknown_documents
-from bi_ops.reports.snapshot import write_snapshot
+from bi_ops.reports.query import run_report
 from bi_ops.settings import Settings
-from bi_ops.store import LEDGER, Store
-from tests.megs import utc
+from tests.meg_factory import utc
 
 NOW = utc(2026, 11, 2, 12)
 ZONES = {"eu": "UTC", "uk": "Europe/Berlin", "us": "America/New_York"}
@@ -29,7 +29,7 @@ ZONES = {"eu": "UTC", "uk": "Europe/Berlin", "us": "America/New_York"}
 
 
 def settings(regions: str = "eu,uk,us", zone: str = "UTC") -> Settings:
-    return Settings.from_environment({"MEG_REGIONS": regions, "BI_TIMEZONE": zone, "BI_START_DATE": "2026-08-01"})
+    return Settings.from_env({"MEG_REGIONS": regions, "BI_TIMEZONE": zone, "BI_START_DATE": "2026-08-01"})
 
 
 def insert(store: Store, collection: str, **document: Any) -> None:
@@ -51,7 +51,7 @@ def publish_row(store: Store, job: str, region: str, period: str, **changes: Any
         "published_at": NOW,
         **changes,
     }
-    store.live[LEDGER].insert_one(row)
+    store.live[LEDGER_COLLECTION].insert_one(row)
 
 
 @pytest.fixture
@@ -89,27 +89,27 @@ def mixed(store: Store) -> Store:
     return store
 
 
-def test_latest_period_mixed_zones_has_all_regions(mixed: Store) -> None:
+def test_latest_period_mixed_zones_is_whole(mixed: Store) -> None:
     """The latest period is one name, and each region's is in it."""
-    latest = read(mixed.live, report_named("growing_and_fading"), Filters())
+    latest = run_report(mixed.live, get_report("top_movers"), Filters())
     assert (latest.period, {row["region"] for row in latest.rows}) == ("2026-10", set(ZONES))
-    [forms] = read(mixed.live, report_named("unused_forms"), Filters()).rows
+    [forms] = run_report(mixed.live, get_report("unused_forms"), Filters()).rows
     assert forms["forms"] == len(ZONES)
 
 
 @pytest.mark.parametrize("month", ["2026-08", "2026-09", "2026-10"])
 def test_month_filter_mixed_zones_has_that_month(mixed: Store, month: str) -> None:
     """A filter finds its month in every region, and no neighbour; a month is one point."""
-    rows = read(mixed.live, report_named("submissions_by_region"), Filters(first=month, last=month)).rows
+    rows = run_report(mixed.live, get_report("submissions_by_region"), Filters(first=month, last=month)).rows
     assert sorted((row["month"], row["region"]) for row in rows) == [(month, region) for region in sorted(ZONES)]
-    quarter = read(mixed.live, report_named("retention"), Filters(first=month, last=month)).rows
+    quarter = run_report(mixed.live, get_report("retention"), Filters(first=month, last=month)).rows
     assert {row["quarter"] for row in quarter} <= {"2026-Q3"}
 
 
 def test_atlas_latest_mixed_zones_has_all_regions(mixed: Store) -> None:
     """The Atlas dashboard's own query for the latest period keeps every region."""
-    title = report_named("unused_forms").title
-    [item] = [item for item in json.loads(dashboard("bi"))["items"].values() if item["title"] == title]
+    title = get_report("unused_forms").title
+    [item] = [item for item in json.loads(build_dashboard("bi"))["items"].values() if item["title"] == title]
     found = list(mixed.live["quarterly_form_churn"].aggregate(json.loads(item["query"])))
     assert {(row["region"], row["period"]) for row in found} == {(region, "2026-Q3") for region in ZONES}
 
@@ -160,7 +160,7 @@ def test_renamed_region_is_reported_with_removal(mixed: Store) -> None:
     assert f'getSiblingDB("{mixed.live.name}")' in script
     assert '{region: "eu"}' in script
     names = json.loads(script[script.index("[") : script.index("]") + 1])
-    assert names == [*(job.name for job in JOBS), LEDGER]
+    assert names == [*(job.name for job in JOBS), LEDGER_COLLECTION]
 
 
 @pytest.mark.parametrize("region", ["""eu"})'; rm -rf $HOME #""", "eu\\", "e\nu", "</pre><script>"])
@@ -183,14 +183,14 @@ def test_publish_under_way_is_shown(store: Store, tmp_path: Path) -> None:
     shown = overview(store, settings("eu"), NOW)
     jobs = {each.job: each for each in shown.jobs}
     months = jobs["monthly_submissions"]
-    assert months.describes == "2026-09"
+    assert months.as_of == "2026-09"
     assert [(each.period, each.documents, each.publishing is not None) for each in months.periods] == [
         ("2026-08", None, False),
         ("2026-09", 10, False),
         ("2026-10", None, True),
     ]
-    assert jobs["institutions"].describes
-    assert jobs["forms"].describes == ""
+    assert jobs["institutions"].as_of
+    assert jobs["forms"].as_of == ""
     for name in ("institutions", "forms"):
         progress = jobs[name].publishing
         assert progress is not None
@@ -200,7 +200,7 @@ def test_publish_under_way_is_shown(store: Store, tmp_path: Path) -> None:
         ("publishing", "institutions eu"),
         ("publishing", "forms eu"),
     ]
-    page = write_snapshot(store, settings("eu"), tmp_path).read_text()
+    page = export_dashboard(store, settings("eu"), tmp_path).read_text()
     assert "100 of 300 documents are new" in page
 
 
@@ -218,7 +218,7 @@ def test_future_instant_is_shown(store: Store, field: str) -> None:
 def test_snapshot_shows_problems(store: Store, tmp_path: Path) -> None:
     """The exported page carries the warnings, with their commands as text."""
     publish_row(store, "forms", "<b>old</b>", "")
-    page = write_snapshot(store, settings(), tmp_path).read_text()
+    page = export_dashboard(store, settings(), tmp_path).read_text()
     assert "<b>old" not in page
     assert "MEG_REGIONS does not name this region" in page
     assert "deleteMany" in page

@@ -14,20 +14,22 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
+from bi_ops.airflow import reports_connection
+from bi_ops.airflow.reports_connection import reports_target
+from bi_ops.mongo.store import Store
 from bi_ops.reports import reader, web
 from bi_ops.reports.breaker import RETRY_SECONDS
 from bi_ops.reports.reader import MAX_QUERIES
-from bi_ops.reports.web import make_app
-from bi_ops.store import Store
+from bi_ops.reports.web import create_app
+from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
 from dev.processes import free_port
-from dev.stack import DATABASE, Databases
 
 PATH = "/api/freshness"
 
 
 @pytest.fixture(autouse=True)
-def _connections(store: Store, servers: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert store.live.name == DATABASE
+def _connections(store: Store, servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert store.live.name == LIVE_DATABASE
     for name, value in servers.connections({}).items():
         monkeypatch.setenv(name, value)
 
@@ -40,7 +42,7 @@ def functions_of(dependant: Dependant) -> Iterator[object]:
 
 def test_page_functions_are_all_asynchronous() -> None:
     """A synchronous route, dependency or error handler would run in the API server's thread pool."""
-    app = make_app()
+    app = create_app(reports_target)
     functions = {call for route in app.routes if isinstance(route, APIRoute) for call in functions_of(route.dependant)}
     functions |= set(app.exception_handlers.values())
     assert len(functions) > len(app.routes)
@@ -49,7 +51,7 @@ def test_page_functions_are_all_asynchronous() -> None:
 
 def test_page_each_event_loop_has_its_client() -> None:
     """A test client without a context makes an event loop for each request, as servers do for each process."""
-    client = TestClient(make_app())
+    client = TestClient(create_app(reports_target))
     assert [client.get(PATH).status_code for _ in range(3)] == [200] * 3
     with client:
         assert [client.get(PATH).status_code for _ in range(3)] == [200] * 3
@@ -59,7 +61,7 @@ def test_page_corrected_host_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that cannot be reached is asked for at Airflow again, so a corrected connection needs no restart."""
     right = os.environ["AIRFLOW_CONN_BI_MONGO"]
     monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", json.dumps({**json.loads(right), "port": free_port()}))
-    with TestClient(make_app()) as client:
+    with TestClient(create_app(reports_target)) as client:
         answer = client.get(PATH)
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, str(RETRY_SECONDS))
         assert "MongoDB cannot be reached" in answer.text
@@ -75,16 +77,16 @@ def test_page_corrected_host_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_page_hanging_secrets_backend_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Airflow's secrets backend may hang: a request ends in time, and one look-up is shared by all."""
     looked_up, released = [], threading.Event()
-    name = reader.connection_id()
+    name = reports_connection.reports_conn_id()
 
     def hang() -> str:
         looked_up.append(threading.current_thread().name)
         released.wait(30)
         return name
 
-    monkeypatch.setattr(reader, "connection_id", hang)
+    monkeypatch.setattr(reports_connection, "reports_conn_id", hang)
     monkeypatch.setattr(web, "REQUEST_SECONDS", 0.3)
-    with TestClient(make_app()) as client:
+    with TestClient(create_app(reports_target)) as client:
         for _ in range(3):
             answer = client.get(PATH)
             assert (answer.status_code, answer.headers["Retry-After"]) == (503, str(RETRY_SECONDS))
@@ -98,7 +100,7 @@ def test_page_hanging_secrets_backend_gives_up(monkeypatch: pytest.MonkeyPatch) 
 
 def test_page_slots_all_taken_rejects_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What exceeds the limit is refused, not queued, and a finished request makes room."""
-    with TestClient(make_app()) as client:
+    with TestClient(create_app(reports_target)) as client:
         assert client.get(PATH).status_code == 200
         [busy] = [each for each in reader._READERS.values() if each._opened]
         monkeypatch.setattr(busy, "_free_slots", 0)
@@ -115,7 +117,7 @@ def test_page_limits_beat_the_connections_own(monkeypatch: pytest.MonkeyPatch) -
     extra = connection["extra"] if isinstance(connection["extra"], dict) else json.loads(connection["extra"])
     slow = {**extra, "serverselectiontimeoutms": 60_000}
     monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", json.dumps({**connection, "port": free_port(), "extra": slow}))
-    with TestClient(make_app()) as client:
+    with TestClient(create_app(reports_target)) as client:
         began = time.monotonic()
         assert client.get(PATH).status_code == 503
         assert time.monotonic() - began < 4

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from bi_ops.airflow.run_request import check_request
+from bi_ops.catalog.periods import Cadence, RunDates
 from bi_ops.errors import RunRequestError
-from bi_ops.periods import Cadence, RunDates
-from bi_ops.run_request import check_request
-from tests.megs import utc
+from tests.meg_factory import utc
+
+pytestmark = pytest.mark.fast
 
 NOW = utc(2026, 11, 22, 12)
 JOBS = ["monthly_submissions", "top_users"]
@@ -58,14 +60,14 @@ def test_request_with_bad_value_is_refused(conf: dict[str, Any], expected: str, 
     with pytest.raises(RunRequestError) as caught:
         check(conf)
     assert expected in caught.value.expected
-    assert found.replace("\\", "") in caught.value.found
-    assert not caught.value.heals_by_itself
+    assert found.replace("\\", "") in caught.value.actual
+    assert not caught.value.retryable
 
 
 def test_request_reports_every_problem_at_once() -> None:
     with pytest.raises(RunRequestError, match="4 parameters") as caught:
         check({"jobs": [], "regions": ["mars"], "Period": "2026-10", "period": "May 2026"})
-    assert len(caught.value.found.splitlines()) == 4
+    assert len(caught.value.actual.splitlines()) == 4
 
 
 @pytest.mark.parametrize(("period", "allowed"), [("2026-10", True), ("2026-Q3", True), ("2026-Q4", False)])

@@ -15,14 +15,14 @@ import pendulum
 import pytest
 from pymongo import MongoClient
 
-from bi_ops.store import Store
-from dev import airflow, catchup
-from dev.stack import DATABASE, Databases
+from bi_ops.mongo.store import Store
+from dev import airflow, run_dags
+from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
+from tests.airflow_env import AirflowApi, new_airflow
 from tests.conftest import ROOT, STACK
-from tests.installations import AirflowApi, new_airflow
-from tests.listener import Listener, listening
-from tests.loads import live_bytes, month, until
-from tests.megs import MegRows
+from tests.load_helpers import live_raw_documents, monthly_slice, wait_until
+from tests.meg_factory import MegFactory
+from tests.webhook_server import Listener, listening
 
 DAG = "bi_monthly"
 FORMS = {"eu": 25, "uk": 11}
@@ -41,7 +41,7 @@ class Installation(AirflowApi):
         store: The MongoDB databases.
         caught_up: The state of each run after catchup with the region uk down, by run id.
         published: The ledger's ids after that.
-        listener: Who was told of what went wrong.
+        listener: The server that receives notifications.
     """
 
     store: Store
@@ -52,21 +52,21 @@ class Installation(AirflowApi):
     def slices(self) -> dict[str, dict[str, bytes]]:
         """Every live slice to the byte, but for the load stamps."""
         return {
-            f"{region} {name}": live_bytes(self.store, month(name, region=region))
+            f"{region} {name}": live_raw_documents(self.store, monthly_slice(name, region=region))
             for region in FORMS
             for name in MONTH_NAMES
         }
 
 
 @pytest.fixture(scope="module")
-def installation(servers: Databases) -> Iterator[Installation]:
+def installation(servers: DatabaseServers) -> Iterator[Installation]:
     with servers.mongo_admin.client() as admin:
-        for name in (DATABASE, f"{DATABASE}_staging"):
+        for name in (LIVE_DATABASE, f"{LIVE_DATABASE}_staging"):
             admin.drop_database(name)
     for region, forms in FORMS.items():
         with servers.postgres.connect(f"meg_{region}") as connection:
-            rows = MegRows(connection)
-            rows.many_forms(forms)
+            rows = MegFactory(connection)
+            rows.bulk_forms(forms)
             at = FIRST_MONTH.add(days=40)
             connection.execute("UPDATE megforms_auditsession SET submitted_at = %s, started_at = %s", (at, at))
             somebody = rows.auditor(1_000_000)
@@ -84,26 +84,26 @@ def installation(servers: Databases) -> Iterator[Installation]:
     environment = new_airflow(servers, STACK, settings)
     with (
         listening() as listener,
-        airflow.running(STACK, environment | notifying(listener), servers.secret) as up,
+        airflow.run_services(STACK, environment | notifying(listener), servers.secret) as up,
         up.api() as api,
         servers.mongo.client() as client,
     ):
-        store = Store(client, DATABASE)
+        store = Store(client, LIVE_DATABASE)
         with region_down(servers, "uk"):
-            caught_up = catchup.catch_up(
-                api, catchup.Wanted(DAG, scheduled_after=FIRST_MONTH, count=MONTHS), seconds=300
+            caught_up = run_dags.run_and_wait(
+                api, run_dags.RunRequest(DAG, scheduled_after=FIRST_MONTH, count=MONTHS), seconds=300
             )[DAG]
         yield Installation(api, DAG, store, caught_up, set(store.ledger.distinct("_id")), listener)
 
 
 def notifying(listener: Listener) -> dict[str, str]:
-    """The connection by which people are told."""
+    """The connection for notifications."""
     where = {"path": f"json://bi:{PLANTED['notify']}@127.0.0.1:{listener.port}"}
     return {"AIRFLOW_CONN_BI_NOTIFY": json.dumps({"conn_type": "apprise", "extra": {"config": where}})}
 
 
 @contextmanager
-def region_down(servers: Databases, region: str) -> Iterator[None]:
+def region_down(servers: DatabaseServers, region: str) -> Iterator[None]:
     """A region's role cannot log in while the block runs."""
 
     def allow(word: str) -> None:
@@ -117,7 +117,8 @@ def region_down(servers: Databases, region: str) -> Iterator[None]:
         allow("true")
 
 
-def test_a_region_that_is_down_holds_up_no_other_and_is_healed_by_clearing(installation: Installation) -> None:
+def test_failed_region_is_isolated(installation: Installation) -> None:
+    """A region that is down delays no other, and clearing its tasks loads it."""
     assert set(installation.caught_up.values()) == {"failed"}
     monthly = {f"{job}:eu:{name}" for job in ("monthly_submissions", "monthly_sessions") for name in MONTH_NAMES}
     assert installation.published == {*monthly, "top_users:eu"}
@@ -130,7 +131,7 @@ def test_a_region_that_is_down_holds_up_no_other_and_is_healed_by_clearing(insta
 
 def test_failed_runs_are_notified_once(installation: Installation) -> None:
     for run_id in installation.caught_up:
-        until(lambda run_id=run_id: len(installation.listener.about(run_id)) >= 1, 60)
+        wait_until(lambda run_id=run_id: len(installation.listener.about(run_id)) >= 1, 60)
         [failed] = installation.listener.about(run_id)
         assert failed["title"] == "MEG BI: bi_monthly failed"
         assert "Not published: monthly_sessions uk, monthly_submissions uk, top_users uk." in failed["message"]
@@ -138,7 +139,8 @@ def test_failed_runs_are_notified_once(installation: Installation) -> None:
         assert failed["type"] == "failure"
 
 
-def test_catchup_gave_each_month_its_own_figures(installation: Installation) -> None:
+def test_catchup_loads_each_month(installation: Installation) -> None:
+    """Catchup loads each month's own figures."""
     for name, count in zip(MONTH_NAMES, (0, 1), strict=True):
         documents = installation.store.live["monthly_submissions"].find({"region": "eu", "period": name})
         assert {document["submissions"] for document in documents} == {count}
@@ -154,14 +156,15 @@ def test_catchup_gave_each_month_its_own_figures(installation: Installation) -> 
     ],
     ids=["one mapped task", "a region's group", "publish alone", "everything"],
 )
-def test_clearing_gives_the_same_documents(installation: Installation, cleared: dict[str, Any]) -> None:
+def test_cleared_tasks_give_same_documents(installation: Installation, cleared: dict[str, Any]) -> None:
+    """Cleared tasks give the same documents."""
     before = installation.slices()
     run_id = next(iter(installation.caught_up))
     assert installation.clear(run_id, **cleared) == "success"
     assert installation.slices() == before
 
 
-def test_a_cleared_group_may_have_fewer_tasks_than_before(installation: Installation, servers: Databases) -> None:
+def test_cleared_group_may_shrink(installation: Installation, servers: DatabaseServers) -> None:
     """Airflow keeps what the surplus mapped tasks once returned, which must not be counted."""
     run_id, before = next(iter(installation.caught_up)), installation.slices()
 
@@ -183,17 +186,19 @@ def test_a_cleared_group_may_have_fewer_tasks_than_before(installation: Installa
     assert installation.slices() == before
 
 
-def test_a_triggered_month_is_loaded_for_the_regions_picked(installation: Installation) -> None:
+def test_triggered_run_loads_selected_regions(installation: Installation) -> None:
+    """A triggered run loads the selected regions."""
     before = installation.slices()
     body = {"logical_date": None, "conf": {"period": "2025-02", "regions": ["uk"]}}
     run_id = installation.post(f"/dags/{DAG}/dagRuns", body)["dag_run_id"]
     assert installation.state_of(run_id) == "success"
-    assert len(live_bytes(installation.store, month("2025-02", region="uk"))) == FORMS["uk"]
-    assert live_bytes(installation.store, month("2025-02", region="eu")) == {}
+    assert len(live_raw_documents(installation.store, monthly_slice("2025-02", region="uk"))) == FORMS["uk"]
+    assert live_raw_documents(installation.store, monthly_slice("2025-02", region="eu")) == {}
     assert installation.slices() == before
 
 
-def test_a_backfill_heals_months_that_are_missing(installation: Installation) -> None:
+def test_backfill_loads_missing_months(installation: Installation) -> None:
+    """A backfill loads missing months."""
     before = installation.slices()
     for job in ("monthly_submissions", "monthly_sessions"):
         installation.store.live[job].delete_many({"period": {"$in": MONTH_NAMES}})
@@ -219,18 +224,20 @@ def tasks_of(installation: Installation, run_id: str) -> list[dict[str, Any]]:
     return tasks
 
 
-def test_each_publish_updates_its_collections_asset(installation: Installation) -> None:
+def test_publish_updates_asset(installation: Installation) -> None:
+    """Each publish updates its collection's asset."""
     assets = {asset["name"]: asset for asset in installation.get("/assets", limit=100)["assets"]}
     asset = assets["monthly_submissions"]
     assert asset["uri"] == "x-meg-bi://collections/monthly_submissions"
     events = installation.get("/assets/events", asset_id=asset["id"], limit=100)["asset_events"]
-    told = [event["extra"] for event in events if event["source_run_id"] == next(iter(installation.caught_up))]
-    assert {event["region"] for event in told} == set(FORMS)
-    assert {event["period"] for event in told} == {MONTH_NAMES[0]}
-    assert told[0].keys() >= {"documents", "previous_documents", "written"}
+    extras = [event["extra"] for event in events if event["source_run_id"] == next(iter(installation.caught_up))]
+    assert {event["region"] for event in extras} == set(FORMS)
+    assert {event["period"] for event in extras} == {MONTH_NAMES[0]}
+    assert extras[0].keys() >= {"documents", "previous_documents", "written"}
 
 
-def test_a_dry_run_publishes_nothing_and_says_so(installation: Installation) -> None:
+def test_dry_run_is_logged(installation: Installation) -> None:
+    """A dry run publishes nothing and logs what it found."""
     conf = {"period": "2025-03", "jobs": ["monthly_submissions"], "regions": ["uk"], "dry_run": True}
     run_id = installation.post(f"/dags/{DAG}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"]
     assert installation.state_of(run_id) == "success"
@@ -239,7 +246,7 @@ def test_a_dry_run_publishes_nothing_and_says_so(installation: Installation) -> 
     assert states["monthly_submissions.uk.publish"] == "skipped"
     assert states["monthly_sessions.uk.plan"] == states["monthly_submissions.eu.plan"] == "skipped"
     assert "documents would replace 0" in log_of(installation, run_id, "monthly_submissions.uk.publish")
-    assert live_bytes(installation.store, month("2025-03", region="uk")) == {}
+    assert live_raw_documents(installation.store, monthly_slice("2025-03", region="uk")) == {}
 
 
 def log_of(installation: Installation, run_id: str, task_id: str, attempt: int = 1) -> str:
@@ -247,9 +254,8 @@ def log_of(installation: Installation, run_id: str, task_id: str, attempt: int =
     return str(installation.get(path, full_content=True))
 
 
-def test_the_ui_names_the_forms_and_shows_the_sql_without_secrets(
-    installation: Installation, servers: Databases
-) -> None:
+def test_ui_shows_forms_and_sql(installation: Installation, servers: DatabaseServers) -> None:
+    """The UI shows the forms and the SQL without secrets."""
     run_id = next(iter(installation.caught_up))
     tasks = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances"
     mapped = installation.get(f"{tasks}/monthly_submissions.eu.stage/listMapped")["task_instances"]
@@ -265,7 +271,8 @@ def test_the_ui_names_the_forms_and_shows_the_sql_without_secrets(
     assert not [secret for secret in servers.secret.values() if secret in everything]
 
 
-def test_a_publish_leads_to_its_report(installation: Installation) -> None:
+def test_publish_links_to_report(installation: Installation) -> None:
+    """A publish task links to its report."""
     run_id = next(iter(installation.caught_up))
     tasks = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances"
     links = installation.get(f"{tasks}/monthly_submissions.eu.publish/links")["extra_links"]
@@ -273,7 +280,8 @@ def test_a_publish_leads_to_its_report(installation: Installation) -> None:
     assert not links.get("Collection")
 
 
-def test_only_ids_and_counts_travel_through_xcom(installation: Installation) -> None:
+def test_xcom_holds_ids_and_counts_only(installation: Installation) -> None:
+    """Only ids and counts travel through XCom."""
     run_id = next(iter(installation.caught_up))
     entries = installation.get(f"/dags/{DAG}/dagRuns/{run_id}/taskInstances/~/xcomEntries", limit=200)["xcom_entries"]
     found = {}
@@ -296,7 +304,8 @@ def test_only_ids_and_counts_travel_through_xcom(installation: Installation) -> 
     assert "Form 1" not in str(found)
 
 
-def test_the_doctor_is_well_and_its_report_is_in_the_log(installation: Installation) -> None:
+def test_doctor_dag_logs_report(installation: Installation) -> None:
+    """The doctor DAG succeeds and logs its report."""
     installation.api.patch("/dags/bi_doctor", json={"is_paused": False}).raise_for_status()
     run_id = installation.post("/dags/bi_doctor/dagRuns", {"logical_date": None})["dag_run_id"]
     assert installation.state_of(run_id, "bi_doctor") == "success"
@@ -306,23 +315,24 @@ def test_the_doctor_is_well_and_its_report_is_in_the_log(installation: Installat
     assert "names are replaced" in log
 
 
-def test_names_are_replaced_where_a_client_demands_it(installation: Installation) -> None:
+def test_pseudonymised_region_has_no_names(installation: Installation) -> None:
+    """A pseudonymised region has no names of people."""
     names = {region: installation.store.live["top_users"].distinct("user_name", {"region": region}) for region in FORMS}
     assert names["eu"] == ["Aoife Byrne"]
     assert all(name.startswith("person-") for name in names["uk"])
     assert len(names["uk"]) == 1
 
 
-def test_no_secret_is_in_any_log_template_xcom_or_collection(installation: Installation, servers: Databases) -> None:
+def test_secrets_appear_nowhere(installation: Installation, servers: DatabaseServers) -> None:
     """And no name of a person anywhere but in the top users."""
     found: dict[str, str] = {}
     for folder in (STACK / "logs", STACK / "airflow" / "logs"):
         found |= {str(path): path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file()}
-    with servers.postgres.connect(airflow.DATABASE) as metadata:
+    with servers.postgres.connect(airflow.METADATA_DATABASE) as metadata:
         for (table,) in metadata.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall():
             rows = metadata.execute(f"SELECT t::text FROM {table} AS t").fetchall()
             found[f"metadata table {table}"] = "\n".join(row[0] for row in rows)
-    for name in (DATABASE, f"{DATABASE}_staging"):
+    for name in (LIVE_DATABASE, f"{LIVE_DATABASE}_staging"):
         database = installation.store.client[name]
         for collection in database.list_collection_names():
             found[f"collection {name}.{collection}"] = str(list(database[collection].find()))
@@ -337,8 +347,9 @@ def test_no_secret_is_in_any_log_template_xcom_or_collection(installation: Insta
     assert named == {"collection bi.top_users", "collection bi_staging.top_users"}
 
 
-def test_what_is_staged_lives_in_a_database_of_its_own(installation: Installation) -> None:
+def test_staging_has_own_database(installation: Installation) -> None:
+    """Staged data is in a database of its own."""
     client: MongoClient[dict[str, Any]] = installation.store.client
     loaded = {"monthly_submissions", "monthly_sessions", "top_users"}
-    assert set(client[DATABASE].list_collection_names()) == {*loaded, "bi_loads"}
-    assert set(client[f"{DATABASE}_staging"].list_collection_names()) == {*loaded, "publishing", "loads"}
+    assert set(client[LIVE_DATABASE].list_collection_names()) == {*loaded, "bi_loads"}
+    assert set(client[f"{LIVE_DATABASE}_staging"].list_collection_names()) == {*loaded, "publish_locks", "loads"}

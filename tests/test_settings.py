@@ -7,9 +7,12 @@ import pytest
 from bi_ops.errors import SettingsError
 from bi_ops.settings import Settings
 
+pytestmark = pytest.mark.fast
 
-def test_defaults_are_the_documented_ones() -> None:
-    settings = Settings.from_environment({})
+
+def test_defaults_match_documents() -> None:
+    """The defaults are the documented ones."""
+    settings = Settings.from_env({})
     assert settings.model_dump() == {
         "aggregate": False,
         "regions": ("local",),
@@ -25,30 +28,35 @@ def test_defaults_are_the_documented_ones() -> None:
     }
 
 
-def test_an_empty_value_counts_as_unset() -> None:
-    assert Settings.from_environment({"MEG_REGIONS": "", "BI_MAX_SHRINK": ""}) == Settings.from_environment({})
+def test_empty_value_is_unset() -> None:
+    """An empty value counts as unset."""
+    assert Settings.from_env({"MEG_REGIONS": "", "BI_MAX_SHRINK": ""}) == Settings.from_env({})
 
 
 @pytest.mark.parametrize("value", ["1", "true", "TRUE", "yes", "On", " on "])
-def test_the_gate_opens_on_these_words(value: str) -> None:
-    assert Settings.from_environment({"BI_AGGREGATE": value}).aggregate
+def test_gate_opens_on_true_words(value: str) -> None:
+    """These words switch the gate on."""
+    assert Settings.from_env({"BI_AGGREGATE": value}).aggregate
 
 
 @pytest.mark.parametrize("value", ["0", "off", "false", "no", "2", "enabled"])
-def test_the_gate_stays_shut_on_any_other(value: str) -> None:
-    assert not Settings.from_environment({"BI_AGGREGATE": value}).aggregate
+def test_gate_stays_closed_otherwise(value: str) -> None:
+    """Any other word leaves the gate closed."""
+    assert not Settings.from_env({"BI_AGGREGATE": value}).aggregate
 
 
-def test_regions_are_split_at_commas() -> None:
-    assert Settings.from_environment({"MEG_REGIONS": "eu, uk,au_2"}).regions == ("eu", "uk", "au_2")
+def test_regions_split_at_commas() -> None:
+    """Regions are split at commas."""
+    assert Settings.from_env({"MEG_REGIONS": "eu, uk,au_2"}).regions == ("eu", "uk", "au_2")
 
 
 @pytest.mark.parametrize(
     ("value", "regions"),
     [("on", ("eu", "uk")), ("1", ("eu", "uk")), ("off", ()), ("uk", ("uk",)), (" eu , uk ", ("eu", "uk")), ("", ())],
 )
-def test_names_are_replaced_in_all_regions_or_in_some(value: str, regions: tuple[str, ...]) -> None:
-    settings = Settings.from_environment({"MEG_REGIONS": "eu,uk", "BI_PSEUDONYMISE": value})
+def test_pseudonymise_all_or_some_regions(value: str, regions: tuple[str, ...]) -> None:
+    """BI_PSEUDONYMISE covers all regions or some."""
+    settings = Settings.from_env({"MEG_REGIONS": "eu,uk", "BI_PSEUDONYMISE": value})
     assert settings.pseudonymise == regions
 
 
@@ -77,9 +85,10 @@ def test_names_are_replaced_in_all_regions_or_in_some(value: str, regions: tuple
         ("BI_DEADLINE_HOURS", "soon", "number"),
     ],
 )
-def test_a_bad_value_is_named_with_what_is_allowed(variable: str, value: str, allowed: str) -> None:
+def test_invalid_value_names_allowed(variable: str, value: str, allowed: str) -> None:
+    """An invalid value is named with what is allowed."""
     with pytest.raises(SettingsError) as caught:
-        Settings.from_environment({variable: value})
+        Settings.from_env({variable: value})
     message = str(caught.value)
     assert variable in message
     assert repr(value) in message

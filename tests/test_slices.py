@@ -2,38 +2,45 @@ from __future__ import annotations
 
 import pytest
 
+from bi_ops.catalog.jobs import get_job
+from bi_ops.catalog.slices import IdRange, Slice
 from bi_ops.errors import BiError
-from bi_ops.jobs import job_named
-from bi_ops.slices import IdRange, Slice
-from tests.loads import month
+from tests.load_helpers import monthly_slice
+
+pytestmark = pytest.mark.fast
 
 
 def contains(ids: IdRange, text: str) -> bool:
-    return ids.first <= text < ids.end
+    return ids.start <= text < ids.end
 
 
-def test_ids_are_region_period_key() -> None:
-    of = month("2026-10")
+def test_document_id_is_region_period_key() -> None:
+    """A document's _id is its region, period and key."""
+    of = monthly_slice("2026-10")
     assert of.document_id(form_id=42) == "eu:2026-10:42"
     assert of.ledger_id == "monthly_submissions:eu:2026-10"
-    assert contains(of.ids, of.document_id(form_id=2**63 - 1))
+    assert contains(of.id_range, of.document_id(form_id=2**63 - 1))
 
 
 @pytest.mark.parametrize("other", ["eu2", "eu_west", "e", "uk"])
-def test_no_region_lies_in_the_range_of_another(other: str) -> None:
-    assert not contains(month().ids, month(region=other).document_id(form_id=42))
-    assert not contains(month(region=other).ids, month().document_id(form_id=42))
+def test_region_ranges_are_disjoint(other: str) -> None:
+    """No region's range holds another region's documents."""
+    assert not contains(monthly_slice().id_range, monthly_slice(region=other).document_id(form_id=42))
+    assert not contains(monthly_slice(region=other).id_range, monthly_slice().document_id(form_id=42))
 
 
-def test_no_period_lies_in_the_range_of_another() -> None:
-    assert not contains(month("2026-10").ids, month("2026-11").document_id(form_id=1))
+def test_period_ranges_are_disjoint() -> None:
+    """No period's range holds another period's documents."""
+    assert not contains(monthly_slice("2026-10").id_range, monthly_slice("2026-11").document_id(form_id=1))
 
 
-def test_a_slice_survives_its_way_through_xcom() -> None:
-    of = month("2026-10", timezone="Europe/Dublin")
+def test_slice_json_round_trip() -> None:
+    """A slice survives its JSON form."""
+    of = monthly_slice("2026-10", timezone="Europe/Dublin")
     assert Slice.from_json(of.to_json(), "Europe/Dublin") == of
 
 
-def test_an_unknown_job_is_named_beside_the_known_ones() -> None:
+def test_unknown_job_names_known() -> None:
+    """An unknown job is named with the known ones."""
     with pytest.raises(BiError, match=r"monthly_submissions.*'monthly_visits'"):
-        job_named("monthly_visits")
+        get_job("monthly_visits")

@@ -12,16 +12,16 @@ from bson import ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bi_ops import staging
-from bi_ops.encoded import id_of
 from bi_ops.errors import DuplicateKeyError, SupersededError
-from bi_ops.loads import Completion, Load, LoadRegister, StagedLoad
-from bi_ops.merge import windows
-from bi_ops.source import Meg
-from bi_ops.staging import StagedSlice
-from bi_ops.store import Store
-from tests.loads import made_up, month, plan_slice, register, stage_task, staged_count
-from tests.megs import MegRows
+from bi_ops.load import staging
+from bi_ops.load.merge import windows
+from bi_ops.load.register import Completion, Load, LoadRegister, StagedLoad
+from bi_ops.load.staging import StagedSlice
+from bi_ops.meg.reader import MegReader
+from bi_ops.mongo.raw_bson import get_id
+from bi_ops.mongo.store import Store
+from tests.load_helpers import make_document, monthly_slice, plan_slice, register, stage_task, staged_count
+from tests.meg_factory import MegFactory
 
 FORMS = 500
 
@@ -29,67 +29,74 @@ FORMS = 500
 @pytest.fixture
 def in_small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few documents are staged as many runs of many packs."""
-    monkeypatch.setattr(staging, "RUN_BYTES", 5_000)
-    monkeypatch.setattr(staging, "PACK_BYTES", 1_000)
+    monkeypatch.setattr(staging, "SORT_BUFFER_BYTES", 5_000)
+    monkeypatch.setattr(staging, "MAX_BUCKET_BYTES", 1_000)
 
 
 def stage(store: Store, forms: list[int], tasks: int = 3, load: Load | None = None) -> StagedLoad:
-    store.prepare_staging(month().job.name)
-    load = load or register(store, month(), [[None]] * tasks)
+    store.ensure_staging_collections(monthly_slice().job.name)
+    load = load or register(store, monthly_slice(), [[None]] * tasks)
     loads = LoadRegister(store)
     for number in range(tasks):
         mine = forms[number::tasks]
         attempt = loads.begin_task(load, number)
-        with StagedSlice(store, load).task(number, attempt) as task:
+        with StagedSlice(store, load).writer(number, attempt) as task:
             for first in range(0, len(mine), 10):
-                task.add([made_up(month(), form, form) for form in mine[first : first + 10]])
+                task.write([make_document(monthly_slice(), form, form) for form in mine[first : first + 10]])
         loads.complete_task(load, number, Completion(attempt, 1, len(mine), sum(mine), datetime.now(timezone.utc)))
     return loads.staged(load)
 
 
 @pytest.mark.usefixtures("in_small_runs")
 @pytest.mark.parametrize("first", ["", "eu:2026-10:3", "eu:2026-10:301", "eu:2026-10:9999"])
-def test_what_was_staged_in_any_order_comes_in_the_order_of_its_ids(store: Store, first: str) -> None:
+def test_staged_documents_are_sorted(store: Store, first: str) -> None:
+    """Documents staged in any order are read in the order of their ids."""
     forms = sorted(range(FORMS), key=lambda form: form * 7919 % FORMS)
     whole = stage(store, forms)
     staged = StagedSlice(store, whole.load)
-    packs = staged.packs(whole)
-    assert len({pack.run for pack in packs}) > 6
-    assert len(packs) > 3 * len({pack.run for pack in packs})
+    packs = staged.list_buckets(whole)
+    assert len({pack.sort_run_id for pack in packs}) > 6
+    assert len(packs) > 3 * len({pack.sort_run_id for pack in packs})
     assert sum(pack.documents for pack in packs) == FORMS
-    batches = [*staged.documents(packs, first, 7)]
+    batches = [*staged.iter_documents(packs, first, 7)]
     assert all(len(batch) == 7 for batch in batches[:-1])
-    wanted = sorted((made_up(month(), form, form) for form in forms), key=id_of)
-    assert [*chain.from_iterable(batches)] == [each for each in wanted if id_of(each) >= first.encode()]
+    wanted = sorted((make_document(monthly_slice(), form, form) for form in forms), key=get_id)
+    assert [*chain.from_iterable(batches)] == [each for each in wanted if get_id(each) >= first.encode()]
 
 
 @pytest.mark.usefixtures("in_small_runs")
-def test_two_rows_of_one_key_in_two_runs_are_refused(store: Store) -> None:
+def test_duplicate_key_across_runs_is_refused(store: Store) -> None:
+    """One key in two sorted runs is refused."""
     whole = stage(store, [*range(FORMS), 7])
     staged = StagedSlice(store, whole.load)
     with pytest.raises(DuplicateKeyError, match="1 doubled, such as _id eu:2026-10:7"):
-        list(staged.documents(staged.packs(whole), "", 100))
+        list(staged.iter_documents(staged.list_buckets(whole), "", 100))
 
 
 @pytest.mark.usefixtures("in_small_runs")
-def test_a_task_tried_again_leaves_nothing_of_its_first_try(store: Store) -> None:
+def test_retry_removes_first_attempt(store: Store) -> None:
+    """A retried task leaves nothing of its first attempt."""
     load = stage(store, [*range(FORMS)], tasks=1).load
     again = stage(store, [*range(20)], tasks=1, load=load)
     assert staged_count(store, load) == again.documents == 20
-    assert store.staging(month().job.name).count_documents({}) == len(StagedSlice(store, load).packs(again))
+    assert store.staging_collection(monthly_slice().job.name).count_documents({}) == len(
+        StagedSlice(store, load).list_buckets(again)
+    )
 
 
-def test_a_task_leaves_its_neighbours_alone(store: Store) -> None:
-    load = register(store, month(), [[None]] * 112)
+def test_stage_task_keeps_other_tasks(store: Store) -> None:
+    """A stage task does not touch other tasks' data."""
+    load = register(store, monthly_slice(), [[None]] * 112)
     for number in (1, 11, 111, 1):
-        with StagedSlice(store, load).task(number, ObjectId()) as task:
-            task.add([made_up(month(), number, 1)])
-    assert store.staging(month().job.name).distinct("count") == [1]
-    assert store.staging(month().job.name).count_documents({}) == 3
+        with StagedSlice(store, load).writer(number, ObjectId()) as task:
+            task.write([make_document(monthly_slice(), number, 1)])
+    assert store.staging_collection(monthly_slice().job.name).distinct("document_count") == [1]
+    assert store.staging_collection(monthly_slice().job.name).count_documents({}) == 3
 
 
 @given(st.lists(st.lists(st.integers(0, 60)), max_size=5), st.integers(1, 4))
-def test_windows_give_everything_once_and_what_is_equal_together(streams: list[list[int]], size: int) -> None:
+def test_windows_yield_everything_once(streams: list[list[int]], size: int) -> None:
+    """Windows give every element once, and equal ones together."""
     documents = [[bson.encode({"_id": f"{number:03}"}) for number in sorted(set(stream))] for stream in streams]
 
     def batches(stream: list[bytes]) -> Iterator[list[bytes]]:
@@ -101,16 +108,16 @@ def test_windows_give_everything_once_and_what_is_equal_together(streams: list[l
     assert all(max(before) < min(after) for before, after in pairwise(together))
 
 
-def test_concurrent_attempt_raises_superseded(store: Store, meg: Meg, rows: MegRows) -> None:
+def test_concurrent_attempt_raises_superseded(store: Store, meg: MegReader, rows: MegFactory) -> None:
     """A stage task that goes on after its retry has begun completes nothing, and its documents are not published."""
-    rows.many_forms(3)
-    load = plan_slice(store, meg, month())
+    rows.bulk_forms(3)
+    load = plan_slice(store, meg, monthly_slice())
     loads = LoadRegister(store)
     late = loads.begin_task(load, 0)
-    with StagedSlice(store, load).task(0, late) as task:
+    with StagedSlice(store, load).writer(0, late) as task:
         assert stage_task(store, meg, load, 0) == 3
-        task.add([made_up(month(), 99, 1)])
+        task.write([make_document(monthly_slice(), 99, 1)])
     with pytest.raises(SupersededError, match="another attempt of this stage task has begun") as caught:
         loads.complete_task(load, 0, Completion(late, 1, 1, 1, datetime.now(timezone.utc)))
-    assert caught.value.heals_by_itself
+    assert caught.value.retryable
     assert staged_count(store, load) == 3

@@ -9,30 +9,30 @@ from typing import Any
 import pytest
 from pymongo.client_session import ClientSession
 
-from bi_ops import publish as module
 from bi_ops.errors import MongoUnavailableError, PartialPublishError, StagingError
-from bi_ops.publish import publish
-from bi_ops.store import Run, Store
-from bi_ops.store_errors import store_errors_told
-from dev.stack import DATABASE, Databases
-from tests.loads import SUBMISSIONS, live, month, stage_documents
+from bi_ops.load import publish as module
+from bi_ops.load.publish import publish
+from bi_ops.mongo.errors import translate_pymongo_errors
+from bi_ops.mongo.store import DagRunRef, Store
+from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
+from tests.load_helpers import SUBMISSIONS, live_documents, monthly_slice, stage_documents
 
-LATER_RUN = Run("bi_monthly", "manual__2026-11-20")
+LATER_RUN = DagRunRef("bi_monthly", "manual__2026-11-20")
 TOO_LARGE_FOR_CACHE, OVER_LIFETIME = 388, 290
 
 
 def values(store: Store) -> set[int]:
-    return {document["submissions"] for document in live(store, month())}
+    return {document["submissions"] for document in live_documents(store, monthly_slice())}
 
 
 def ledger(store: Store) -> dict[str, Any]:
-    row = store.ledger.find_one({"_id": month().ledger_id})
+    row = store.ledger.find_one({"_id": monthly_slice().ledger_id})
     assert row
     return row
 
 
 @contextmanager
-def failing(servers: Databases, times: int, **data: Any) -> Iterator[None]:
+def failing(servers: DatabaseServers, times: int, **data: Any) -> Iterator[None]:
     with servers.mongo_admin.client() as admin:
         mode = {"times": times}
         admin.admin.command({"configureFailPoint": "failCommand", "mode": mode, "data": data})
@@ -43,7 +43,7 @@ def failing(servers: Databases, times: int, **data: Any) -> Iterator[None]:
 
 
 @contextmanager
-def lifetime_limit(servers: Databases, seconds: int) -> Iterator[None]:
+def lifetime_limit(servers: DatabaseServers, seconds: int) -> Iterator[None]:
     with servers.mongo_admin.client() as admin:
         name = "transactionLifetimeLimitSeconds"
         before = admin.admin.command({"getParameter": 1, name: 1})[name]
@@ -55,35 +55,35 @@ def lifetime_limit(servers: Databases, seconds: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("code", [TOO_LARGE_FOR_CACHE, OVER_LIFETIME])
-def test_transaction_too_large_is_halved(store: Store, servers: Databases, code: int) -> None:
+def test_transaction_too_large_is_halved(store: Store, servers: DatabaseServers, code: int) -> None:
     """The slice is published in several transactions, and the ledger says so."""
-    publish(store, stage_documents(store, month(), dict.fromkeys(range(400), 1)), max_shrink=0.5)
+    publish(store, stage_documents(store, monthly_slice(), dict.fromkeys(range(400), 1)), max_shrink=0.5)
     assert ledger(store)["transactions"] == 1
-    load = stage_documents(store, month(), dict.fromkeys(range(400), 2), LATER_RUN)
+    load = stage_documents(store, monthly_slice(), dict.fromkeys(range(400), 2), LATER_RUN)
     labels = ["TransientTransactionError"] if code == OVER_LIFETIME else []
-    namespace = f"{DATABASE}.{SUBMISSIONS.name}"
+    namespace = f"{LIVE_DATABASE}.{SUBMISSIONS.name}"
     data = {"errorCode": code, "errorLabels": labels, "failCommands": ["update"], "namespace": namespace}
     with failing(servers, 3, **data):
-        publish(store, load, max_shrink=0.5, transaction_documents=800)
+        publish(store, load, max_shrink=0.5, max_transaction_documents=800)
     assert values(store) == {2}
     assert ledger(store)["publishing"] is None
     assert ledger(store)["transactions"] > 1
 
 
-def test_transaction_over_its_lifetime_is_halved(store: Store, servers: Databases) -> None:
+def test_transaction_over_its_lifetime_is_halved(store: Store, servers: DatabaseServers) -> None:
     """A real one: MongoDB ends each transaction after a second, and 100,000 documents take longer."""
     with lifetime_limit(servers, 1):
-        load = stage_documents(store, month(), dict.fromkeys(range(100_000), 1), form_name="x" * 600)
+        load = stage_documents(store, monthly_slice(), dict.fromkeys(range(100_000), 1), form_name="x" * 600)
         publish(store, load, max_shrink=0.5)
-    assert len(live(store, month())) == 100_000
+    assert len(live_documents(store, monthly_slice())) == 100_000
     assert ledger(store)["transactions"] > 1
 
 
-def test_single_failure_is_retried_whole(store: Store, servers: Databases) -> None:
+def test_single_failure_is_retried_whole(store: Store, servers: DatabaseServers) -> None:
     """A server that was frozen for a moment does not cost a reader the one transaction."""
-    load = stage_documents(store, month(), dict.fromkeys(range(400), 2))
+    load = stage_documents(store, monthly_slice(), dict.fromkeys(range(400), 2))
     data = {"errorCode": OVER_LIFETIME, "errorLabels": ["TransientTransactionError"], "failCommands": ["insert"]}
-    with failing(servers, 1, namespace=f"{DATABASE}.{SUBMISSIONS.name}", **data):
+    with failing(servers, 1, namespace=f"{LIVE_DATABASE}.{SUBMISSIONS.name}", **data):
         publish(store, load, max_shrink=0.5)
     assert ledger(store)["transactions"] == 1
 
@@ -91,37 +91,39 @@ def test_single_failure_is_retried_whole(store: Store, servers: Databases) -> No
 @pytest.mark.parametrize(
     ("code", "cause"), [(TOO_LARGE_FOR_CACHE, "cache"), (OVER_LIFETIME, "transactionLifetimeLimitSeconds")]
 )
-def test_document_that_never_fits_is_reported(store: Store, servers: Databases, code: int, cause: str) -> None:
-    load = stage_documents(store, month(), {1: 1, 2: 1})
-    data = {"errorCode": code, "failCommands": ["insert"], "namespace": f"{DATABASE}.{SUBMISSIONS.name}"}
-    with failing(servers, 50, **data), pytest.raises(MongoUnavailableError) as caught, store_errors_told("here"):
+def test_document_that_never_fits_is_reported(store: Store, servers: DatabaseServers, code: int, cause: str) -> None:
+    load = stage_documents(store, monthly_slice(), {1: 1, 2: 1})
+    data = {"errorCode": code, "failCommands": ["insert"], "namespace": f"{LIVE_DATABASE}.{SUBMISSIONS.name}"}
+    with failing(servers, 50, **data), pytest.raises(MongoUnavailableError) as caught, translate_pymongo_errors("here"):
         publish(store, load, max_shrink=0.5)
-    assert cause in caught.value.what
-    assert cause in caught.value.cure
-    assert "full error" not in caught.value.found
-    assert live(store, month()) == []
+    assert cause in caught.value.message
+    assert cause in caught.value.hint
+    assert "full error" not in caught.value.actual
+    assert live_documents(store, monthly_slice()) == []
 
 
-def test_document_over_the_lifetime_is_reported(store: Store, servers: Databases) -> None:
+def test_document_over_the_lifetime_is_reported(store: Store, servers: DatabaseServers) -> None:
     """MongoDB itself ends the transaction while an insert takes longer than the limit, even of one document."""
-    load = stage_documents(store, month(), {1: 1})
-    namespace = f"{DATABASE}.{SUBMISSIONS.name}"
+    load = stage_documents(store, monthly_slice(), {1: 1})
+    namespace = f"{LIVE_DATABASE}.{SUBMISSIONS.name}"
     data = {"blockConnection": True, "blockTimeMS": 3000, "failCommands": ["insert"], "namespace": namespace}
     with (
         lifetime_limit(servers, 1),
         failing(servers, 50, **data),
         pytest.raises(MongoUnavailableError) as caught,
-        store_errors_told("here"),
+        translate_pymongo_errors("here"),
     ):
         publish(store, load, max_shrink=0.5)
-    assert "transactionLifetimeLimitSeconds" in caught.value.what
-    assert live(store, month()) == []
+    assert "transactionLifetimeLimitSeconds" in caught.value.message
+    assert live_documents(store, monthly_slice()) == []
 
 
-def test_partial_publish_names_its_cause(store: Store, servers: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partial_publish_names_its_cause(
+    store: Store, servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The second range never fits, not even halved to one document: what is live is said with the true cause."""
-    publish(store, stage_documents(store, month(), dict.fromkeys(range(4), 1)), max_shrink=0.5)
-    load = stage_documents(store, month(), dict.fromkeys(range(4), 2), LATER_RUN)
+    publish(store, stage_documents(store, monthly_slice(), dict.fromkeys(range(4), 1)), max_shrink=0.5)
+    load = stage_documents(store, monthly_slice(), dict.fromkeys(range(4), 2), LATER_RUN)
     original, committed = module.in_transaction, 0
 
     def run(where: Store, write: Callable[[ClientSession], Any]) -> Any:
@@ -129,15 +131,19 @@ def test_partial_publish_names_its_cause(store: Store, servers: Databases, monke
         if not committed:
             committed += 1
             return original(where, write)
-        data = {"errorCode": OVER_LIFETIME, "failCommands": ["update"], "namespace": f"{DATABASE}.{SUBMISSIONS.name}"}
+        data = {
+            "errorCode": OVER_LIFETIME,
+            "failCommands": ["update"],
+            "namespace": f"{LIVE_DATABASE}.{SUBMISSIONS.name}",
+        }
         with failing(servers, 10, **data):
             return original(where, write)
 
     monkeypatch.setattr(module, "in_transaction", run)
     with pytest.raises(PartialPublishError, match="transactionLifetimeLimitSeconds") as caught:
-        publish(store, load, max_shrink=0.5, transaction_documents=2)
-    assert "2 documents of this load" in caught.value.found
-    assert [document["submissions"] for document in live(store, month())] == [2, 2, 1, 1]
+        publish(store, load, max_shrink=0.5, max_transaction_documents=2)
+    assert "2 documents of this load" in caught.value.actual
+    assert [document["submissions"] for document in live_documents(store, monthly_slice())] == [2, 2, 1, 1]
 
 
 def lose_bucket_after(monkeypatch: pytest.MonkeyPatch, store: Store, transactions: int) -> None:
@@ -147,7 +153,7 @@ def lose_bucket_after(monkeypatch: pytest.MonkeyPatch, store: Store, transaction
     def run(where: Store, write: Callable[[ClientSession], Any]) -> Any:
         nonlocal committed
         if committed == transactions:
-            store.staging(SUBMISSIONS.name).delete_many({})
+            store.staging_collection(SUBMISSIONS.name).delete_many({})
         result = original(where, write)
         committed += 1
         return result
@@ -156,50 +162,50 @@ def lose_bucket_after(monkeypatch: pytest.MonkeyPatch, store: Store, transaction
 
 
 def test_partial_publish_says_what_is_live(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish(store, stage_documents(store, month(), dict.fromkeys(range(1000), 1)), max_shrink=0.5)
-    load = stage_documents(store, month(), dict.fromkeys(range(1000), 2), LATER_RUN)
+    publish(store, stage_documents(store, monthly_slice(), dict.fromkeys(range(1000), 1)), max_shrink=0.5)
+    load = stage_documents(store, monthly_slice(), dict.fromkeys(range(1000), 2), LATER_RUN)
     with monkeypatch.context() as patch:
         lose_bucket_after(patch, store, 3)
         with pytest.raises(PartialPublishError, match="partly new and partly old") as caught:
-            publish(store, load, max_shrink=0.5, transaction_documents=100)
-    assert caught.value.heals_by_itself
-    found = [document["submissions"] for document in live(store, month())]
+            publish(store, load, max_shrink=0.5, max_transaction_documents=100)
+    assert caught.value.retryable
+    found = [document["submissions"] for document in live_documents(store, monthly_slice())]
     assert found == [2] * 300 + [1] * 700
-    assert "300 documents of this load" in caught.value.found
+    assert "300 documents of this load" in caught.value.actual
     progress = ledger(store)["publishing"]
     assert (progress["load_id"], progress["documents"], progress["of"]) == (load.id, 300, 1000)
     assert ledger(store)["run_id"] != LATER_RUN.run_id
 
     with pytest.raises(StagingError, match=f"partly of run {LATER_RUN.run_id}"):
         publish(store, load, max_shrink=0.5)
-    again = stage_documents(store, month(), dict.fromkeys(range(1000), 2), LATER_RUN)
-    publish(store, again, max_shrink=0.5, transaction_documents=100)
+    again = stage_documents(store, monthly_slice(), dict.fromkeys(range(1000), 2), LATER_RUN)
+    publish(store, again, max_shrink=0.5, max_transaction_documents=100)
     assert values(store) == {2}
     assert ledger(store)["publishing"] is None
 
 
-def test_failure_between_transactions_is_retryable(store: Store, servers: Databases) -> None:
+def test_failure_between_transactions_retries(store: Store, servers: DatabaseServers) -> None:
     """MongoDB fails after the first of several transactions; the retry makes the slice whole."""
-    publish(store, stage_documents(store, month(), dict.fromkeys(range(1000), 1)), max_shrink=0.5)
-    load = stage_documents(store, month(), dict.fromkeys(range(1000), 2), LATER_RUN)
+    publish(store, stage_documents(store, monthly_slice(), dict.fromkeys(range(1000), 1)), max_shrink=0.5)
+    load = stage_documents(store, monthly_slice(), dict.fromkeys(range(1000), 2), LATER_RUN)
     original, calls = module.in_transaction, 0
 
     def fail_second(where: Store, write: Callable[[ClientSession], Any]) -> Any:
         nonlocal calls
         calls += 1
         if calls == 2:
-            data = {"errorCode": 8, "failCommands": ["update"], "namespace": f"{DATABASE}.{SUBMISSIONS.name}"}
+            data = {"errorCode": 8, "failCommands": ["update"], "namespace": f"{LIVE_DATABASE}.{SUBMISSIONS.name}"}
             with failing(servers, 1, **data):
                 return original(where, write)
         return original(where, write)
 
     module.in_transaction = fail_second
     try:
-        with pytest.raises(PartialPublishError) as caught, store_errors_told("here"):
-            publish(store, load, max_shrink=0.5, transaction_documents=100)
+        with pytest.raises(PartialPublishError) as caught, translate_pymongo_errors("here"):
+            publish(store, load, max_shrink=0.5, max_transaction_documents=100)
     finally:
         module.in_transaction = original
-    assert caught.value.heals_by_itself
-    publish(store, load, max_shrink=0.5, transaction_documents=100)
+    assert caught.value.retryable
+    publish(store, load, max_shrink=0.5, max_transaction_documents=100)
     assert values(store) == {2}
     assert ledger(store)["publishing"] is None

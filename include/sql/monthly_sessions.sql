@@ -5,7 +5,7 @@
 -- window  submitted_at in [period_start, period_end)
 -- units   counts; seconds, 1 decimal; a duration is valid where the session ended, not before its start and at most
 --         24 hours after it
-{% extends "in_chunks.sql" %}
+{% extends "_chunked.sql" %}
 {% block of_chunk %}
 WITH
 form AS NOT MATERIALIZED (

@@ -4,7 +4,7 @@
 --         submissions in it
 -- window  submitted_at in [period_start, period_end); the month before in [previous_start, period_start)
 -- units   counts; change_pct in percent, 2 decimals
-{% extends "in_chunks.sql" %}
+{% extends "_chunked.sql" %}
 {% block of_chunk %}
 WITH
 form AS NOT MATERIALIZED (

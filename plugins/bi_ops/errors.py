@@ -7,32 +7,32 @@ class BiError(Exception):
     """Something stopped a load. The message says where, what was expected, what was found and what to do.
 
     Args:
-        what: What is wrong, as a sentence without its full stop.
-        where: What it concerns: a variable, a job with its region and period, a connection.
+        message: What is wrong, as a sentence without its full stop.
+        context: What it concerns: a variable, a job with its region and period, a connection.
         expected: What would have been right.
-        found: What was there instead.
-        cure: What the reader can do about it, as a whole sentence.
+        actual: What was there instead.
+        hint: What the reader can do about it, as a whole sentence.
     """
 
-    #: Whether the same attempt may succeed later with nobody doing anything.
-    heals_by_itself = False
+    #: Whether the same attempt may succeed later without any change.
+    retryable = False
 
-    def __init__(self, what: str, *, where: str, expected: str = "", found: str = "", cure: str) -> None:
-        self.what, self.where, self.expected, self.found, self.cure = what, where, expected, found, cure
+    def __init__(self, message: str, *, context: str, expected: str = "", actual: str = "", hint: str) -> None:
+        self.message, self.context, self.expected, self.actual, self.hint = message, context, expected, actual, hint
         details = "; ".join(
-            f"{label} {detail}" for label, detail in (("expected", expected), ("found", found)) if detail
+            f"{label} {detail}" for label, detail in (("expected", expected), ("found", actual)) if detail
         )
-        super().__init__(f"{where}: {what}{f' ({details})' if details else ''}. {cure}")
+        super().__init__(f"{context}: {message}{f' ({details})' if details else ''}. {hint}")
 
     @property
     def summary(self) -> str:
         """What happened and where, in one line."""
-        return f"{self.where}: {self.what}"
+        return f"{self.context}: {self.message}"
 
     @property
     def details(self) -> list[tuple[str, str]]:
         """The rest, as pairs of a label and a text; a label without a text is left out."""
-        pairs = (("Expected", self.expected), ("Actual", self.found), ("Hint", self.cure))
+        pairs = (("Expected", self.expected), ("Actual", self.actual), ("Hint", self.hint))
         return [(label, text) for label, text in pairs if text]
 
 
@@ -41,40 +41,40 @@ class SettingsError(BiError):
 
 
 class PeriodError(BiError):
-    """No period can be told from the run, or the one asked for cannot be loaded."""
+    """The run has no period, or the requested one cannot be loaded."""
 
 
-class PeriodNotOverError(BiError):
+class PeriodNotEndedError(BiError):
     """The period, or the as-of instant, is not yet past by the clock that asks; clocks differ, and time heals it."""
 
-    heals_by_itself = True
+    retryable = True
 
 
 class RunRequestError(BiError):
     """The parameters of a DAG run ask for something that cannot be loaded."""
 
 
-class ConnectionSettingsError(BiError):
+class ConnectionConfigError(BiError):
     """An Airflow connection lacks something or asks for something that MEG BI refuses."""
 
 
 class SourceUnavailableError(BiError):
     """MEG cannot be reached, or gave up in the middle of a query."""
 
-    heals_by_itself = True
+    retryable = True
 
 
 class SourceQueryError(BiError):
     """MEG refused a query: a missing relation, a missing right, a wrong template."""
 
 
-class SourceRowError(BiError):
+class InvalidSourceRowError(BiError):
     """A row of MEG's cannot become a document: a missing column, a wrong type or size, a null or foreign key."""
 
-    def located(self, place: str) -> SourceRowError:
+    def located(self, place: str) -> InvalidSourceRowError:
         """The same error with a place, such as a column, in its message."""
-        message = f"{self.what}, in {place}"
-        return type(self)(message, where=self.where, expected=self.expected, found=self.found, cure=self.cure)
+        message = f"{self.message}, in {place}"
+        return type(self)(message, context=self.context, expected=self.expected, actual=self.actual, hint=self.hint)
 
 
 class DuplicateKeyError(BiError):
@@ -88,7 +88,7 @@ class StagingError(BiError):
 class PartialPublishError(BiError):
     """A publish of several transactions stopped between two of them: the slice is partly new and partly old."""
 
-    heals_by_itself = True
+    retryable = True
 
 
 class ShrinkError(BiError):
@@ -98,7 +98,7 @@ class ShrinkError(BiError):
 class SupersededError(BiError):
     """Another run, or another try of the same task, is at work on the same slice."""
 
-    heals_by_itself = True
+    retryable = True
 
 
 class SkippedError(BiError):
@@ -117,21 +117,21 @@ class DryRunError(SkippedError):
     """The run was triggered to check, and publishes nothing."""
 
 
-class NewerSliceLiveError(SkippedError):
+class StaleSnapshotError(SkippedError):
     """The live slice describes a later instant, or was read from MEG later, than the staged one."""
 
 
 class MongoUnavailableError(BiError):
     """MongoDB cannot be reached, or gave up in the middle of a command."""
 
-    heals_by_itself = True
+    retryable = True
 
 
 class ReportError(BiError):
     """A report is not defined as it must be, or was asked for what it cannot show."""
 
 
-class MongoRefusedError(BiError):
+class MongoConfigurationError(BiError):
     """MongoDB does not let this account do what it must, or is not what it must be."""
 
 
@@ -139,16 +139,16 @@ class ReportsUnavailableError(MongoUnavailableError):
     """The reports are not computed now, so that Airflow's API server stays responsive; a later request may succeed.
 
     Args:
-        what: As for every error.
+        message: As for every error.
         retry_after: After how many seconds to ask again.
-        where: As for every error.
+        context: As for every error.
         expected: As for every error.
-        found: As for every error.
-        cure: As for every error.
+        actual: As for every error.
+        hint: As for every error.
     """
 
     def __init__(
-        self, what: str, *, retry_after: int, where: str, expected: str = "", found: str = "", cure: str
+        self, message: str, *, retry_after: int, context: str, expected: str = "", actual: str = "", hint: str
     ) -> None:
-        super().__init__(what, where=where, expected=expected, found=found, cure=cure)
+        super().__init__(message, context=context, expected=expected, actual=actual, hint=hint)
         self.retry_after = retry_after

@@ -14,16 +14,16 @@ from urllib.parse import urlsplit
 from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
-from bi_ops.links import ui
+from bi_ops.airflow.ui_links import base_url
 
-ROOT = "/bi-reports"
-_IN_TASKS = (
+URL_PREFIX = "/bi-reports"
+_PRELOADED_MODULES = (
     "airflow.providers.standard.operators.empty",
     "airflow.sdk.bases.sensor",
-    "bi_ops.connections",
-    "bi_ops.load",
-    "bi_ops.pipeline",
-    "bi_ops.publish",
+    "bi_ops.airflow.connections",
+    "bi_ops.load.stage",
+    "bi_ops.airflow.dag_factory",
+    "bi_ops.load.publish",
     "dns.resolver",
     "pymongo.synchronous.auth",
 )
@@ -36,9 +36,10 @@ def _app() -> Any:
     from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
     from airflow.api_fastapi.core_api.security import requires_access_view
 
-    from bi_ops.reports.web import make_app
+    from bi_ops.airflow.reports_connection import reports_target
+    from bi_ops.reports.web import create_app
 
-    return make_app(requires_access_view(AccessView.PLUGINS))
+    return create_app(reports_target, requires_access_view(AccessView.PLUGINS))
 
 
 @lru_cache
@@ -52,11 +53,11 @@ async def reports_app(scope: Any, receive: Any, send: Any) -> None:
     await app(scope, receive, send)
 
 
-_APPS = [{"app": reports_app, "url_prefix": ROOT, "name": "MEG BI reports"}]
+_APPS = [{"app": reports_app, "url_prefix": URL_PREFIX, "name": "MEG BI reports"}]
 _VIEWS = [
     {
         "name": "BI reports",
-        "href": f"{urlsplit(ui()).path}{ROOT}/",
+        "href": f"{urlsplit(base_url()).path}{URL_PREFIX}/",
         "url_route": "bi-reports",
         "destination": "nav",
         "nav_top_level": True,
@@ -75,6 +76,6 @@ class MegBiPlugin(AirflowPlugin):
     def on_load(cls, *_args: Any, **_kwargs: Any) -> None:
         """Import what tasks need before LocalExecutor forks them from the scheduler, so that not each of them does."""
         if "scheduler" in sys.argv and "LocalExecutor" in conf.get("core", "executor"):
-            for name in _IN_TASKS:
+            for name in _PRELOADED_MODULES:
                 with suppress(ModuleNotFoundError):  # another version of Airflow's or the driver's has it elsewhere
                     import_module(name)

@@ -27,7 +27,7 @@ _ON = {"1", "true", "yes", "on"}
 _OFF = {"0", "false", "no", "off"}
 
 
-def is_on(value: Any) -> bool:
+def to_bool(value: Any) -> bool:
     """Whether a value says yes, in one of the words that people use for it."""
     return str(value).strip().lower() in _ON
 
@@ -90,7 +90,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
-    aggregate: Annotated[bool, BeforeValidator(is_on)] = Field(False, alias="BI_AGGREGATE")
+    aggregate: Annotated[bool, BeforeValidator(to_bool)] = Field(False, alias="BI_AGGREGATE")
     regions: Annotated[tuple[str, ...], BeforeValidator(_regions)] = Field(("local",), alias="MEG_REGIONS")
     timezone: Annotated[str, AfterValidator(_timezone)] = Field("UTC", alias="BI_TIMEZONE")
     start_date: Annotated[date, BeforeValidator(_day)] = Field(date(2026, 1, 1), alias="BI_START_DATE")
@@ -103,27 +103,27 @@ class Settings(BaseModel):
     deadline_hours: float = Field(24, alias="BI_DEADLINE_HOURS", gt=0, le=24 * 28)
 
     @property
-    def starts_at(self) -> pendulum.DateTime:
+    def start_datetime(self) -> pendulum.DateTime:
         """The start date's first midnight."""
         return pendulum.datetime(*self.start_date.timetuple()[:3], tz=self.timezone)
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
-        """Read the settings from `environment`, by default the process's own; an empty value counts as unset.
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
+        """Read the settings from `env`, by default the process's own; an empty value counts as unset.
 
         Raises:
             SettingsError: A value is not allowed; the message names the variable, the value and what is.
         """
-        environment = os.environ if environment is None else environment
+        env = os.environ if env is None else env
         names = (field.alias for field in cls.model_fields.values() if field.alias)
         try:
-            return cls.model_validate({name: environment[name] for name in names if environment.get(name)})
+            return cls.model_validate({name: env[name] for name in names if env.get(name)})
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             raise SettingsError(
                 "this value is not allowed",
-                where=f"environment variable {problem['loc'][0]}",
+                context=f"environment variable {problem['loc'][0]}",
                 expected=problem["msg"].removeprefix("Input should be ").removeprefix("Value error, "),
-                found=repr(problem["input"]),
-                cure="Correct it, then restart Airflow's processes.",
+                actual=repr(problem["input"]),
+                hint="Correct it, then restart Airflow's processes.",
             ) from None

@@ -12,11 +12,12 @@ from typing import Any
 import psutil
 from pymongo.errors import PyMongoError
 
-from bi_ops.store import PUBLISHERS
-from dev.stack import DATABASE
-from tests.chaos.task import Kill
-from tests.chaos.world import World
-from tests.loads import SUBMISSIONS, until
+from bi_ops.mongo.store import PUBLISH_LOCKS
+from dev.embedded_stack import LIVE_DATABASE
+from tests.chaos.attempt import Kill
+from tests.chaos.environment import ChaosEnvironment
+from tests.chaos.proxy import Proxy
+from tests.load_helpers import SUBMISSIONS, wait_until
 
 READER = "bi_reader"
 _OUT_OF_DISK_SPACE = 14031
@@ -24,7 +25,7 @@ _END_ALL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename
 
 
 @dataclass(frozen=True)
-class Kind:
+class FaultKind:
     """A kind of fault.
 
     Attributes:
@@ -37,19 +38,19 @@ class Kind:
     name: str
     few: int
     many: int
-    inject: Callable[[World], None]
+    inject: Callable[[ChaosEnvironment], None]
 
 
 def _disturbed(
     name: str,
-    disturb: Callable[[World], bool | None],
+    disturb: Callable[[ChaosEnvironment], bool | None],
     *,
-    when: Callable[[World], bool] = World.a_moment,
+    when: Callable[[ChaosEnvironment], bool] = ChaosEnvironment.a_moment,
     through_proxy: bool = False,
-) -> Callable[[World], None]:
+) -> Callable[[ChaosEnvironment], None]:
     """A load during which something is done to a server; `disturb` says False where there was nothing to do it to."""
 
-    def inject(world: World) -> None:
+    def inject(world: ChaosEnvironment) -> None:
         def in_a_moment() -> str | None:
             if not when(world):
                 return None
@@ -60,9 +61,9 @@ def _disturbed(
     return inject
 
 
-def kill_at_a_command(world: World) -> None:
+def kill_at_a_command(world: ChaosEnvironment) -> None:
     """First at each command of a publish in turn, sent and answered; then at any of any step."""
-    done = world.figures.faults[_KILLED_AT_COMMAND]
+    done = world.stats.faults[_KILLED_AT_COMMAND]
     if done < 24:
         step, kill = "publish", Kill(done // 2 + 1, answered=bool(done % 2))
     else:
@@ -71,33 +72,33 @@ def kill_at_a_command(world: World) -> None:
     world.round(lambda: world.load(kills={step: kill}))
 
 
-def _kill_task(world: World) -> bool:
+def _kill_task(world: ChaosEnvironment) -> bool:
     alive = world.running.is_alive()
     world.running.kill()
     return alive
 
 
-def _restart_mongod(world: World) -> None:
+def _restart_mongod(world: ChaosEnvironment) -> None:
     world.mongod.kill()
     time.sleep(world.random.uniform(0, 0.5))
     world.mongod.start()
-    until(world.mongo_is_primary)
+    wait_until(world.mongo_is_primary)
 
 
-def _step_down(world: World) -> None:
+def _step_down(world: ChaosEnvironment) -> None:
     with suppress(PyMongoError):  # it breaks connections, its own too
         world.client.admin.command("replSetStepDown", 1, secondaryCatchUpPeriodSecs=0, force=True)
-    until(world.mongo_is_primary)
+    wait_until(world.mongo_is_primary)
 
 
-def _freeze_mongod(world: World, seconds: float) -> None:
+def _freeze_mongod(world: ChaosEnvironment, seconds: float) -> None:
     world.mongod.freeze()
     time.sleep(seconds)
     world.mongod.thaw()
 
 
 @contextmanager
-def _failing(world: World, **data: Any) -> Iterator[None]:
+def _failing(world: ChaosEnvironment, **data: Any) -> Iterator[None]:
     world.client.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data})
     try:
         yield
@@ -105,36 +106,38 @@ def _failing(world: World, **data: Any) -> Iterator[None]:
         world.client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
 
 
-def _refuse_to_stage(world: World) -> None:
+def _refuse_to_stage(world: ChaosEnvironment) -> None:
     """The answer that a server gives which watches its disk, as Atlas does."""
-    namespace = f"{DATABASE}_staging.{SUBMISSIONS.name}"
+    namespace = f"{LIVE_DATABASE}_staging.{SUBMISSIONS.name}"
     with _failing(world, errorCode=_OUT_OF_DISK_SPACE, failCommands=["insert"], namespace=namespace):
         time.sleep(world.random.uniform(0.2, 0.8))
 
 
-def _fill_disk(world: World) -> None:
+def _fill_disk(world: ChaosEnvironment) -> None:
     """What a server does that cannot write: no file of its may grow any more, and it ends. Then there is room again."""
     world.mongod.process.rlimit(psutil.RLIMIT_FSIZE, (1, 1))
-    until(lambda: not world.mongod.process.is_running() or world.mongod.process.status() == psutil.STATUS_ZOMBIE, 20)
+    wait_until(
+        lambda: not world.mongod.process.is_running() or world.mongod.process.status() == psutil.STATUS_ZOMBIE, 20
+    )
     world.mongod.kill()
     world.mongod.start()
-    until(world.mongo_is_primary)
+    wait_until(world.mongo_is_primary)
 
 
-def _restart_postgres(world: World) -> None:
+def _restart_postgres(world: ChaosEnvironment) -> None:
     world.postgres.kill()
     time.sleep(world.random.uniform(0, 0.5))
     world.postgres.start()
-    until(world.postgres_answers)
+    wait_until(world.postgres_answers)
 
 
-def _freeze_postgres(world: World) -> None:
+def _freeze_postgres(world: ChaosEnvironment) -> None:
     world.postgres.freeze()
     time.sleep(world.random.uniform(0.5, 2.5))
     world.postgres.thaw()
 
 
-def _end_connections(world: World) -> bool:
+def _end_connections(world: ChaosEnvironment) -> bool:
     """As soon as there is one: a stage task has none while it is starting."""
     with world.admin() as admin:
         while world.loading.is_set():
@@ -143,7 +146,7 @@ def _end_connections(world: World) -> bool:
     return False
 
 
-def _take_all_connections(world: World) -> None:
+def _take_all_connections(world: ChaosEnvironment) -> None:
     with world.admin() as admin:
         admin.execute(f"ALTER ROLE {READER} CONNECTION LIMIT 0")
         try:
@@ -153,24 +156,24 @@ def _take_all_connections(world: World) -> None:
             admin.execute(f"ALTER ROLE {READER} CONNECTION LIMIT 50")
 
 
-def _make_meg_wait(world: World) -> None:
-    """Somebody migrates MEG: whoever reads a table waits."""
+def _make_meg_wait(world: ChaosEnvironment) -> None:
+    """A migration of MEG: every reader of a table waits."""
     with world.admin() as admin, admin.transaction():
         admin.execute("LOCK TABLE megforms_auditsession IN ACCESS EXCLUSIVE MODE")
         time.sleep(world.random.uniform(0.3, 1.2))
 
 
-def _by_proxy(proxy: str, how: str) -> Callable[[World], None]:
-    def disturb(world: World) -> None:
-        wire = getattr(world, proxy)
+def _by_proxy(proxy: str, how: str) -> Callable[[ChaosEnvironment], None]:
+    def disturb(world: ChaosEnvironment) -> None:
+        wire: Proxy = getattr(world, proxy)
         wire.slow(0.05) if how == "slow" else getattr(wire, how)()
         time.sleep(world.random.uniform(0.1, 0.8 if how == "cut" else 1.5))
-        wire.heal()
+        wire.restore()
 
     return disturb
 
 
-def _both_at_once(world: World, name: str, runs: tuple[str, str]) -> None:
+def _both_at_once(world: ChaosEnvironment, name: str, runs: tuple[str, str]) -> None:
     """Two loads of the same slice; whichever publishes last is whole."""
     failures: list[BaseException] = []
 
@@ -189,21 +192,21 @@ def _both_at_once(world: World, name: str, runs: tuple[str, str]) -> None:
 
     world.round(both)
     assert not failures, failures
-    assert world.client[f"{DATABASE}_staging"][PUBLISHERS].count_documents({}) == 1
-    world.figures.faults[name] += 1
+    assert world.client[f"{LIVE_DATABASE}_staging"][PUBLISH_LOCKS].count_documents({}) == 1
+    world.stats.faults[name] += 1
 
 
-def two_runs_at_once(world: World) -> None:
+def two_runs_at_once(world: ChaosEnvironment) -> None:
     """Two DAG runs of one Airflow."""
     _both_at_once(world, _TWO_RUNS, (f"twin-{world.version}-a", f"twin-{world.version}-b"))
 
 
-def two_installations(world: World) -> None:
+def two_installations(world: ChaosEnvironment) -> None:
     """Two Airflows on one MongoDB, as while moving from one to the other: their runs have the same names."""
     _both_at_once(world, _TWO_INSTALLATIONS, (f"scheduled-{world.version}", f"scheduled-{world.version}"))
 
 
-def mark_success(world: World) -> None:
+def mark_success(world: ChaosEnvironment) -> None:
     """A stage task is marked success by hand: publish refuses, and the task is then run after all."""
 
     def load() -> None:
@@ -221,10 +224,10 @@ def mark_success(world: World) -> None:
         assert world.attempt("publish", run_id, load=pushed["load"])[0] == "succeeded"
 
     world.round(load)
-    world.figures.faults[_MARKED] += 1
+    world.stats.faults[_MARKED] += 1
 
 
-def clear_old_run(world: World) -> None:
+def clear_old_run(world: ChaosEnvironment) -> None:
     """A newer run has loaded the month; then publish, or a chunk, of the older one is cleared."""
     run_id, load_id, chunks = world.last_load
 
@@ -240,10 +243,10 @@ def clear_old_run(world: World) -> None:
         world.last_load = newer
 
     world.round(load)
-    world.figures.faults[_STALE_CLEAR] += 1
+    world.stats.faults[_STALE_CLEAR] += 1
 
 
-def gate_off(world: World) -> None:
+def gate_off(world: ChaosEnvironment) -> None:
     """Tasks of an old run are cleared while `BI_AGGREGATE` is off."""
     run_id, load_id, chunks = world.last_load
     off = {"BI_AGGREGATE": "0"}
@@ -258,10 +261,10 @@ def gate_off(world: World) -> None:
         world.load()
 
     world.round(load)
-    world.figures.faults[_GATE_OFF] += 1
+    world.stats.faults[_GATE_OFF] += 1
 
 
-amid = World.a_transaction
+amid = ChaosEnvironment.a_transaction
 
 _KILLED_AT_COMMAND = "task killed at a command to MongoDB"
 _TWO_RUNS = "two runs of one slice at the same moment"
@@ -271,9 +274,9 @@ _STALE_CLEAR = "older run cleared after a newer one"
 _GATE_OFF = "old tasks cleared while the gate is off"
 
 KINDS = (
-    Kind(_KILLED_AT_COMMAND, 24, 54, kill_at_a_command),
+    FaultKind(_KILLED_AT_COMMAND, 24, 54, kill_at_a_command),
     *(
-        Kind(name, few, many, _disturbed(name, disturb))
+        FaultKind(name, few, many, _disturbed(name, disturb))
         for name, few, many, disturb in (
             ("task killed at any moment", 3, 45, _kill_task),
             ("mongod killed and started again", 1, 8, _restart_mongod),
@@ -283,7 +286,7 @@ KINDS = (
         )
     ),
     *(
-        Kind(name, 1, many, _disturbed(name, disturb, when=World.a_moment_of_reading))
+        FaultKind(name, 1, many, _disturbed(name, disturb, when=ChaosEnvironment.a_moment_of_reading))
         for name, many, disturb in (
             ("PostgreSQL killed and started again", 6, _restart_postgres),
             ("PostgreSQL frozen", 8, _freeze_postgres),
@@ -293,7 +296,7 @@ KINDS = (
         )
     ),
     *(
-        Kind(f"{name} amid a transaction", 1, many, _disturbed(f"{name} amid a transaction", disturb, when=amid))
+        FaultKind(f"{name} amid a transaction", 1, many, _disturbed(f"{name} amid a transaction", disturb, when=amid))
         for name, many, disturb in (
             ("task killed", 25, _kill_task),
             ("mongod killed", 6, _restart_mongod),
@@ -303,21 +306,21 @@ KINDS = (
         )
     ),
     *(
-        Kind(name, 1, 7, _disturbed(name, _by_proxy(proxy, how), when=when, through_proxy=True))
+        FaultKind(name, 1, 7, _disturbed(name, _by_proxy(proxy, how), when=when, through_proxy=True))
         for server, proxy, when in (
-            ("PostgreSQL", "to_meg", World.a_moment_of_reading),
-            ("MongoDB", "to_mongo", World.a_moment),
+            ("PostgreSQL", "to_meg", ChaosEnvironment.a_moment_of_reading),
+            ("MongoDB", "to_mongo", ChaosEnvironment.a_moment),
         )
         for name, how in (
-            (f"wire to {server} broken once", "blip"),
+            (f"wire to {server} broken once", "reset_connections"),
             (f"wire to {server} cut for a while", "cut"),
             (f"wire to {server} silent", "silent"),
             (f"wire to {server} slow", "slow"),
         )
     ),
-    Kind(_TWO_RUNS, 1, 15, two_runs_at_once),
-    Kind(_TWO_INSTALLATIONS, 1, 8, two_installations),
-    Kind(_MARKED, 1, 5, mark_success),
-    Kind(_STALE_CLEAR, 1, 5, clear_old_run),
-    Kind(_GATE_OFF, 1, 4, gate_off),
+    FaultKind(_TWO_RUNS, 1, 15, two_runs_at_once),
+    FaultKind(_TWO_INSTALLATIONS, 1, 8, two_installations),
+    FaultKind(_MARKED, 1, 5, mark_success),
+    FaultKind(_STALE_CLEAR, 1, 5, clear_old_run),
+    FaultKind(_GATE_OFF, 1, 4, gate_off),
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Proxy:
-    """Forwards connections to a port, as well or as badly as it is told to.
+    """Forwards connections to a port, with the faults that are switched on.
 
     Attributes:
         port: Where it listens.
@@ -43,11 +43,11 @@ class Proxy:
         self._refusing = True
         self._call(self._break)
 
-    def blip(self) -> None:
+    def reset_connections(self) -> None:
         """Break every connection, and take new ones."""
         self._call(self._break)
 
-    def heal(self) -> None:
+    def restore(self) -> None:
         self._delay, self._refusing = 0.0, False
         self._call(self._passing.set)
 

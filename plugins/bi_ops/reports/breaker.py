@@ -55,6 +55,6 @@ class CircuitBreaker:
             raise ReportsUnavailableError(
                 "MongoDB did not answer a moment ago, so it is not asked now",
                 retry_after=max(1, math.ceil(wait)),
-                where="the reports",
-                cure="Check that MongoDB is up, then load the page again.",
+                context="the reports",
+                hint="Check that MongoDB is up, then load the page again.",
             )

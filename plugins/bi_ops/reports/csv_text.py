@@ -7,8 +7,8 @@ import io
 import re
 from typing import Any
 
-from bi_ops.reports.data import Rows
 from bi_ops.reports.definitions import Report
+from bi_ops.reports.query import ReportResult
 
 _SEPARATOR = r"[,;|\t\n\r\v\f\x1c-\x1e\x85\u2028\u2029]"
 _IGNORED = (
@@ -22,7 +22,7 @@ _ANY_SIGN = re.compile(_SIGN)
 _FORMULA = re.compile(f"(^|{_SEPARATOR})(?={_IGNORED}*{_SIGN})")
 
 
-def csv_text(report: Report, found: Rows) -> str:
+def csv_text(report: Report, found: ReportResult) -> str:
     """The rows as RFC 4180 has it, with each cell that could become a formula quoted as text."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
@@ -36,7 +36,7 @@ def csv_text(report: Report, found: Rows) -> str:
 def safe_cell(value: Any) -> Any:
     """The value, quoted as text with an apostrophe where a spreadsheet could run it as a formula.
 
-    Nobody knows which separator the file is opened with, so each part that any usual one would make a cell of its own
+    The separator with which the file is opened is unknown, so each part that any usual one would make a cell of its own
     is quoted, and the whole cell with it.
     """
     if not isinstance(value, str) or not _ANY_SIGN.search(value):

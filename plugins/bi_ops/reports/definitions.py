@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bi_ops.catalog.jobs import Job, get_job
+from bi_ops.catalog.sql import include_dir
 from bi_ops.errors import ReportError
-from bi_ops.jobs import Job, job_named
-from bi_ops.templates import include_folder
 
 _STAGES = {
     "$addFields",
@@ -51,7 +51,7 @@ class AtlasChart(BaseModel):
 
     Attributes:
         type: One of the chart types whose export is known.
-        category: The field whose values are told apart.
+        category: The field whose values are the categories.
         value: The field that is aggregated.
         aggregate: How.
         series: The field by which marks are coloured, if any.
@@ -106,35 +106,35 @@ class Report(BaseModel):
     @property
     def job(self) -> Job:
         """The job that loads its collection."""
-        return job_named(self.collection)
+        return get_job(self.collection)
 
 
 @lru_cache
-def reports() -> tuple[Report, ...]:
+def load_reports() -> tuple[Report, ...]:
     """All reports, in their order.
 
     Raises:
         ReportError: A file is not a report, or its pipeline could do more than read its collection.
     """
-    found = [_read(path) for path in (include_folder() / "charts").glob("*.json")]
+    found = [_read(path) for path in (include_dir() / "charts").glob("*.json")]
     return tuple(sorted(found, key=lambda report: report.order))
 
 
-def report_named(name: str) -> Report:
+def get_report(name: str) -> Report:
     """The report of this name.
 
     Raises:
         ReportError: There is none.
     """
-    for report in reports():
+    for report in load_reports():
         if report.name == name:
             return report
     raise ReportError(
         "there is no such report",
-        where="report",
-        expected=", ".join(report.name for report in reports()),
-        found=repr(name),
-        cure="Name one of these.",
+        context="report",
+        expected=", ".join(report.name for report in load_reports()),
+        actual=repr(name),
+        hint="Name one of these.",
     )
 
 
@@ -146,23 +146,23 @@ def _read(path: Path) -> Report:
         problem = error.errors(include_url=False)[0]
         place = ".".join(map(str, problem["loc"]))
         raise ReportError(
-            "this is not a report", where=where, found=f"{place}: {problem['msg']}", cure="Mend it."
+            "this is not a report", context=where, actual=f"{place}: {problem['msg']}", hint="Correct it."
         ) from None
     except ValueError as error:
-        raise ReportError("this is not JSON", where=where, found=str(error), cure="Mend it.") from None
-    _refuse_more_than_reading(report, where)
+        raise ReportError("this is not JSON", context=where, actual=str(error), hint="Correct it.") from None
+    _check_read_only(report, where)
     return report
 
 
-def _refuse_more_than_reading(report: Report, where: str) -> None:
+def _check_read_only(report: Report, where: str) -> None:
     text = json.dumps(report.pipeline)
     stages = [name for stage in report.pipeline for name in stage]
     odd = [name for name in stages if name not in _STAGES] + [name for name in _CODE if f'"{name}"' in text]
     if odd:
         raise ReportError(
             "a report may only read its collection",
-            where=where,
+            context=where,
             expected=f"the stages {', '.join(sorted(_STAGES))}, and no code",
-            found=odd[0],
-            cure="Take it out of the pipeline.",
+            actual=odd[0],
+            hint="Take it out of the pipeline.",
         )

@@ -12,7 +12,7 @@ from pymongo.database import Database
 from pymongo.errors import ExecutionTimeout
 
 from bi_ops.errors import ReportError
-from bi_ops.store import Document
+from bi_ops.mongo.store import Document
 
 MAX_ROWS = 5_000
 QUERY_TIMEOUT_MS = 10_000
@@ -81,7 +81,7 @@ def _timeouts_reported(query: Query) -> Iterator[None]:
     except ExecutionTimeout:
         raise ReportError(
             "this takes too long to compute",
-            where=query.context,
+            context=query.context,
             expected=f"at most {QUERY_TIMEOUT_MS / 1000:g} s",
-            cure="Choose fewer months, or make the indexes of include/mongo/indexes.json on the Atlas website.",
+            hint="Choose fewer months, or make the indexes of include/mongo/indexes.json on the Atlas website.",
         ) from None

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bi_ops.catalog.jobs import Job, LoadMode
+from bi_ops.catalog.periods import Cadence, Period
 from bi_ops.errors import PeriodError, ReportError
-from bi_ops.jobs import Job, Mode
-from bi_ops.periods import Cadence, Period
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,10 @@ class Filters:
         if len(found) > 1 and found["$gte"] > found["$lte"]:
             raise ReportError(
                 "the last month is before the first",
-                where="filter period",
+                context="filter period",
                 expected="months in their order",
-                found=f"{self.first} to {self.last}",
-                cure="Change one of them.",
+                actual=f"{self.first} to {self.last}",
+                hint="Change one of them.",
             )
         return found
 
@@ -78,12 +78,12 @@ def filter_fields(job: Job) -> dict[str, str]:
     fields = {"region": "region", "institution": "institution_name" if "institution_name" in declared else "name"}
     if "form_type" in declared:
         fields["form_type"] = "form_type"
-    if job.mode is Mode.APPEND or "period" in declared:
+    if job.mode is LoadMode.REPLACE_PERIOD or "period" in declared:
         fields["period"] = "period"
     return fields
 
 
-def ignored(job: Job, filters: Filters) -> Sequence[str]:
+def ignored_filters(job: Job, filters: Filters) -> Sequence[str]:
     """The filters that were asked for and that a collection has no field for."""
     asked = {
         "form type": (filters.form_types, "form_type"),
@@ -95,11 +95,11 @@ def ignored(job: Job, filters: Filters) -> Sequence[str]:
 def _value(name: str, value: str) -> str:
     if not isinstance(value, str) or not value:
         raise ReportError(
-            "a filter is a value",
-            where=f"filter {name}",
+            "a filter must be a plain value",
+            context=f"filter {name}",
             expected="text",
-            found=type(value).__name__,
-            cure="Choose one from the page's list.",
+            actual=type(value).__name__,
+            hint="Choose one from the page's list.",
         )
     return value
 
@@ -111,8 +111,8 @@ def _period_name(month: str, cadence: Cadence) -> str:
     except PeriodError:
         raise ReportError(
             "this is not a month",
-            where="filter period",
+            context="filter period",
             expected="a month such as 2026-10, from 1970 to 2999",
-            found=repr(month[:20]),
-            cure="Choose another.",
+            actual=repr(month[:20]),
+            hint="Choose another.",
         ) from None

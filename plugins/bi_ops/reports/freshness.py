@@ -11,13 +11,13 @@ from typing import Any
 
 import pendulum
 
-from bi_ops.jobs import JOBS, Job, Mode
-from bi_ops.links import run_path
-from bi_ops.periods import Cadence, Period
+from bi_ops.catalog.jobs import JOBS, Job, LoadMode
+from bi_ops.catalog.periods import Cadence, Period
+from bi_ops.mongo.store import Store
 from bi_ops.reports.execution import Steps, execute
 from bi_ops.reports.ledger_problems import LedgerProblem, ledger_problems, ledger_rows, unknown_documents
+from bi_ops.reports.links import dag_run_path
 from bi_ops.settings import Settings
-from bi_ops.store import Store
 
 _IsOverdue = Callable[[Mapping[str, Any]], bool]
 _STRIP = 24
@@ -31,28 +31,28 @@ class Publishing:
     Attributes:
         documents: How many documents are new.
         of: How many there will be.
-        run: The path of the DAG run that publishes, within Airflow's UI.
+        run_path: The path of the DAG run that publishes, within Airflow's UI.
     """
 
     documents: int
     of: int
-    run: str
+    run_path: str
 
 
 @dataclass(frozen=True)
-class PeriodState:
+class PeriodStatus:
     """One period of a job that appends.
 
     Attributes:
         period: Its name.
         documents: How many documents it has; None where it was never published.
-        run: The path of the DAG run that loaded it, or would, within Airflow's UI.
+        run_path: The path of the DAG run that loaded it, or would, within Airflow's UI.
         publishing: How far its publish is, while one of several transactions is under way.
     """
 
     period: str
     documents: int | None
-    run: str
+    run_path: str
     publishing: Publishing | None = None
 
 
@@ -63,11 +63,11 @@ class Freshness:
     Attributes:
         job: The job.
         region: The region.
-        describes: The last period, or the as-of instant in ISO 8601; empty where nothing was published.
+        as_of: The last period, or the as-of instant in ISO 8601; empty where nothing was published.
         documents: How many documents that has.
         published_at: When, in ISO 8601; empty where nothing was published.
         seconds: How long its load took.
-        run: The path of the DAG run that published it, or of all runs, within Airflow's UI.
+        run_path: The path of the DAG run that published it, or of all runs, within Airflow's UI.
         overdue: Whether something later should be there, `BI_DEADLINE_HOURS` after it was due.
         periods: Of a job that appends: its periods since `BI_START_DATE`, the latest last.
         publishing: How far the publish of its last slice is, while one of several transactions is under way.
@@ -75,13 +75,13 @@ class Freshness:
 
     job: str
     region: str
-    describes: str
+    as_of: str
     documents: int
     published_at: str
     seconds: float
-    run: str
+    run_path: str
     overdue: bool
-    periods: tuple[PeriodState, ...]
+    periods: tuple[PeriodStatus, ...]
     publishing: Publishing | None = None
 
 
@@ -133,7 +133,7 @@ def overview_steps(database: str, settings: Settings, now: datetime | None = Non
 
 
 def _freshness(
-    job: Job, region: str, rows: list[dict[str, Any]], states: tuple[PeriodState, ...], is_overdue: _IsOverdue
+    job: Job, region: str, rows: list[dict[str, Any]], states: tuple[PeriodStatus, ...], is_overdue: _IsOverdue
 ) -> Freshness:
     published = [row for row in rows if row.get("published_at")]
     if not published:
@@ -145,7 +145,7 @@ def _freshness(
             0,
             "",
             0,
-            run_path(job.cadence.dag_id),
+            dag_run_path(job.cadence.dag_id),
             overdue=True,
             periods=states,
             publishing=_publishing(job, under_way),
@@ -155,11 +155,11 @@ def _freshness(
     return Freshness(
         job=job.name,
         region=region,
-        describes=last.get("period") or last["as_of"].isoformat(),
+        as_of=last.get("period") or last["as_of"].isoformat(),
         documents=last["documents"],
         published_at=published_at.isoformat(),
         seconds=round((published_at - last.get("started_at", published_at)).total_seconds(), 1),
-        run=run_path(job.cadence.dag_id, last["run_id"]),
+        run_path=dag_run_path(job.cadence.dag_id, last["run_id"]),
         overdue=is_overdue(last),
         periods=states,
         publishing=_publishing(job, last),
@@ -176,7 +176,7 @@ def _is_overdue(job: Job, settings: Settings, now: datetime, row: Mapping[str, A
         return bool(row["as_of"] < settled - timedelta(weeks=1))
     current = Period.containing(settled, job.cadence, settings.timezone)
     if period := row.get("period"):
-        return bool(period < current.before().name)
+        return bool(period < current.previous().name)
     return Period.containing(row["as_of"], job.cadence, row.get("timezone") or settings.timezone).name < current.name
 
 
@@ -184,29 +184,29 @@ def _publishing(job: Job, row: Mapping[str, Any] | None) -> Publishing | None:
     state = row.get("publishing") if row else None
     if not state:
         return None
-    run = run_path(job.cadence.dag_id, state.get("run_id") or "")
+    run = dag_run_path(job.cadence.dag_id, state.get("run_id") or "")
     return Publishing(state.get("documents") or 0, state.get("of") or 0, run)
 
 
 def _periods(job: Job, settings: Settings, now: datetime) -> Iterator[Period]:
     """The periods of a job that appends that ended since the start date."""
-    if job.mode is Mode.APPEND:
-        last = Period.containing(now, job.cadence, settings.timezone).before()
-        yield from (period for period in last.last(_STRIP) if period.start >= settings.starts_at)
+    if job.mode is LoadMode.REPLACE_PERIOD:
+        last = Period.containing(now, job.cadence, settings.timezone).previous()
+        yield from (period for period in last.trailing(_STRIP) if period.start >= settings.start_datetime)
 
 
 def _period_states(
     job: Job, rows: list[dict[str, Any]], periods: list[Period], settings: Settings, now: datetime
-) -> Iterator[PeriodState]:
+) -> Iterator[PeriodStatus]:
     """The periods, each with the run that loaded it, or that the schedule has."""
     by_period = {row.get("period"): row for row in rows}
     for period in periods:
         row = by_period.get(period.name)
         if row and row.get("published_at"):
-            run = run_path(job.cadence.dag_id, row["run_id"])
-            yield PeriodState(period.name, row["documents"], run, _publishing(job, row))
+            run = dag_run_path(job.cadence.dag_id, row["run_id"])
+            yield PeriodStatus(period.name, row["documents"], run, _publishing(job, row))
         elif row and (publishing := _publishing(job, row)):
-            yield PeriodState(period.name, None, publishing.run, publishing)
+            yield PeriodStatus(period.name, None, publishing.run_path, publishing)
         elif period.end + timedelta(hours=settings.deadline_hours) <= now:
             scheduled = f"scheduled__{pendulum.instance(period.end).in_timezone('UTC').isoformat()}"
-            yield PeriodState(period.name, None, run_path(job.cadence.dag_id, scheduled))
+            yield PeriodStatus(period.name, None, dag_run_path(job.cadence.dag_id, scheduled))

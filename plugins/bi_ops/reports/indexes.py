@@ -1,21 +1,21 @@
-"""Which indexes make the reports fast, told by their pipelines: for the database's owner to make, never made here."""
+"""The indexes that make the reports fast, derived from their pipelines; the database's owner creates them."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from bi_ops.reports.definitions import Report, reports
+from bi_ops.reports.definitions import Report, load_reports
 from bi_ops.reports.filters import filter_fields
 
 _WORTH_IT = 2
-"""Fields that an index should tell apart; one alone, such as whether an institution is active, rejects too little."""
+"""Fields that an index should distinguish; one alone, such as whether an institution is active, rejects too little."""
 
 
-def recommended() -> str:
+def recommended_indexes() -> str:
     """The indexes by collection, as JSON: what include/mongo/indexes.json holds."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for report in reports():
+    for report in load_reports():
         keys = _keys(report)
         if keys:
             name = "_".join(keys)

@@ -12,11 +12,11 @@ from typing import Any
 
 from pymongo.database import Database
 
-from bi_ops.jobs import JOBS, job_named
+from bi_ops.catalog.jobs import JOBS, get_job
+from bi_ops.catalog.slices import IdRange
+from bi_ops.mongo.store import LEDGER_COLLECTION, Document
 from bi_ops.reports.execution import Query, Steps, execute
 from bi_ops.settings import Settings
-from bi_ops.slices import IdRange
-from bi_ops.store import LEDGER, Document
 
 _JOB_NAMES = frozenset(job.name for job in JOBS)
 _MAX_NAMES = 6
@@ -85,7 +85,9 @@ def ledger_problems(
 
 def ledger_rows() -> Query:
     """Reads the whole ledger, also of regions that `MEG_REGIONS` does not name."""
-    return Query(LEDGER, [{"$match": {"job": {"$type": "string"}, "region": {"$type": "string"}}}], "the ledger")
+    return Query(
+        LEDGER_COLLECTION, [{"$match": {"job": {"$type": "string"}, "region": {"$type": "string"}}}], "the ledger"
+    )
 
 
 def unknown_documents(settings: Settings) -> Query:
@@ -93,8 +95,8 @@ def unknown_documents(settings: Settings) -> Query:
 
     It reads what lies between the regions' own ranges of the `_id` index: usually nothing.
     """
-    ranges = sorted((IdRange.with_prefix(f"{region}:") for region in settings.regions), key=lambda ids: ids.first)
-    starts, ends = ["", *(ids.end for ids in ranges)], [*(ids.first for ids in ranges), None]
+    ranges = sorted((IdRange.with_prefix(f"{region}:") for region in settings.regions), key=lambda ids: ids.start)
+    starts, ends = ["", *(ids.end for ids in ranges)], [*(ids.start for ids in ranges), None]
     gaps = [
         {"_id": {"$gte": start} if end is None else {"$gte": start, "$lt": end}}
         for start, end in zip(starts, ends, strict=True)
@@ -136,7 +138,7 @@ def _unknown_regions(
 
 def _removal(region: str, database: str) -> str:
     """The shell command that removes a region's documents and its rows of the ledger."""
-    collections = json.dumps([*(job.name for job in JOBS), LEDGER])
+    collections = json.dumps([*(job.name for job in JOBS), LEDGER_COLLECTION])
     script = (
         f"for (const name of {collections}) "
         f"db.getSiblingDB({json.dumps(database)}).getCollection(name).deleteMany({{region: {json.dumps(region)}}})"
@@ -161,7 +163,7 @@ def _time_zones(rows: Iterable[Mapping[str, Any]], settings: Settings) -> Iterat
                 f"periods were cut in {'different time zones' if len(zones) > 1 else 'another time zone'} ({cut}), and "
                 f"BI_TIMEZONE is {settings.timezone}: their first and last hours overlap or are missing",
                 "Load the periods of the other time zones again, one run for each, or set BI_TIMEZONE back.",
-                f"airflow dags trigger {job_named(job).cadence.dag_id} --conf {shlex.quote(json.dumps(conf))}",
+                f"airflow dags trigger {get_job(job).cadence.dag_id} --conf {shlex.quote(json.dumps(conf))}",
             )
 
 
@@ -184,7 +186,7 @@ def _forced_load(row: Mapping[str, Any]) -> str:
     conf = {"jobs": [row["job"]], "regions": [row["region"]], "force": True}
     if row.get("period"):
         conf["period"] = row["period"]
-    return f"airflow dags trigger {job_named(row['job']).cadence.dag_id} --conf {shlex.quote(json.dumps(conf))}"
+    return f"airflow dags trigger {get_job(row['job']).cadence.dag_id} --conf {shlex.quote(json.dumps(conf))}"
 
 
 def _unfinished(row: Mapping[str, Any]) -> LedgerProblem:

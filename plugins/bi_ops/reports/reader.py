@@ -21,18 +21,17 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError, ConnectionFailure
 from pymongo.read_concern import ReadConcern
 
-from bi_ops.connections import MongoTarget, mongo_target
 from bi_ops.errors import (
-    ConnectionSettingsError,
-    MongoRefusedError,
+    ConnectionConfigError,
+    MongoConfigurationError,
     MongoUnavailableError,
     ReportsUnavailableError,
 )
+from bi_ops.mongo.errors import translate_pymongo_errors
+from bi_ops.mongo.store import Document
+from bi_ops.mongo.target import MongoTarget
 from bi_ops.reports.breaker import RETRY_SECONDS, CircuitBreaker
 from bi_ops.reports.execution import QUERY_TIMEOUT_MS, Steps, execute_async
-from bi_ops.reports.source import connection_id
-from bi_ops.store import Document
-from bi_ops.store_errors import store_errors_told
 
 MAX_QUERIES = 8
 """Reports computed at once by one API server."""
@@ -49,11 +48,11 @@ _OPTIONS: dict[str, Any] = {
 """The page's own limits; those in the connection's extra are for the pipeline, which may wait longer."""
 
 T = TypeVar("T")
+FindTarget = Callable[[], MongoTarget]
 
 
 @dataclass(frozen=True)
 class _Opened:
-    connection: str
     target: MongoTarget
     client: AsyncMongoClient[Document] = field(repr=False)
 
@@ -68,9 +67,14 @@ class _Opened:
 
 
 class Reader:
-    """The page's connection within one event loop; it is opened once, since opening costs more than a report."""
+    """The page's connection within one event loop; it is opened once, since opening costs more than a report.
 
-    def __init__(self) -> None:
+    Args:
+        find_target: Where to connect to; it may block.
+    """
+
+    def __init__(self, find_target: FindTarget) -> None:
+        self._find_target = find_target
         self._breaker = CircuitBreaker()
         self._free_slots = MAX_QUERIES
         self._opened: _Opened | None = None
@@ -89,15 +93,15 @@ class Reader:
         Raises:
             ReportsUnavailableError: Too many requests are being answered, or MongoDB is down or does not answer.
             MongoUnavailableError: MongoDB cannot be reached.
-            ConnectionSettingsError: The connection cannot be used; once it is corrected, the next request uses it.
-            MongoRefusedError: The account may not read.
+            ConnectionConfigError: The connection cannot be used; once it is corrected, the next request uses it.
+            MongoConfigurationError: The account may not read.
         """
         with self._slot(), self._breaker.admission():
             opened = await self._open(deadline)
             try:
-                with store_errors_told(f"the reports, connection {opened.connection}"):
+                with translate_pymongo_errors(f"the reports, connection {opened.target.conn_id}"):
                     return await self._execute(opened, steps, deadline)
-            except (ConnectionSettingsError, MongoRefusedError, MongoUnavailableError):
+            except (ConnectionConfigError, MongoConfigurationError, MongoUnavailableError):
                 self._stale = True
                 raise
 
@@ -132,9 +136,9 @@ class Reader:
             raise ReportsUnavailableError(
                 "too many reports are being computed",
                 retry_after=1,
-                where="the reports",
+                context="the reports",
                 expected=f"at most {MAX_QUERIES} at once",
-                cure="Ask again in a moment; the page does so by itself.",
+                hint="Ask again in a moment; the page does so by itself.",
             )
         self._free_slots -= 1
         try:
@@ -153,9 +157,9 @@ class Reader:
             raise ReportsUnavailableError(
                 "MongoDB does not answer in time",
                 retry_after=RETRY_SECONDS,
-                where=f"the reports, connection {opened.connection}",
+                context=f"the reports, connection {opened.target.conn_id}",
                 expected=f"an answer within {REQUEST_SECONDS:g} s",
-                cure="Check that MongoDB is up and not overloaded.",
+                hint="Check that MongoDB is up and not overloaded.",
             ) from None
         self._breaker.record_success()
         return result
@@ -166,7 +170,7 @@ class Reader:
             return self._opened
         if self._opening is None:
             loop = asyncio.get_running_loop()
-            self._opening = loop.run_in_executor(_EXECUTOR, _open_target, self._opened)
+            self._opening = loop.run_in_executor(_EXECUTOR, _open_target, self._find_target, self._opened)
         opening = self._opening
         try:
             # Shielded: requests share one look-up, and one that gives up must not end it for the others.
@@ -175,9 +179,9 @@ class Reader:
             raise ReportsUnavailableError(
                 "Airflow does not give the connection in time",
                 retry_after=RETRY_SECONDS,
-                where="the reports",
+                context="the reports",
                 expected=f"an answer within {REQUEST_SECONDS:g} s",
-                cure="Check Airflow's secrets backend and its metadata database.",
+                hint="Check Airflow's secrets backend and its metadata database.",
             ) from None
         finally:
             if opening.done() and self._opening is opening:
@@ -205,32 +209,35 @@ _EXECUTOR = ThreadPoolExecutor(1, thread_name_prefix="bi-reports")
 """A thread of its own for what blocks: Airflow's secrets backends, the metadata database, files of certificates."""
 
 
-def _open_target(current: _Opened | None) -> _Opened:
-    """The connection as Airflow has it now; the current client where that has not changed."""
-    name = connection_id()
-    target = mongo_target(name)
-    if current and (name, target) == (current.connection, current.target):
+def _open_target(find_target: FindTarget, current: _Opened | None) -> _Opened:
+    """The connection as it is now; the current client where that has not changed."""
+    target = find_target()
+    if current and target == current.target:
         return current
     limits = {option.lower() for option in _OPTIONS}
     options = {option: value for option, value in target.options.items() if option.lower() not in limits} | _OPTIONS
-    with store_errors_told(f"the reports, connection {name}"):
+    with translate_pymongo_errors(f"the reports, connection {target.conn_id}"):
         try:
             client: AsyncMongoClient[Document] = AsyncMongoClient(target.uri, **options)
         except (TypeError, ValueError, OSError) as error:  # a wrong value, a missing file of certificates
             raise ConfigurationError(f"{type(error).__name__}: {error}") from None
-    return _Opened(name, target, client)
+    return _Opened(target, client)
 
 
 _READERS: dict[asyncio.AbstractEventLoop, Reader] = {}
 _READERS_LOCK = threading.Lock()
 
 
-def current_reader() -> Reader:
-    """The running event loop's reader: an asynchronous client works in one loop only."""
+def current_reader(find_target: FindTarget) -> Reader:
+    """The running event loop's reader: an asynchronous client works in one loop only.
+
+    Args:
+        find_target: Where a new one connects to.
+    """
     with _READERS_LOCK:
         for loop in [loop for loop in _READERS if loop.is_closed()]:
             del _READERS[loop]
-        return _READERS.setdefault(asyncio.get_running_loop(), Reader())
+        return _READERS.setdefault(asyncio.get_running_loop(), Reader(find_target))
 
 
 async def close_current_reader() -> None:

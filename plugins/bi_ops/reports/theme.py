@@ -1,4 +1,4 @@
-"""How every chart looks: one palette that the colour-blind can tell apart, in light and in dark."""
+"""How every chart looks: one palette that is safe for colour-blind readers, in light and in dark."""
 
 from __future__ import annotations
 

@@ -20,12 +20,12 @@ from bi_ops.reports import atlas
 from bi_ops.reports.assets import vega_bundle
 from bi_ops.reports.breaker import RETRY_SECONDS
 from bi_ops.reports.csv_text import csv_text
-from bi_ops.reports.data import Rows, choice_steps, report_steps
-from bi_ops.reports.definitions import Report, report_named, reports
+from bi_ops.reports.definitions import Report, get_report, load_reports
 from bi_ops.reports.execution import Steps
-from bi_ops.reports.filters import Filters, ignored
+from bi_ops.reports.filters import Filters, ignored_filters
 from bi_ops.reports.freshness import overview_steps
-from bi_ops.reports.reader import REQUEST_SECONDS, Reader, close_current_reader, current_reader
+from bi_ops.reports.query import ReportResult, choice_steps, report_steps
+from bi_ops.reports.reader import REQUEST_SECONDS, FindTarget, Reader, close_current_reader, current_reader
 from bi_ops.reports.theme import THEMES
 from bi_ops.settings import Settings
 
@@ -38,7 +38,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
-Values = Annotated[list[str], Query(default_factory=list, max_length=_MAX_VALUES)]
+FilterValues = Annotated[list[str], Query(default_factory=list, max_length=_MAX_VALUES)]
 _ASKED = {"region", "institution", "form_type", "first", "last"}
 T = TypeVar("T")
 
@@ -64,17 +64,18 @@ class Reading:
         return await self.reader.database_name(self.deadline)
 
 
-async def _reading() -> Reading:
-    return Reading(current_reader(), time.monotonic() + REQUEST_SECONDS)
+async def _reading(request: Request) -> Reading:
+    return Reading(current_reader(request.app.state.find_target), time.monotonic() + REQUEST_SECONDS)
 
 
 Reads = Annotated[Reading, Depends(_reading)]
 
 
-def make_app(*dependencies: Any) -> FastAPI:
+def create_app(find_target: FindTarget, *dependencies: Any) -> FastAPI:
     """The app. Making it reads files, so the event loop of a server should not wait for it.
 
     Args:
+        find_target: Where the reports are read; it may block.
         *dependencies: What each request must pass, such as Airflow's own check of who may see plugins.
     """
     app = FastAPI(
@@ -85,6 +86,7 @@ def make_app(*dependencies: Any) -> FastAPI:
         openapi_url=None,
         lifespan=_lifespan,
     )
+    app.state.find_target = find_target
     app.add_exception_handler(BiError, _told)
     app.middleware("http")(_with_headers)
     for name, media_type in (("page.html", "text/html"), ("page.css", "text/css"), ("page.js", "text/javascript")):
@@ -96,8 +98,8 @@ def make_app(*dependencies: Any) -> FastAPI:
     app.get("/api/reports/{name}")(_rows)
     app.get("/api/freshness")(_freshness)
     app.get("/bi.charts")(_charts)
-    with suppress(ReportError):  # told to whoever asks for the report
-        reports()
+    with suppress(ReportError):  # raised again for each request of the report
+        load_reports()
     return app
 
 
@@ -152,9 +154,9 @@ async def _filters(
     request: Request,
     reading: Reads,
     *,
-    region: Values,
-    institution: Values,
-    form_type: Values,
+    region: FilterValues,
+    institution: FilterValues,
+    form_type: FilterValues,
     first: str = "",
     last: str = "",
 ) -> Filters:
@@ -173,11 +175,11 @@ async def _filters(
     return Filters(tuple(region), tuple(institution), tuple(form_type), first, last)
 
 
-Asked = Annotated[Filters, Depends(_filters)]
+FiltersDep = Annotated[Filters, Depends(_filters)]
 
 
-async def _read(name: str, filters: Filters, reading: Reading) -> tuple[Report, Rows]:
-    report = report_named(name)
+async def _read(name: str, filters: Filters, reading: Reading) -> tuple[Report, ReportResult]:
+    report = get_report(name)
     return report, await reading.run(report_steps(report, filters))
 
 
@@ -187,37 +189,37 @@ async def _page(reading: Reads) -> Response:
     return _json(
         {
             "choices": await _choices(reading),
-            "reports": [report.model_dump(include=public) for report in reports()],
+            "reports": [report.model_dump(include=public) for report in load_reports()],
             "themes": THEMES,
         }
     )
 
 
-async def _rows(name: str, filters: Asked, reading: Reads) -> Response:
+async def _rows(name: str, filters: FiltersDep, reading: Reads) -> Response:
     report, found = await _read(name, filters, reading)
     return _json(
         {
             "rows": found.rows,
             "truncated": found.truncated,
             "period": found.period,
-            "ignored": list(ignored(report.job, filters)),
+            "ignored": list(ignored_filters(report.job, filters)),
         }
     )
 
 
-async def _csv(name: str, filters: Asked, reading: Reads) -> Response:
+async def _csv(name: str, filters: FiltersDep, reading: Reads) -> Response:
     report, found = await _read(name, filters, reading)
     headers = {"Content-Disposition": f'attachment; filename="{report.name}.csv"'}
     return Response(csv_text(report, found), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 async def _freshness(reading: Reads) -> Response:
-    settings = Settings.from_environment()
+    settings = Settings.from_env()
     found = await reading.run(overview_steps(await reading.database_name(), settings))
     return _json(asdict(found))
 
 
 async def _charts(reading: Reads) -> Response:
     headers = {"Content-Disposition": 'attachment; filename="meg-bi.charts"'}
-    text = atlas.dashboard(await reading.database_name())
+    text = atlas.build_dashboard(await reading.database_name())
     return Response(text, media_type="application/json", headers=headers)

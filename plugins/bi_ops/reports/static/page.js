@@ -21,12 +21,12 @@ function element(name, text, attributes = {}) {
 }
 
 function query() {
-  const asked = new URLSearchParams();
+  const params = new URLSearchParams();
   for (const select of form.querySelectorAll("select")) {
-    for (const option of select.selectedOptions) asked.append(select.name, option.value);
+    for (const option of select.selectedOptions) params.append(select.name, option.value);
   }
-  for (const name of ["first", "last"]) if (form[name].value) asked.append(name, form[name].value);
-  return asked.toString();
+  for (const name of ["first", "last"]) if (form[name].value) params.append(name, form[name].value);
+  return params.toString();
 }
 
 // The server computes few reports at once, and says when to ask again. A longer wait means that MongoDB is down.
@@ -65,7 +65,7 @@ async function get(path) {
   return body;
 }
 
-function tell(error) {
+function showError(error) {
   const problem = document.querySelector("#problem");
   problem.textContent = error.message;
   problem.hidden = false;
@@ -82,7 +82,7 @@ function openInAirflow(event) {
   link.remove();
 }
 
-function toAirflow(path, text, attributes = {}) {
+function airflowLink(path, text, attributes = {}) {
   const root = location.pathname.replace(/\/[^/]*\/[^/]*$/, "");
   const link = element("a", text, { href: root + path, ...attributes });
   link.addEventListener("click", openInAirflow);
@@ -103,21 +103,21 @@ function problemBox({ subject, message, hint, command }) {
 function freshnessRow(job) {
   const row = element("tr");
   row.append(element("td", job.job), element("td", job.region));
-  const describes = element("td");
-  if (job.describes) describes.append(toAirflow(job.run, job.describes.replace("T", " ").replace(/:\d\d(\.\d+)?\+.*/, "")));
-  else describes.append(element("span", "never published", { class: "never" }));
-  if (job.describes && job.overdue) describes.append(element("span", " overdue", { class: "never" }));
-  if (job.publishing) describes.append(element("span", ` publishing, ${progress(job.publishing)}`, { class: "never" }));
-  row.append(describes, element("td", number(job.documents), { class: "number" }));
+  const asOf = element("td");
+  if (job.as_of) asOf.append(airflowLink(job.run_path, job.as_of.replace("T", " ").replace(/:\d\d(\.\d+)?\+.*/, "")));
+  else asOf.append(element("span", "never published", { class: "never" }));
+  if (job.as_of && job.overdue) asOf.append(element("span", " overdue", { class: "never" }));
+  if (job.publishing) asOf.append(element("span", ` publishing, ${progress(job.publishing)}`, { class: "never" }));
+  row.append(asOf, element("td", number(job.documents), { class: "number" }));
   row.append(element("td", job.published_at.slice(0, 16).replace("T", " ")));
   row.append(element("td", job.published_at ? `${job.seconds} s` : "", { class: "number" }));
   const strip = element("span", undefined, { class: "strip" });
-  for (const { period, documents, run, publishing } of job.periods) {
+  for (const { period, documents, run_path: run, publishing } of job.periods) {
     const missing = documents === null;
     let title = missing ? `${period}: missing; open the run that loads it` : `${period}: ${number(documents)} documents`;
     if (publishing) title = `${period}: publishing, ${progress(publishing)}`;
     const state = publishing ? "publishing" : missing ? "missing" : "";
-    strip.append(toAirflow(run, undefined, { title, "aria-label": title, class: state }));
+    strip.append(airflowLink(run, undefined, { title, "aria-label": title, class: state }));
   }
   const cell = element("td");
   cell.append(strip);
@@ -154,10 +154,10 @@ function empty(figure, report, why) {
 }
 
 async function draw(report, figure) {
-  const turn = figure.turn = (figure.turn ?? 0) + 1;
-  const asked = query();
-  const found = await get(`api/reports/${report.name}?${asked}`).catch((error) => ({ error }));
-  if (turn !== figure.turn) return; // the filters have changed since
+  const requestId = figure.requestId = (figure.requestId ?? 0) + 1;
+  const params = query();
+  const found = await get(`api/reports/${report.name}?${params}`).catch((error) => ({ error }));
+  if (requestId !== figure.requestId) return; // the filters have changed since
   if (found.error) return empty(figure, report, found.error.message);
   const notes = [];
   if (found.period) notes.push(`Of ${found.period}.`);
@@ -166,7 +166,7 @@ async function draw(report, figure) {
   const note = figure.querySelector(".note");
   note.textContent = notes.join(" ");
   note.hidden = !notes.length;
-  figure.querySelector("[data-do=csv]").href = `api/reports/${report.name}.csv?${asked}`;
+  figure.querySelector("[data-do=csv]").href = `api/reports/${report.name}.csv?${params}`;
   fillTable(figure.querySelector("table"), report.columns, found.rows);
   if (!found.rows.length) return empty(figure, report, "Nothing to show for these filters.");
   figure.rows = found.rows;
@@ -174,14 +174,14 @@ async function draw(report, figure) {
 }
 
 async function show(report, figure) {
-  const { turn, rows } = figure;
+  const { requestId, rows } = figure;
   const chart = figure.querySelector(".chart");
   chart.classList.remove("empty");
   figure.view?.finalize();
   const spec = { width: "container", height: 260, autosize: { type: "fit", contains: "padding" }, ...report.spec, data: { values: rows } };
   const options = { actions: false, ast: true, renderer: "svg", config: page.themes[theme()], defaultStyle: false, tooltip: { disableDefaultStyle: true } };
   const { view } = await vegaEmbed(chart, spec, options);
-  if (turn === figure.turn) figure.view = view;
+  if (requestId === figure.requestId) figure.view = view;
 }
 
 async function save(figure, report, kind) {
@@ -200,30 +200,30 @@ function makeFigure(report) {
     const wanted = target.dataset.do;
     const rows = figure.querySelector(".rows");
     if (wanted === "table") rows.hidden = !rows.hidden;
-    if (wanted === "png" || wanted === "svg") save(figure, report, wanted).catch(tell);
+    if (wanted === "png" || wanted === "svg") save(figure, report, wanted).catch(showError);
   });
   return figure;
 }
 
 function drawAll() {
   document.querySelector("#problem").hidden = true;
-  for (const report of page.reports) draw(report, document.getElementById(report.name)).catch(tell);
+  for (const report of page.reports) draw(report, document.getElementById(report.name)).catch(showError);
 }
 
-function recolour() {
+function applyTheme() {
   document.documentElement.classList.toggle("dark", isDark());
   for (const report of page?.reports ?? []) {
     const figure = document.getElementById(report.name);
-    if (figure?.rows) show(report, figure).catch(tell);
+    if (figure?.rows) show(report, figure).catch(showError);
   }
 }
 
-function followAirflowsColours() {
-  recolour();
+function watchAirflowTheme() {
+  applyTheme();
   try {
-    if (parent !== window) new MutationObserver(recolour).observe(parent.document.documentElement, { attributeFilter: ["class"] });
+    if (parent !== window) new MutationObserver(applyTheme).observe(parent.document.documentElement, { attributeFilter: ["class"] });
   } catch { /* the page stands alone */ }
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", applyTheme);
 }
 
 function fillFilters(choices) {
@@ -239,8 +239,8 @@ function fillFilters(choices) {
 }
 
 async function main() {
-  followAirflowsColours();
-  drawFreshness().catch(tell);
+  watchAirflowTheme();
+  drawFreshness().catch(showError);
   page = await get("api/page");
   fillFilters(page.choices);
   const sections = new Map();
@@ -257,4 +257,4 @@ async function main() {
   if (wanted) document.getElementById(wanted.name).scrollIntoView();
 }
 
-main().catch(tell);
+main().catch(showError);

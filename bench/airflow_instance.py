@@ -1,0 +1,108 @@
+"""An Airflow with the monthly DAG and an empty one, over databases of its own: what several benchmarks run on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from bench.helpers import REGION
+from dev import airflow, demo_regions, embedded_stack
+from dev.airflow import AirflowServices
+from dev.api_client import ApiClient
+from dev.processes import StackError
+from dev.run_dags import api_request, trigger, wait_for_dag
+
+WORK_DIR = Path(__file__).parents[1] / ".local" / "bench"
+DAGS = Path(__file__).parent / "dags"
+JOB = "monthly_submissions"
+
+
+@dataclass(frozen=True)
+class AirflowInstance:
+    """A running Airflow.
+
+    Attributes:
+        up: Its processes.
+        api: Its REST API, logged in.
+    """
+
+    up: AirflowServices
+    api: ApiClient
+
+    def seconds_of(self, dag_id: str, *confs: Mapping[str, Any], within: float = 900) -> float:
+        """Trigger a run for each of these parameters, and tell how long it was from the first trigger to the last end.
+
+        Raises:
+            StackError: One failed, or did not end in time.
+        """
+        runs = [
+            trigger(self.api, dag_id, f"bench__{uuid4()}", conf)  # by an id of its own, so that a retry makes no second
+            for conf in confs
+        ]
+        api_request(self.api, "PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+        deadline = time.monotonic() + within
+        while any(run["state"] in ("queued", "running") for run in runs):
+            if time.monotonic() > deadline:
+                raise StackError(f"The runs of {dag_id} did not end within {within:g} s.")
+            time.sleep(1)  # each look costs the API 70 ms
+            runs = [api_request(self.api, "GET", f"/dags/{dag_id}/dagRuns/{run['dag_run_id']}") for run in runs]
+        if any(run["state"] != "success" for run in runs):
+            raise StackError(f"A run of {dag_id} failed; the tasks' logs are in {WORK_DIR}/airflow/logs.")
+        instants = [[datetime.fromisoformat(run[name]) for run in runs] for name in ("queued_at", "end_date")]
+        return (max(instants[1]) - min(instants[0])).total_seconds()
+
+    def load_months(self, *periods: str, **conf: Any) -> float:
+        """Load months of submissions; returns the seconds."""
+        return self.seconds_of("bi_monthly", *({"period": period, "jobs": [JOB], **conf} for period in periods))
+
+    def set_region_database(self, servers: embedded_stack.DatabaseServers, database: str) -> None:
+        """Let the region's connection, where the environment has none, lead to this database."""
+        fields = json.loads(servers.connections({REGION: database})[f"AIRFLOW_CONN_MEG_{REGION.upper()}"])
+        fields |= {"connection_id": f"meg_{REGION}", "extra": json.dumps(fields["extra"])}
+        self.api.delete(f"/connections/meg_{REGION}")
+        api_request(self.api, "POST", "/connections", json=fields)
+
+    def tasks(self) -> int:
+        """How many stage tasks the last run had."""
+        runs = api_request(self.api, "GET", "/dags/bi_monthly/dagRuns", params={"order_by": "-run_after", "limit": 1})
+        path = f"/dags/bi_monthly/dagRuns/{runs['dag_runs'][0]['dag_run_id']}/taskInstances"
+        found = api_request(self.api, "GET", path, params={"task_id": f"{JOB}.{REGION}.stage", "limit": 1})
+        return int(found["total_entries"])
+
+
+@contextmanager
+def run_airflow(
+    servers: embedded_stack.DatabaseServers, regions: Mapping[str, str], **settings: str
+) -> Iterator[AirflowInstance]:
+    """Airflow on LocalExecutor over these databases, until the block ends.
+
+    Args:
+        servers: The databases.
+        regions: The database of each region's MEG.
+        **settings: Further environment variables, which may be the regions' names where there are no databases.
+    """
+    environment = airflow.environment(
+        WORK_DIR,
+        servers.postgres,
+        servers.secret,
+        {
+            "BI_AGGREGATE": "1",
+            "MEG_REGIONS": ",".join(regions),
+            "BI_START_DATE": demo_regions.this_month().add(months=2).to_date_string(),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+            **servers.connections(regions),
+            **settings,
+        },
+    )
+    airflow.migrate(WORK_DIR, servers.postgres, servers.secret, environment)
+    with airflow.run_services(WORK_DIR, environment, servers.secret) as up, up.api() as api:
+        for dag_id in ("bi_monthly", "bench_empty"):
+            wait_for_dag(api, dag_id)
+        yield AirflowInstance(up, api)

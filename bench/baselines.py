@@ -1,0 +1,91 @@
+"""The same rows from MEG to MongoDB by other means: what people write, and what they install."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+import adbc_driver_postgresql.dbapi as adbc
+import dlt
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+from airflow.providers.mongo.hooks.mongo import MongoHook
+from airflow.providers.postgres.hooks.postgres import PostgresHook
+from pymongo import MongoClient
+from pymongoarrow.api import write
+
+os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
+os.environ["PROVIDERS__ENABLE_AIRFLOW_SECRETS"] = "false"  # or dlt asks Airflow for each setting of its own
+_BATCH = 10_000
+_PERIOD = {"region": "eu", "period": "2026-10", "period_start": datetime(2026, 10, 1, tzinfo=timezone.utc)}
+_RUN = "scheduled__2026-11-01T00:00:00+00:00"
+
+
+def documents(names: list[str], rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """The documents that the package makes of these rows, in plain Python."""
+    stamps = {"schema_version": 1, "loaded_at": datetime.now(timezone.utc), "run_id": _RUN}
+    return [{"_id": f"eu:2026-10:{row[0]}", **_PERIOD, **dict(zip(names, row, strict=True)), **stamps} for row in rows]
+
+
+def copy_to_null(_mongo: str, postgres: str, sql: str, _names: list[str], _collection: str) -> None:
+    """How fast PostgreSQL hands out the rows at all."""
+    with (
+        psycopg.connect(postgres) as connection,
+        connection.cursor() as cursor,
+        cursor.copy(f"COPY ({sql}) TO STDOUT (FORMAT binary)") as copied,
+    ):
+        for _ in copied:
+            pass
+
+
+def get_records_insert_many(_mongo: str, _postgres: str, sql: str, names: list[str], collection: str) -> None:
+    """What the providers' documentation leads to: everything in memory, then into the live collection."""
+    rows = PostgresHook("meg_eu").get_records(sql)
+    MongoHook("bi_mongo").insert_many(collection, documents(names, rows))
+
+
+def dlt_pipeline(mongo: str, postgres: str, sql: str, names: list[str], collection: str) -> None:
+    """Dlt has no destination for MongoDB, so this is one of its custom ones."""
+
+    def rows() -> Iterator[list[dict[str, Any]]]:
+        with psycopg.connect(postgres) as connection, connection.cursor(name="dlt", binary=True) as cursor:
+            cursor.execute(sql)
+            while batch := cursor.fetchmany(_BATCH):
+                yield documents(names, batch)
+
+    with MongoClient[dict[str, Any]](mongo) as client, tempfile.TemporaryDirectory() as folder:
+
+        @dlt.destination(batch_size=_BATCH, name="mongo", naming_convention="direct", skip_dlt_columns_and_tables=True)
+        def insert(items: Any, table: Any) -> None:
+            client["bi"][table["name"]].insert_many(items)
+
+        pipeline = dlt.pipeline("bench", destination=insert, pipelines_dir=folder)
+        pipeline.run(dlt.resource(rows, name=collection))
+
+
+def pymongoarrow_adbc(mongo: str, postgres: str, sql: str, _names: list[str], collection: str) -> None:
+    """Columns all the way: ADBC into Arrow, Arrow into BSON."""
+    parts = psycopg.conninfo.conninfo_to_dict(postgres)
+    uri = "postgresql://{user}:{password}@{host}:{port}/{dbname}".format(**parts)
+    with adbc.connect(uri) as connection, connection.cursor() as cursor:
+        cursor.execute(sql)
+        table = cursor.fetch_arrow_table()
+    ids = pc.binary_join_element_wise("eu:2026-10", pc.cast(table["form_id"], pa.string()), ":")
+    for name, value in {
+        **_PERIOD,
+        "schema_version": 1,
+        "loaded_at": datetime.now(timezone.utc),
+        "run_id": _RUN,
+    }.items():
+        table = table.append_column(name, pa.array([value] * len(table)))
+    table = table.add_column(0, "_id", ids)
+    times = [name for name in table.column_names if pa.types.is_timestamp(table[name].type)]
+    for name in times:
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, table[name].cast(pa.timestamp("ms", "UTC"), safe=False))
+    with MongoClient[dict[str, Any]](mongo) as client:
+        write(client["bi"][collection], table)

@@ -1,0 +1,186 @@
+"""What reading forms in chunks of ten costs PostgreSQL, against one pass over them all, and which indexes matter."""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import psutil
+
+from bench.helpers import open_meg
+from bench.measure import rounds
+from bench.results import Ratio, Section, ratios
+from bi_ops.catalog.jobs import get_job
+from bi_ops.catalog.periods import Cadence, Period
+from bi_ops.catalog.slices import Slice
+from bi_ops.catalog.sql import render_sql
+from bi_ops.load.register import Chunk
+from bi_ops.load.stage import split_into_tasks
+from bi_ops.meg.reader import MegReader
+from bi_ops.settings import Settings
+from dev import demo_meg
+from dev.embedded_stack import DatabaseServers
+from dev.postgres import Postgres
+
+OBSERVATIONS = 5_000_000
+_MONTHS = 24
+_UNTIL = date(2026, 11, 1)
+_MONTH = Period.parse("2026-10", Cadence.MONTHLY, "UTC")
+_SLICE = Slice(get_job("monthly_submissions"), "eu", _MONTH.end, _MONTH)
+_OF_CHUNK = re.compile(r"(\w+\.)?form_id = ANY\(chunk\.form_ids::bigint\[\]\)")
+_TIMES = 2
+"""The submissions', and the forms' own."""
+_EXPLAINED = 5
+"""Chunks whose reading is explained: without an index each takes as long as a pass over everything."""
+_INDEXES = {
+    "both recommended": "",
+    "none on sessions by form": "DROP INDEX megforms_auditsession_form_submitted",
+    "sessions by time alone": "DROP INDEX megforms_auditsession_form_submitted;"
+    " CREATE INDEX ON megforms_auditsession (submitted_at)",
+    "sessions by form alone": "DROP INDEX megforms_auditsession_form_submitted;"
+    " CREATE INDEX ON megforms_auditsession (form_id)",
+    "none on observations by session": "DROP INDEX megforms_observation_session",
+}
+
+
+@dataclass(frozen=True)
+class _Cost:
+    seconds: float
+    cpu: float
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """One MEG, and the ways to read a month of it."""
+
+    server: Postgres
+    database: str
+    sql: str
+
+    @property
+    def ids(self) -> list[int]:
+        with self._meg() as opened, opened.query(render_sql("list_forms.sql"), _SLICE.sql_parameters) as result:
+            return [row[0] for batch in result.batches for row in batch]
+
+    def one_pass(self) -> _Cost:
+        """All forms by one GROUP BY, as if there were no chunks."""
+        sql, replaced = _OF_CHUNK.subn("TRUE", self.sql)
+        if replaced != _TIMES:
+            raise RuntimeError(f"The query names its chunk's forms {replaced} times, not {_TIMES}.")
+        return self._cost([["{}"]], sql)
+
+    def in_tasks(self, tasks: Sequence[Sequence[Chunk]]) -> _Cost:
+        """As the stage tasks do it: each with a connection of its own, and a query for all its chunks."""
+        return self._cost([_literals(chunks) for chunks in tasks], self.sql)
+
+    def explained(self, chunks: Sequence[Chunk], change: str) -> tuple[float, str]:
+        """The ms that a chunk takes with the indexes changed, and how its sessions and observations are found."""
+        parameters = {**_SLICE.sql_parameters, "timezone": "UTC", "chunks": _literals(chunks)}
+        with self.server.connect(self.database) as connection, connection.transaction(force_rollback=True):
+            connection.execute(change or "SELECT 1")
+            connection.execute("ANALYZE megforms_auditsession; SET LOCAL jit = off")
+            [(plan,)] = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {self.sql}", parameters).fetchall()
+        return plan[0]["Execution Time"] / len(chunks), "; ".join(_scans(plan[0]["Plan"]))
+
+    def _read(self, each: Sequence[Sequence[str]], sql: str) -> None:
+        for chunks in each:
+            parameters = {**_SLICE.sql_parameters, "timezone": "UTC", "chunks": list(chunks)}
+            with self._meg() as opened, opened.query(sql, parameters) as result:
+                for _ in result.batches:
+                    pass
+
+    def _meg(self) -> MegReader:
+        return open_meg(self.server, self.database)
+
+    def _cost(self, each: Sequence[Sequence[str]], sql: str) -> _Cost:
+        worked, began = _cpu(self.server), time.perf_counter()
+        self._read(each, sql)
+        seconds = time.perf_counter() - began
+        time.sleep(0.1)  # until the last backend has gone, and counts
+        return _Cost(seconds, _cpu(self.server) - worked)
+
+
+def _cpu(server: Postgres) -> float:
+    """Processor time of all of PostgreSQL's processes, those that have ended too, in seconds."""
+    postmaster = psutil.Process(server.pid)
+    return sum(sum(each.cpu_times()[:4]) for each in (postmaster, *postmaster.children()))
+
+
+def _literals(chunks: Sequence[Chunk]) -> list[str]:
+    return [f"{{{','.join(map(str, chunk or ()))}}}" for chunk in chunks]
+
+
+def _scans(node: dict[str, Any]) -> Iterator[str]:
+    """How the two large tables are read, out of a plan."""
+    if node.get("Relation Name") in ("megforms_auditsession", "megforms_observation"):
+        by = node.get("Index Name") or next((each["Index Name"] for each in node.get("Plans", ())), "")
+        yield f"{node['Node Type']} {node['Relation Name']} {by}".strip()
+    for child in node.get("Plans", ()):
+        yield from _scans(child)
+
+
+def seed(server: Postgres, forms: int, observations: int = OBSERVATIONS) -> str:
+    """A MEG of so many forms with about so many observations in two years; returns its database."""
+    database = f"bench_{forms}_{observations}"
+    sessions = 60 * 2_000 / forms * observations / OBSERVATIONS  # 2,000 forms with 60 a month have five million
+    demo = demo_meg.DemoConfig(seed=1, forms=forms, until=_UNTIL, months=_MONTHS, sessions_per_form_month=sessions)
+    if demo_meg.seed_database(server, database, demo):
+        with server.connect(database) as connection:
+            connection.execute("VACUUM ANALYZE")
+    return database
+
+
+def run(servers: DatabaseServers, deadline: float, sizes: Sequence[int], max_rounds: int, observations: int) -> Section:
+    """Chunks against one pass, for each number of forms.
+
+    Args:
+        servers: The databases.
+        deadline: When the last of it is to end.
+        sizes: How many forms there are.
+        max_rounds: How many times.
+        observations: How many observations there are, about.
+    """
+    section = Section(
+        f"What chunks of ten cost MEG, {observations:,} observations",
+        ("forms", "chunks", "tasks", "one pass, s", "in tasks, s", "one pass, CPU s", "in tasks, CPU s"),
+    )
+    max_tasks = Settings.from_env({}).max_mapped_tasks
+    sql = render_sql("monthly_submissions.sql")
+    with ThreadPoolExecutor(os.cpu_count()) as at_once:
+        databases = at_once.map(lambda forms: seed(servers.postgres, forms, observations), sizes)
+    for forms, database in zip(sizes, databases, strict=True):
+        reader = _Reader(servers.postgres, database, sql)
+        tasks = split_into_tasks(reader.ids, forms_per_chunk=10, max_tasks=max_tasks)
+        reader.one_pass()  # into the cache
+        costs = [(reader.one_pass(), reader.in_tasks(tasks)) for _ in rounds(max_rounds, deadline)]
+        once, chunked = [cost[0] for cost in costs], [cost[1] for cost in costs]
+        figures = (statistics.median(getattr(c, w) for c in of) for w in ("seconds", "cpu") for of in (once, chunked))
+        section.rows.append(
+            [f"{forms:,}", f"{sum(map(len, tasks)):,}", str(len(tasks)), *(f"{figure:.2f}" for figure in figures)]
+        )
+        section.figures += [
+            Ratio(
+                f"{forms:,} forms: PostgreSQL's CPU, chunks of ten / one pass",
+                ratios([cost.cpu for cost in chunked], [cost.cpu for cost in once]),
+                max_goal=1.5,
+                explanation="each task connects and plans once, and a chunk looks up what one pass hashes once",
+            ),
+            Ratio(
+                f"{forms:,} forms: wall time, chunks of ten one after the other / one pass",
+                ratios([cost.seconds for cost in chunked], [cost.seconds for cost in once]),
+                max_goal=1.5,
+                explanation="the processor time above, and 32 tasks that connect one after the other",
+            ),
+        ]
+    section.notes = ["A chunk of ten forms, ms, by the indexes (`EXPLAIN ANALYZE`, on the largest):", ""]
+    for name, change in _INDEXES.items():
+        ms, scans = reader.explained(tasks[0][:_EXPLAINED], change)
+        section.notes.append(f"- {name}: {ms:,.1f} ms. {scans}.")
+    return section

@@ -1,0 +1,28 @@
+"""What people see of a run: the console, and the table of what was published."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from dev.mongo import Mongo
+
+console = Console()
+
+
+def print_published(server: Mongo, database: str, run_ids: list[str]) -> int:
+    """Print what these runs published, read back from MongoDB, and return how many slices they were."""
+    table = Table("collection", "region", "period", title="Published to MongoDB")
+    for name in ("documents", "seconds"):
+        table.add_column(name, justify="right")
+    with server.client() as client:
+        db = client[database]
+        order = [("job", 1), ("period", 1), ("region", 1)]
+        loads = list(db["bi_loads"].find({"run_id": {"$in": run_ids}}, sort=order))
+        for load in loads:
+            of_slice = {"region": load["region"], **({"period": load["period"]} if load["period"] else {})}
+            documents = db[load["job"]].count_documents(of_slice)
+            took = (load["published_at"] - load["started_at"]).total_seconds()
+            table.add_row(load["job"], load["region"], load["period"] or "-", f"{documents:,}", f"{took:.1f}")
+    console.print(table)
+    return len(loads)

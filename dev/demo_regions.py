@@ -1,0 +1,71 @@
+"""The two regions that this machine's own stack has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pendulum
+
+from dev import demo_meg, embedded_stack
+from dev.console import console
+from dev.postgres import Postgres
+from dev.processes import StackError
+
+DEMO_FORMS = {"eu": 180, "uk": 120}
+DEMO_DATABASES = {region: f"meg_demo_{region}" for region in DEMO_FORMS}
+CATCHUP_MONTHS = 3
+
+
+@contextmanager
+def databases(folder: Path) -> Iterator[embedded_stack.DatabaseServers]:
+    """Both servers, with a MEG for each region.
+
+    Raises:
+        StackError: They cannot be started.
+    """
+    with ExitStack() as until_done:
+        with console.status("Starting PostgreSQL and MongoDB"):
+            servers = until_done.enter_context(embedded_stack.databases(folder))
+        seed(servers.postgres)
+        yield servers
+
+
+def seed(server: Postgres) -> None:
+    """Make the MEG of each region, where it does not stand there yet."""
+    for number, (region, forms) in enumerate(DEMO_FORMS.items(), start=7):
+        # Until the month's end, so that the same data stands all month; no report looks past its own instant.
+        demo = demo_meg.DemoConfig(seed=number, forms=forms, until=this_month().add(months=1).date())
+        with console.status(f"Seeding MEG {region}"):
+            demo_meg.seed_database(server, DEMO_DATABASES[region], demo)
+        console.print(f"MEG {region}: {demo.forms} forms, {demo.months} months until {demo.until}")
+
+
+def demo_env(servers: embedded_stack.DatabaseServers) -> dict[str, str]:
+    """The settings and connections of these regions, as environment variables."""
+    return {
+        "BI_AGGREGATE": "1",
+        "MEG_REGIONS": ",".join(DEMO_FORMS),
+        "BI_START_DATE": first_month().to_date_string(),
+        **servers.connections(DEMO_DATABASES),
+    }
+
+
+def this_month() -> pendulum.DateTime:
+    """The present month's first midnight.
+
+    Raises:
+        StackError: `BI_TIMEZONE` is none.
+    """
+    timezone = os.environ.get("BI_TIMEZONE") or "UTC"
+    try:
+        return pendulum.now(timezone).start_of("month")
+    except (ValueError, KeyError, OSError):
+        raise StackError(f"BI_TIMEZONE is {timezone!r}, which is no IANA time zone, such as Europe/Dublin.") from None
+
+
+def first_month() -> pendulum.DateTime:
+    """The first month that is loaded."""
+    return this_month().subtract(months=CATCHUP_MONTHS)

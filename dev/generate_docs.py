@@ -1,0 +1,163 @@
+"""Generate documents from declarations: tables of jobs and messages, a page for each collection, the indexes.
+
+`python -m dev.generate_docs` writes them; with `--check` it changes nothing, and fails where they have drifted.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from bi_ops.catalog.jobs import JOBS, FieldType, Job, LoadMode
+from bi_ops.catalog.periods import Cadence
+from bi_ops.catalog.sql import include_dir
+from bi_ops.reports.indexes import recommended_indexes
+from dev import generate_runbook
+
+ROOT = Path(__file__).parents[1]
+_WHEN = {
+    Cadence.MONTHLY: "the 1st of the month, {hour:02}:00",
+    Cadence.QUARTERLY: "the 1st of the quarter, {hour:02}:00",
+    Cadence.WEEKLY: "Saturday, {hour:02}:00",
+}
+_BSON = {
+    FieldType.INTEGER: "int",
+    FieldType.NUMBER: "double",
+    FieldType.TEXT: "string",
+    FieldType.TEXT_ARRAY: "array of string",
+    FieldType.BOOLEAN: "bool",
+    FieldType.TIMESTAMP: "date",
+}
+_REPLACES = {LoadMode.REPLACE_PERIOD: "the period of the region", LoadMode.REPLACE_REGION: "all that the region had"}
+
+
+def main() -> int:
+    """Write or check every generated text, and return the exit status."""
+    check = "--check" in sys.argv[1:]
+    texts = {ROOT / "docs" / "collections" / f"{job.name}.md": collection_page(job) for job in JOBS}
+    texts[ROOT / "include" / "mongo" / "indexes.json"] = recommended_indexes()
+    for file, name, table in (
+        (ROOT / "README.md", "jobs", job_table()),
+        (ROOT / "docs" / "runbook.md", "messages", generate_runbook.table()),
+    ):
+        texts[file] = replace_section(file.read_text(), name, table)
+    drifted = [path for path, text in texts.items() if not path.exists() or path.read_text() != text]
+    for path in drifted:
+        if check:
+            print(f"{path.relative_to(ROOT)} is not what the declarations say. Run: make docs")
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(texts[path])
+    return 1 if check and drifted else 0
+
+
+def replace_section(text: str, name: str, table: str) -> str:
+    """The text with what stands between the marks of this name replaced."""
+    before, mark, rest = text.partition(f"<!-- {name} -->\n")
+    _, end, after = rest.partition(f"<!-- end of {name} -->")
+    if not end:
+        raise ValueError(f"there are no marks for the {name}")
+    return before + mark + table + end + after
+
+
+def job_table() -> str:
+    """The README's table of jobs."""
+    lines = [
+        "| job (collection) | a document is | DAG, when | replaces | MEG's task |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for job in JOBS:
+        name = f"[`{job.name}`](docs/collections/{job.name}.md)"
+        lines.append(f"| {name} | {job.summary} | {_when(job)} | {_REPLACES[job.mode]} | `{job.celery_task}` |")
+    return "\n".join(lines) + "\n"
+
+
+def collection_page(job: Job) -> str:
+    """The page of one collection."""
+    header = parse_sql_header(job)
+    definition = f"[`include/sql/{job.name}.sql`](../../include/sql/{job.name}.sql)"
+    head = [("_id", "string", f"`region:{'period:' if job.mode is LoadMode.REPLACE_PERIOD else ''}{_plain(job.key)}`.")]
+    head.append(("region", "string", "The region, as in `MEG_REGIONS`."))
+    if job.is_snapshot:
+        head.append(("as_of", "date", "The instant that the document describes."))
+    elif job.mode is LoadMode.REPLACE_PERIOD:
+        head.append(("period", "string", "The month, such as 2026-10."))
+        head.append(("period_start", "date", "Its first midnight, in `BI_TIMEZONE`."))
+    tail = [
+        ("schema_version", "int", "1; raised when the meaning of a field changes."),
+        ("loaded_at", "date", "When the document came to be as it is."),
+        ("run_id", "string", "The DAG run that made it so."),
+    ]
+    rows = [*head, *((field.name, _BSON[field.type], field.description) for field in job.fields), *tail]
+    table = "\n".join(f"| `{name}` | {kind} | {meaning} |" for name, kind, meaning in rows)
+    return f"""# {job.name}
+
+<!-- Written by `make docs` from plugins/bi_ops/catalog/jobs.py and include/sql/{job.name}.sql. -->
+
+{job.summary}
+
+| | |
+| --- | --- |
+| loaded by | {_when(job)} (`BI_TIMEZONE`) |
+| MEG's task was | `{job.celery_task}` |
+| a publish replaces | {_REPLACES[job.mode]} |
+| grain | {header["grain"]} |
+| window | {header["window"]} |
+| units | {header["units"]} |
+{_instant_and_reading(job, header)}| definition | {definition}, over {_sources(job)} |
+
+Times are UTC; what is unknown is `null`, and no field is ever missing. Left out everywhere: demo institutions, what was
+deleted, drafts, MEG's own people, users without an auditor, and whatever belongs to, was done by or was done to one of
+these.
+
+| field | type | meaning |
+| --- | --- | --- |
+{table}
+"""
+
+
+def _instant_and_reading(job: Job, header: dict[str, str]) -> str:
+    """Which figures describe the instant, whenever MEG is read, and which ones the moment of reading."""
+    if job.mode is LoadMode.REPLACE_PERIOD:
+        return ""
+    return f"| as of the instant | {header['instant']} |\n| as of the reading | {header['reading']} |\n"
+
+
+def _when(job: Job) -> str:
+    return f"`{job.cadence.dag_id}`, {_WHEN[job.cadence].format(hour=job.earliest_hour)}"
+
+
+def parse_sql_header(job: Job) -> dict[str, str]:
+    """The comment at the top of a job's template, by its keywords."""
+    entries: dict[str, str] = {}
+    name = ""
+    for line in (include_dir() / "sql" / f"{job.name}.sql").read_text().splitlines():
+        if not line.startswith("--"):
+            break
+        text = line.removeprefix("--")
+        if match := re.match(r" (grain|window|units|instant|reading) +(.*)", text):
+            name = match[1]
+            entries[name] = match[2]
+        elif name:
+            entries[name] += f" {text.strip()}"
+    return {name: text.replace("_<n>d", "`_<n>d`") for name, text in entries.items()}
+
+
+def _sources(job: Job) -> str:
+    found: list[str] = []
+    waiting = [f"{job.name}.sql"]
+    while waiting:
+        for name in re.findall(r'include "(source/\w+\.sql)"', (include_dir() / "sql" / waiting.pop()).read_text()):
+            if name not in found:
+                found.append(name)
+                waiting.append(name)
+    return ", ".join(f"[`{Path(name).stem}`](../../include/sql/{name})" for name in sorted(found))
+
+
+def _plain(key: str) -> str:
+    return re.sub(r"\{(\w+)[^}]*\}", r"\1", key)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,386 @@
+"""What is wrong with an Airflow connection that is there and cannot be read or used; no message shows its value.
+
+Airflow itself treats a value that it cannot read as if there were no connection.
+https://airflow.apache.org/docs/apache-airflow/stable/howto/connection.html
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from difflib import get_close_matches
+from ipaddress import IPv6Address
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from bi_ops.errors import ConnectionConfigError
+from bi_ops.mongo.store import STAGING_SUFFIX
+
+_QUOTES = "\"'`\u2018\u2019\u201c\u201d\u201e"
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)?://|//")
+_TEXTS = ("conn_type", "description", "host", "schema", "login", "password")
+_FIELDS = {*_TEXTS, "port", "extra"}
+_OTHER_NAMES = {
+    "user": "login",
+    "username": "login",
+    "database": "schema",
+    "db": "schema",
+    "dbname": "schema",
+    "hostname": "host",
+    "hosts": "host",
+    "server": "host",
+    "address": "host",
+    "pass": "password",
+    "passwd": "password",
+    "pwd": "password",
+    "secret": "password",
+    "type": "conn_type",
+    "conntype": "conn_type",
+    "connectiontype": "conn_type",
+    "extras": "extra",
+    "options": "extra",
+    "params": "extra",
+}
+"""Airflow's names of fields by the names that other tools have for them, without `_` and in lower case."""
+_SRV_NAMES = {"usesrv", "issrv", "mongodb+srv", "mongodbsrv", "srv"}
+_NOT_IN_DATABASE = re.compile(r"""[/\\."$*<>:|?%+\s\x00-\x1f]""")
+"""What MongoDB refuses in a database's name on one of its platforms, and what a connection's URI has another use for.
+
+https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
+"""
+_MAX_DATABASE_BYTES = 63
+_SERVERS_OWN = ("admin", "config", "local")
+_MAX_NAMES = 4
+_JSON = {
+    "mongo": '{"conn_type": "mongo", "host": "...", "login": "...", "password": "...", "schema": "bi", '
+    '"extra": {"tls": true}}',
+    "postgres": '{"conn_type": "postgres", "host": "...", "port": 5432, "login": "...", "password": "...", '
+    '"schema": "meg", "extra": {"sslmode": "verify-full"}}',
+    "generic": '{"conn_type": "generic", "password": "..."}',
+    "apprise": '{"conn_type": "apprise", "extra": {"config": {"path": "..."}}}',
+}
+_SEVERAL_HOSTS = {
+    "mongo": '{"conn_type": "mongo", "host": "h1:27017,h2:27017", "login": "...", "password": "...", "schema": "bi", '
+    '"extra": {"replicaSet": "rs0", "tls": true}}',
+    "postgres": '{"conn_type": "postgres", "host": "h1,h2", "port": 5432, ...}, with one port for all of them',
+}
+
+
+def find_value_problem(value: str, kind: str, context: str) -> ConnectionConfigError | None:
+    """What keeps Airflow from reading a connection's value as it is meant; None where nothing is known to.
+
+    Args:
+        value: The value of the variable or the secret: a URI or JSON.
+        kind: The type that the connection must have.
+        context: The connection, and where its value is.
+    """
+    text = value.strip()
+    if not text:
+        return ConnectionConfigError(
+            "the connection's value is empty",
+            context=context,
+            expected="a URI or JSON",
+            hint=f"Set it, for example to {_JSON[kind]}, or remove it where the connection is kept elsewhere.",
+        )
+    if text[0] in _QUOTES:
+        return ConnectionConfigError(
+            "there are quotes around the connection's value",
+            context=context,
+            expected="a URI or JSON, without quotes around it",
+            hint="Remove the quotes; files for --env-file and Kubernetes secrets keep them as part of the value.",
+        )
+    if text[0] == "{":
+        return _json_problem(text, kind, context)
+    return _uri_problem(text, kind, context)
+
+
+def unreadable_value(kind: str, context: str) -> ConnectionConfigError:
+    """What to say of a value that Airflow does not read, where nothing more is known."""
+    return ConnectionConfigError(
+        "the connection is there, and Airflow cannot read it",
+        context=context,
+        expected=f"a URI or JSON that makes a connection of type {kind}",
+        hint=f"Write it as JSON: {_JSON[kind]}.",
+    )
+
+
+def find_field_problem(connection: Any, kind: str, context: str) -> ConnectionConfigError | None:
+    """What is wrong with the fields of a connection that Airflow has read; None where nothing is known to be.
+
+    Args:
+        connection: Airflow's connection.
+        kind: The type that it must have.
+        context: The connection.
+    """
+    fields = {name: getattr(connection, name, None) for name in _TEXTS}
+    return (
+        _text_problem(fields, context)
+        or _type_problem(fields["conn_type"], kind, context)
+        or _extra_problem(connection.extra, kind, context)
+        or _host_problem(fields["host"] or "", kind, context)
+    )
+
+
+def find_database_problem(database: str, context: str) -> ConnectionConfigError | None:
+    """Which rule of MongoDB's for the names of databases the live or the staging one breaks; None for neither.
+
+    Args:
+        database: The live database's name.
+        context: The connection.
+    """
+    problem = found = ""
+    longest = _MAX_DATABASE_BYTES - len(STAGING_SUFFIX)
+    if bad := _NOT_IN_DATABASE.search(database):
+        problem, found = (
+            "has a character that is not allowed",
+            "a space" if bad[0] == " " else bad[0] if bad[0].isprintable() else repr(bad[0]),
+        )
+    elif len(database.encode()) > longest:
+        problem, found = "is too long", f"{len(database.encode())} bytes"
+    elif database.lower() in _SERVERS_OWN:
+        problem, found = "is that of a database of MongoDB's own", database
+    if not problem:
+        return None
+    return ConnectionConfigError(
+        f"the name of the database {problem}",
+        context=context,
+        expected=f"at most {longest} bytes ({_MAX_DATABASE_BYTES} with {STAGING_SUFFIX}); no space and none of "
+        f'/ \\ . " $ * < > : | ? % +; not {", ".join(_SERVERS_OWN)}',
+        actual=found,
+        hint="Name another database in the connection's schema, such as bi.",
+    )
+
+
+def _json_problem(text: str, kind: str, context: str) -> ConnectionConfigError | None:
+    try:
+        fields = json.loads(text)
+    except ValueError as error:
+        return _not_json(text, error, kind, context)
+    return (
+        _unknown_fields(fields, context)
+        or _text_problem(fields, context)
+        or _port_problem(fields.get("port"), context)
+        or _type_problem(fields.get("conn_type"), kind, context)
+        or _extra_problem(fields.get("extra"), kind, context)
+    )
+
+
+def _not_json(text: str, error: ValueError, kind: str, context: str) -> ConnectionConfigError:
+    if re.match(r"\{\s*'", text) or re.search(r"[:\[,]\s*(True|False|None)\b", text):
+        return ConnectionConfigError(
+            "the connection's value is a Python dictionary, not JSON",
+            context=context,
+            expected="JSON: names and texts in double quotes; true, false and null in lower case",
+            hint=f"Write it as JSON: {_JSON[kind]}; Python's json.dumps does.",
+        )
+    line, column = getattr(error, "lineno", 1), getattr(error, "colno", 1)
+    return ConnectionConfigError(
+        "the connection's value is not valid JSON",
+        context=context,
+        expected=f"JSON such as {_JSON[kind]}",
+        actual=f"an error in line {line}, column {column}",
+        hint="Correct it there: look for a missing or extra comma, quote or brace.",
+    )
+
+
+def _unknown_fields(fields: dict[str, Any], context: str) -> ConnectionConfigError | None:
+    unknown = sorted(set(fields) - _FIELDS)
+    if not unknown:
+        return None
+    return ConnectionConfigError(
+        "the connection's JSON has fields that Airflow does not know",
+        context=context,
+        expected="no fields but conn_type, host, port, login, password, schema, extra and description",
+        actual=", ".join(map(_shown, unknown[:_MAX_NAMES])),
+        hint=f"{'; '.join(map(_right_place, unknown[:_MAX_NAMES]))}. Airflow's names are login (not username) and "
+        "schema (not database); options of a driver go into extra.",
+    )
+
+
+def _right_place(name: str) -> str:
+    plain = re.sub(r"[^a-z]", "", name.lower())
+    known = {**{field.replace("_", ""): field for field in _FIELDS}, **_OTHER_NAMES}
+    if plain in ("uri", "url"):
+        return f"Write the URI alone as the value, without {_shown(name)} and braces"
+    match = [plain] if plain in known else get_close_matches(plain, known, n=1, cutoff=0.8)
+    if match:
+        return f"Rename {_shown(name)} to {known[match[0]]}"
+    return f"Move {_shown(name)} into extra, or remove it"
+
+
+def _shown(name: str) -> str:
+    """A name, unless it may be something else that stands in its place."""
+    return name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_+.-]{0,30}", name) else "(a name that is not shown)"
+
+
+def _text_problem(fields: dict[str, Any], context: str) -> ConnectionConfigError | None:
+    for name in _TEXTS:
+        if not isinstance(fields.get(name), str | None):
+            return ConnectionConfigError(
+                f"the connection's field {name} is not a text",
+                context=context,
+                expected="a text in double quotes",
+                actual=type(fields[name]).__name__,
+                hint=f"Put the value of {name} into double quotes.",
+            )
+    return None
+
+
+def _port_problem(port: Any, context: str) -> ConnectionConfigError | None:
+    try:
+        if port in (None, "") or (not isinstance(port, bool) and 0 < int(port) <= 65535):  # noqa: PLR2004
+            return None
+    except (TypeError, ValueError):
+        pass
+    return ConnectionConfigError(
+        "the connection's port is not a number",
+        context=context,
+        expected="a number from 1 to 65535, and nothing else in this field",
+        hint='Write the port as a number, such as "port": 27017; the database is the field schema.',
+    )
+
+
+def _type_problem(conn_type: Any, kind: str, context: str) -> ConnectionConfigError | None:
+    """Airflow's hook for MongoDB takes no other type; PostgreSQL's takes any."""
+    if kind != "mongo" or str(conn_type).lower() == kind:
+        return None
+    if "srv" in str(conn_type).lower():
+        return _srv_problem(_shown(str(conn_type)), context)
+    return ConnectionConfigError(
+        "the connection's conn_type is not mongo",
+        context=context,
+        expected=f"conn_type mongo: a URI that starts with mongo://, or JSON such as {_JSON['mongo']}",
+        actual=_shown(str(conn_type)),
+        hint="Set conn_type to mongo; a URI starts with mongo://, not with mongodb://.",
+    )
+
+
+def _srv_problem(found: str, context: str) -> ConnectionConfigError:
+    return ConnectionConfigError(
+        "the connection asks for an SRV record (mongodb+srv) in a way that is not known here",
+        context=context,
+        expected='conn_type mongo, and "srv": true in the extra',
+        actual=found,
+        hint='Write mongo://login:password@cluster.ab1cd.mongodb.net/bi?srv=true, or in JSON "conn_type": "mongo" and '
+        '"extra": {"srv": true}, without a port.',
+    )
+
+
+def _extra_problem(extra: Any, kind: str, context: str) -> ConnectionConfigError | None:
+    if not extra:
+        return None
+    try:
+        given = json.loads(extra) if isinstance(extra, str) else extra
+    except ValueError:
+        given = None
+    if isinstance(given, dict):
+        spelt = [name for name in given if name != "srv" and name.lower().replace("_", "") in _SRV_NAMES]
+        return _srv_problem(f"{spelt[0]} in the extra", context) if kind == "mongo" and spelt else None
+    return ConnectionConfigError(
+        "the connection's extra is not a JSON object",
+        context=context,
+        expected='a JSON object such as {"sslmode": "verify-full"} or {"tls": true}',
+        actual="text that is not JSON" if given is None else type(given).__name__,
+        hint="Correct the connection's extra.",
+    )
+
+
+def _host_problem(hosts: str, kind: str, context: str) -> ConnectionConfigError | None:
+    """An IPv6 address stands in brackets for MongoDB, in whose hosts a port may follow, and without for libpq."""
+    if kind == "mongo" and any(map(_is_ipv6, hosts.split(","))):
+        return _no_brackets(kind, context)
+    if kind == "postgres" and any(host.startswith("[") for host in hosts.split(",")):
+        return ConnectionConfigError(
+            "the connection's host is an IPv6 address in brackets",
+            context=context,
+            expected="in JSON and in the form of Airflow's UI no brackets; only a URI has them",
+            hint='Write it as "host": "::1".',
+        )
+    return None
+
+
+def _no_brackets(kind: str, context: str) -> ConnectionConfigError:
+    return ConnectionConfigError(
+        "the connection's host is an IPv6 address without brackets",
+        context=context,
+        expected='"host": "[::1]" in JSON' if kind == "mongo" else "brackets in a URI, as in [::1]:5432",
+        hint='Write the connection as JSON with brackets, as in "host": "[::1]"; Airflow removes those of a URI.'
+        if kind == "mongo"
+        else 'Write [::1] in the URI, or the connection as JSON with "host": "::1".',
+    )
+
+
+def _is_ipv6(host: str) -> bool:
+    """Whether a host is an IPv6 address without brackets, with a port behind it or not."""
+    for address in (host, host.rpartition(":")[0]):
+        try:
+            IPv6Address(address.partition("%")[0])
+        except ValueError:
+            continue
+        return True
+    return False
+
+
+def _uri_problem(text: str, kind: str, context: str) -> ConnectionConfigError | None:
+    scheme = _SCHEME.match(text)
+    if not scheme:
+        return ConnectionConfigError(
+            "the connection's value is neither a URI nor JSON",
+            context=context,
+            expected=f"{kind}://login:password@host:port/schema, or {_JSON[kind]}",
+            hint="Write it as JSON, where nothing must be encoded.",
+        )
+    rest = text[scheme.end() :]
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    return (
+        _special_character(authority, rest[len(authority) :], kind, context)
+        or _type_problem(scheme[1], kind, context)
+        or _authority_problem(authority.rpartition("@")[2], kind, context)
+        or _other_uri_problem(text, kind, context)
+    )
+
+
+def _special_character(authority: str, behind: str, kind: str, context: str) -> ConnectionConfigError | None:
+    """A character that ends a URI's login, password or database too early, or that may not stand in them."""
+    user_info = authority.rpartition("@")[0]
+    path, _, query = behind.partition("?")
+    odd = next((character for character in user_info if character in "[]"), "")
+    if "#" in behind:
+        odd = "#"
+    elif re.search("@.*[:/]" if user_info else "@", path):
+        odd = "/"
+    elif "@" in query and ("=" not in query.partition("@")[0] or not (user_info or path)):
+        odd = "?"
+    if not odd:
+        return None
+    return ConnectionConfigError(
+        f"the character {odd} stands in the connection's URI where it must be percent-encoded",
+        context=context,
+        expected="the special characters of login, password and database percent-encoded",
+        hint=f"Write {quote(odd, safe='')} for {odd} (and %40 for a further @), or write the connection as JSON, where "
+        f"nothing is encoded: {_JSON[kind]}.",
+    )
+
+
+def _authority_problem(host: str, kind: str, context: str) -> ConnectionConfigError | None:
+    """What is wrong with a URI's host and port."""
+    if "," in host and ":" in host.rpartition(",")[0]:
+        return ConnectionConfigError(
+            "the connection's URI names several hosts with a port each, which Airflow cannot read",
+            context=context,
+            expected="one host in a URI, or JSON",
+            hint=f"Write the connection as JSON: {_SEVERAL_HOSTS.get(kind, _JSON[kind])}.",
+        )
+    if host.startswith("["):
+        return _port_problem(host.rpartition("]")[2].removeprefix(":"), context)
+    if _is_ipv6(host):
+        return _no_brackets(kind, context)
+    return _port_problem(host.partition(":")[2], context)
+
+
+def _other_uri_problem(text: str, kind: str, context: str) -> ConnectionConfigError | None:
+    try:
+        unsupported = text.count("://") > 2 or urlsplit(text).port == -1  # noqa: PLR2004 - Airflow's own limit
+    except ValueError:
+        unsupported = True
+    return unreadable_value(kind, context) if unsupported else None

@@ -1,0 +1,370 @@
+"""MEG and MongoDB as Airflow's connections describe them. A secret is in a connection and nowhere else.
+
+A connection to another machine that allows plaintext, or that does not verify the certificate, is refused before it is
+opened.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, TypeVar
+
+import certifi
+import psycopg
+from airflow.exceptions import AirflowConfigException
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+from airflow.providers.mongo.hooks.mongo import MongoHook
+from airflow.providers.postgres.hooks.postgres import PostgresHook
+from pymongo import MongoClient
+from pymongo.errors import ConfigurationError, PyMongoError
+from pymongo.uri_parser import parse_uri
+
+from bi_ops.airflow.connection_problems import (
+    find_database_problem,
+    find_field_problem,
+    find_value_problem,
+    unreadable_value,
+)
+from bi_ops.errors import ConnectionConfigError
+from bi_ops.load.documents import Pseudonymizer
+from bi_ops.meg.reader import MegReader
+from bi_ops.mongo.errors import translate_pymongo_errors
+from bi_ops.mongo.store import Document, Store
+from bi_ops.mongo.target import MongoTarget
+from bi_ops.settings import Settings, to_bool
+
+MONGO_CONN_ID = "bi_mongo"
+REPORTS_CONN_ID = "bi_reports"
+PSEUDONYMS_CONN_ID = "bi_pseudonyms"
+DEFAULT_DATABASE = "bi"
+
+_POSTGRES_DEFAULTS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+    "client_encoding": "UTF8",
+}
+"""libpq's parameters where the connection's extra does not say otherwise: a peer that has gone is noticed in a minute.
+
+https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+"""
+_MONGO_DEFAULTS = {"connectTimeoutMS": 10_000, "socketTimeoutMS": 120_000, "appname": "meg-bi"}
+"""The driver's options where the connection's extra does not say otherwise: twice what a transaction may take.
+
+https://www.mongodb.com/docs/manual/reference/connection-string-options/
+"""
+_VERIFYING_SSLMODES = ("verify-ca", "verify-full")
+_RESERVED_OPTIONS = {"host", "port", "dbname", "user", "password", "service", "servicefile"}
+_LIBPQ = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()} - _RESERVED_OPTIONS
+_INSECURE_OPTIONS = ("allow_insecure", "tlsinsecure", "tlsallowinvalidcertificates", "tlsallowinvalidhostnames")
+_MIN_KEY_LENGTH = 16
+
+Made = TypeVar("Made")
+
+
+def open_meg(region: str, *, application_name: str) -> MegReader:
+    """The MEG of a region, through the connection `meg_<region>`; connects at the first query.
+
+    Args:
+        region: The region.
+        application_name: Who reads, for MEG's administrators to see.
+    """
+
+    def connect() -> psycopg.Connection[Any]:
+        name = f"meg_{region}"
+        parameters = _postgres_parameters(name, _read(name, "postgres", PostgresHook))
+        try:
+            return psycopg.connect(**parameters)  # the hook's own would be psycopg 2's where Airflow has SQLAlchemy 1.4
+        except psycopg.ProgrammingError as error:
+            raise ConnectionConfigError(
+                "libpq cannot use this connection",
+                context=f"connection {name}",
+                expected="libpq's parameters in the extra",
+                actual=str(error).strip(),
+                hint="Correct the connection's extra.",
+            ) from None
+
+    return MegReader(region, connect, application_name=application_name)
+
+
+@contextmanager
+def open_store(context: str, conn_id: str = MONGO_CONN_ID, **options: Any) -> Iterator[Store]:
+    """The databases of a connection, whose schema names the live one.
+
+    Args:
+        context: What they are opened for, such as a slice; errors name it.
+        conn_id: The connection's id.
+        **options: The driver's options where the connection's extra does not say otherwise.
+
+    Raises:
+        ConnectionConfigError: There is no such connection, or it asks for what is refused.
+        MongoUnavailableError: MongoDB failed while they were open.
+        MongoConfigurationError: MongoDB does not let the account do what it must.
+    """
+    hook = _read(conn_id, "mongo", MongoHook)
+    database = _database(hook)
+    hook.extras = _mongo_extra(hook, {**_MONGO_DEFAULTS, **options})
+    with hook, translate_pymongo_errors(f"{context}, connection {conn_id}"):
+        yield Store(_client(hook), database)
+
+
+def mongo_target(conn_id: str, **options: Any) -> MongoTarget:
+    """A connection for the driver's asynchronous client, validated as by `open_store`.
+
+    Args:
+        conn_id: The connection's id.
+        **options: The driver's options where the connection's extra does not say otherwise.
+
+    Raises:
+        ConnectionConfigError: There is no such connection, or it asks for what is refused.
+    """
+    hook = _read(conn_id, "mongo", MongoHook)
+    database = _database(hook)
+    extra = _mongo_extra(hook, {**_MONGO_DEFAULTS, **options})
+    return MongoTarget(conn_id, hook.uri, extra, database)
+
+
+def _database(hook: MongoHook) -> str:
+    database: str = hook.connection.schema or DEFAULT_DATABASE
+    _raise_if(find_database_problem(database, f"connection {hook.mongo_conn_id}"))
+    return database
+
+
+def _client(hook: MongoHook) -> MongoClient[Document]:
+    try:
+        return hook.get_conn()
+    except (TypeError, ValueError, OSError) as error:  # a wrong value, a file of certificates that is not there
+        raise ConfigurationError(f"{type(error).__name__}: {error}") from None
+
+
+def has_connection(name: str) -> bool:
+    """Whether there is a connection of this name, be it one that Airflow cannot read."""
+    try:
+        BaseHook.get_connection(name)
+    except AirflowNotFoundException:
+        return any(value.strip() for _, value in _stored_values(name))
+    return True
+
+
+def load_pseudonymizer(region: str, settings: Settings) -> Pseudonymizer | None:
+    """What replaces the names of a region's people, by the key in the connection `bi_pseudonyms`; None: nothing does.
+
+    Raises:
+        ConnectionConfigError: Names are to be replaced, and there is no key to do it with.
+    """
+    if region not in settings.pseudonymise:
+        return None
+    key = _read(PSEUDONYMS_CONN_ID, "generic", BaseHook.get_connection).password or ""
+    if len(key) < _MIN_KEY_LENGTH:
+        raise ConnectionConfigError(
+            "BI_PSEUDONYMISE is on, and there is no key to replace names with",
+            context=f"connection {PSEUDONYMS_CONN_ID}",
+            expected=f"a password of {_MIN_KEY_LENGTH} characters or more, such as openssl rand -hex 32 gives",
+            actual=f"one of {len(key)} characters",
+            hint="Put the key into the connection's password, and keep it: another key gives other pseudonyms.",
+        )
+    return Pseudonymizer(key, region)
+
+
+def _postgres_parameters(name: str, hook: PostgresHook) -> dict[str, Any]:
+    """What to give libpq, as the hook does."""
+    connection = hook.connection
+    extra = _postgres_extra(name, connection)
+    login, password, port = connection.login, connection.password, connection.port
+    if extra.get("iam"):
+        login, password, port = hook.get_iam_token(connection)
+    where = {"host": connection.host, "port": port, "dbname": connection.schema, "user": login, "password": password}
+    return {**where, **{option: extra[option] for option in extra.keys() - PostgresHook.ignored_extra_options}}
+
+
+def _postgres_extra(name: str, connection: Any) -> dict[str, Any]:
+    """The parameters to give libpq, beside the connection's own fields; no other place may say where to connect to."""
+    given = connection.extra_dejson
+    allowed = (_LIBPQ | PostgresHook.ignored_extra_options) - {"cursor"}
+    unknown = sorted(set(given) - allowed)
+    if unknown:
+        raise ConnectionConfigError(
+            f"unsupported key {unknown[0]} in the connection's extra",
+            context=f"connection {name}",
+            expected="a JSON object of libpq's parameters; host, port, database and login in fields of their own",
+            actual=", ".join(unknown),
+            hint="Correct the connection's extra.",
+        )
+    extra = {**_POSTGRES_DEFAULTS, **given}
+    address = extra.get("hostaddr") or os.environ.get("PGHOSTADDR")
+    hosts = [part for value in (connection.host, address) for part in str(value or "").split(",") if part]
+    mode = extra.get("sslmode")
+    if mode not in _VERIFYING_SSLMODES and not (hosts and all(map(_is_local_host, hosts))):
+        raise ConnectionConfigError(
+            "TLS with certificate verification is required",
+            context=f"connection {name}",
+            expected=f'"sslmode" {" or ".join(_VERIFYING_SSLMODES)} in the extra, unless the host is this machine',
+            actual=f"{mode or 'no sslmode'} to {', '.join(hosts) or 'no host'}",
+            hint='Put {"sslmode": "verify-full"} into the connection\'s extra, with "sslrootcert" where the authority '
+            "is one of your own.",
+        )
+    if mode in _VERIFYING_SSLMODES and extra.get("sslrootcert", "system") == "system" and not _has_root_certificate():
+        extra["sslrootcert"] = ssl.get_default_verify_paths().cafile or certifi.where()
+    return extra
+
+
+def _has_root_certificate() -> bool:
+    """Whether libpq has root certificates from outside the connection; psycopg's own OpenSSL has none."""
+    return bool(os.environ.get("PGSSLROOTCERT")) or Path("~/.postgresql/root.crt").expanduser().exists()
+
+
+def _mongo_extra(hook: MongoHook, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The options to give the driver, beside the connection's own fields; `defaults` where these do not say."""
+    given = hook.connection.extra_dejson
+    try:
+        parsed = parse_uri(hook.uri.replace("mongodb+srv:", "mongodb:", 1))  # as written: nothing is looked up
+    except (PyMongoError, ValueError) as error:
+        raise ConnectionConfigError(
+            "invalid MongoDB host",
+            context=f"connection {hook.mongo_conn_id}",
+            expected='a host, or several with commas between; for Atlas the cluster\'s name and "srv": true',
+            actual=type(error).__name__,
+            hint="Correct the connection's host and port.",
+        ) from None
+    options = {name.lower(): value for name, value in {**parsed["options"], **given}.items()}
+    srv = hook.uri.startswith("mongodb+srv:")
+    has_duplicates = len(options) < len(parsed["options"]) + len(given)
+    unknown = [name for name in _INSECURE_OPTIONS if to_bool(options.get(name))]
+    unknown += ["srv"] if srv and str(given.get("srv")).lower() == "false" else []
+    unknown += ["an option twice"] if has_duplicates else []
+    if unknown:
+        raise ConnectionConfigError(
+            f"{unknown[0]} is not allowed: the server would not be verified",
+            context=f"connection {hook.mongo_conn_id}",
+            expected='each option once; "tls": true, and "tlsCAFile" where the authority is one of your own',
+            actual=unknown[0],
+            hint=f"Take {unknown[0]} out of the connection's extra.",
+        )
+    if not to_bool(options.get("tls", options.get("ssl", srv))):
+        _require_local_host(hook, [host for host, _ in parsed["nodelist"]], srv=srv)
+        # Or the driver would go on to whatever the server calls its set's members.
+        hook.extras["directConnection"] = True
+    return {**{name: value for name, value in defaults.items() if name.lower() not in options}, **hook.extras}
+
+
+def _require_local_host(hook: MongoHook, hosts: Sequence[str], *, srv: bool) -> None:
+    if srv or len(hosts) != 1 or not _is_local_host(hosts[0]):
+        raise ConnectionConfigError(
+            "TLS is required",
+            context=f"connection {hook.mongo_conn_id}",
+            expected='"tls": true in the extra, unless the host is this machine',
+            actual=f"no TLS to {', '.join(hosts)}",
+            hint='Put {"tls": true} into the connection\'s extra, with "tlsCAFile" where the authority is one of your '
+            "own.",
+        )
+
+
+def _is_local_host(host: str) -> bool:
+    """Whether a host is this machine: a loopback address or a socket in the file system."""
+    try:
+        return host == "localhost" or host.startswith("/") or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _read(name: str, kind: str, make: Callable[[str], Made]) -> Made:
+    """What Airflow makes of a connection: a hook, or the connection itself.
+
+    An error is raised outside of every `except`, so that it keeps nothing of another one that may repeat a secret.
+
+    Raises:
+        ConnectionConfigError: There is no such connection, or it is there and cannot be read or used.
+    """
+    where = f"connection {name}"
+    variable = _variable(name)
+    if (os.environ.get(variable) or "").strip():  # before Airflow reads it: it logs what it cannot read
+        _raise_if(find_value_problem(os.environ[variable], kind, f"{where} ({variable})"))
+    problem: ConnectionConfigError | None
+    try:
+        made = make(name)
+        connection: Any = getattr(made, "connection", made)
+    except AirflowNotFoundException:
+        problem = missing_connection(name, kind)
+    except (AirflowConfigException, AttributeError, TypeError, ValueError) as error:
+        problem = _connection_problem(name, kind) or _unusable(name, kind, error)
+    else:
+        problem = find_field_problem(connection, kind, where)
+        if not problem and _may_be_cut(connection):
+            problem = _stored_problem(name, kind, readable=True)
+        _raise_if(problem)
+        return made
+    raise problem
+
+
+def _may_be_cut(connection: Any) -> bool:
+    """Whether a connection looks as if its URI had ended within the password, whose rest is then in other fields."""
+    no_login = not (connection.login or connection.password)
+    return no_login or "@" in f"{connection.schema}{connection.extra}"
+
+
+def _raise_if(problem: ConnectionConfigError | None) -> None:
+    if problem:
+        raise problem
+
+
+def _variable(name: str) -> str:
+    return f"AIRFLOW_CONN_{name.upper()}"
+
+
+def _stored_values(name: str) -> Iterator[tuple[str, str]]:
+    """The unread values of a connection, each with its place: the environment or a secrets backend."""
+    from airflow.sdk.execution_time.supervisor import (  # noqa: PLC0415 - large, and seldom needed
+        ensure_secrets_backend_loaded,
+    )
+
+    for backend in ensure_secrets_backend_loaded():
+        try:
+            value = backend.get_conn_value(conn_id=name)
+        except Exception:  # noqa: S112 - a backend's own; Airflow goes on to the next one too
+            continue
+        if isinstance(value, str):
+            kind = type(backend).__name__
+            yield _variable(name) if kind == "EnvironmentVariablesBackend" else kind, value
+
+
+def _stored_problem(name: str, kind: str, *, readable: bool = False) -> ConnectionConfigError | None:
+    """What is wrong with the value that a connection was, or was to be, read from."""
+    for source, value in _stored_values(name):
+        where = f"connection {name} ({source})"
+        if problem := find_value_problem(value, kind, where):
+            return problem
+        return None if readable else unreadable_value(kind, where)
+    return None
+
+
+def _connection_problem(name: str, kind: str) -> ConnectionConfigError | None:
+    """What is wrong with the fields of a connection that a hook does not take."""
+    return find_field_problem(BaseHook.get_connection(name), kind, f"connection {name}")
+
+
+def _unusable(name: str, kind: str, error: Exception) -> ConnectionConfigError:
+    return ConnectionConfigError(
+        "Airflow cannot use this connection",
+        context=f"connection {name}",
+        expected=f"a connection of type {kind}, with host, login and password in fields of their own",
+        actual=str(error) if isinstance(error, AirflowConfigException) else type(error).__name__,
+        hint="Correct it under Admin, Connections, or wherever it is kept.",
+    )
+
+
+def missing_connection(name: str, kind: str) -> ConnectionConfigError:
+    """What to say of a connection that Airflow does not give: what is wrong with its value, or that there is none."""
+    return _stored_problem(name, kind) or ConnectionConfigError(
+        "Airflow has no such connection",
+        context=f"connection {name}",
+        expected=f"a connection of type {kind}",
+        actual="none that Airflow can read",
+        hint=f"Add it under Admin, Connections, in a secrets backend, or as {_variable(name)}.",
+    )

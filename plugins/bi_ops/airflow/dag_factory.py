@@ -1,0 +1,189 @@
+"""A cadence's DAG: the gate, then for each job and region plan, stage and publish."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.providers.standard.operators.python import ShortCircuitOperator
+from airflow.sdk import DAG, Asset, Param, TaskGroup
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+from bi_ops.airflow.gate import check_run
+from bi_ops.airflow.notifier import BiNotifier
+from bi_ops.airflow.operators import (
+    XCOM_LOAD_KEY,
+    DoctorOperator,
+    PlanOperator,
+    PublishOperator,
+    StageOperator,
+    WaitUntilHourOperator,
+)
+from bi_ops.airflow.required_xcom import RequiredXComArg
+from bi_ops.catalog.jobs import Job, jobs_for
+from bi_ops.catalog.periods import PERIOD_EXAMPLES, Cadence
+from bi_ops.catalog.sql import include_dir
+from bi_ops.settings import Settings
+
+_CRON = {Cadence.MONTHLY: "0 0 1 * *", Cadence.QUARTERLY: "0 0 1 1,4,7,10 *", Cadence.WEEKLY: "0 0 * * 6"}
+
+_PERIOD_HELP = {
+    Cadence.MONTHLY: f"{PERIOD_EXAMPLES[Cadence.MONTHLY].capitalize()}; empty for the one that ended last.",
+    Cadence.QUARTERLY: f"{PERIOD_EXAMPLES[Cadence.QUARTERLY].capitalize()}; empty for the one that ended last.",
+    Cadence.WEEKLY: f"Describe the end of {PERIOD_EXAMPLES[Cadence.WEEKLY]}; empty for now.",
+}
+_RETRIES = {  # after 30 s, 1, 2, 4, 8 and 15 minutes: a blip heals, and half an hour's outage
+    "retries": 6,
+    "retry_delay": timedelta(seconds=30),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=15),
+    "execution_timeout": timedelta(hours=2),
+}
+
+
+def build_dag(cadence: Cadence, doc_md: str | None) -> DAG:
+    """The DAG of one cadence.
+
+    Args:
+        cadence: Which jobs it runs, and when.
+        doc_md: What Airflow shows as its documentation; `{jobs}` in it becomes the table of its jobs.
+    """
+    settings = Settings.from_env()
+    jobs = jobs_for(cadence)
+    with DAG(
+        dag_id=cadence.dag_id,
+        description=f"MEG's usage, {cadence.value}: {', '.join(job.name for job in jobs)}",
+        doc_md=(doc_md or "").replace("{jobs}", _job_table(jobs)),
+        schedule=CronDataIntervalTimetable(_CRON[cadence], timezone=settings.timezone),
+        start_date=settings.start_datetime,
+        catchup=cadence is not Cadence.WEEKLY,  # of the weekly snapshots only the newest matters
+        max_active_runs=1,
+        default_args=_RETRIES,
+        on_failure_callback=BiNotifier(),
+        params=_params(cadence, jobs, settings),
+        template_searchpath=[str(include_dir() / "sql")],
+        tags=["meg-bi", cadence.value],
+    ) as dag:
+        gate = ShortCircuitOperator(
+            task_id="gate",
+            python_callable=check_run,
+            op_kwargs={"cadence": cadence.value},
+            doc_md="Skips the whole run while `BI_AGGREGATE` is off, and refuses parameters that cannot be loaded; its "
+            "log says what to do.",
+        )
+        starts = {0: gate, **{hour: gate >> _wait(hour) for hour in sorted({job.earliest_hour for job in jobs} - {0})}}
+        for job in jobs:
+            starts[job.earliest_hour] >> _job_group(job, settings)
+    return dag
+
+
+def build_doctor_dag(doc_md: str | None) -> DAG:
+    """The DAG that examines what the others need; run by hand.
+
+    Args:
+        doc_md: What Airflow shows as its documentation.
+    """
+    settings = Settings.from_env()
+    with DAG(
+        dag_id="bi_doctor",
+        description="Examines what the BI jobs need: settings, connections, rights, schemas, indexes",
+        doc_md=doc_md,
+        schedule=None,
+        params={"regions": _regions(settings, "The regions to examine.")},
+        tags=["meg-bi", "doctor"],
+    ) as dag:
+        DoctorOperator(task_id="examine", execution_timeout=timedelta(minutes=30), doc_md="Its log has the report.")
+    return dag
+
+
+def _job_table(jobs: tuple[Job, ...]) -> str:
+    rows = [f"| `{job.name}` | {job.summary} | `{job.celery_task}` |" for job in jobs]
+    return "\n".join(["| job | a document is | MEG's task |", "| --- | --- | --- |", *rows])
+
+
+def _wait(hour: int) -> WaitUntilHourOperator:
+    return WaitUntilHourOperator(
+        task_id=f"wait_until_{hour:02}_00",
+        hour=hour,
+        doc_md=f"Waits until {hour:02}:00 (`BI_TIMEZONE`) on the day of the schedule; passed at once where it is past.",
+    )
+
+
+def _params(cadence: Cadence, jobs: tuple[Job, ...], settings: Settings) -> dict[str, Param]:
+    names = [job.name for job in jobs]
+    return {
+        "jobs": Param(
+            names,
+            type="array",
+            items={"type": "string", "enum": names},
+            examples=names,
+            title="Jobs",
+            description="The jobs to run; the others are skipped.",
+        ),
+        "regions": _regions(settings, "The regions to load; the others are skipped."),
+        "period": Param(
+            None,
+            type=["null", "string"],
+            title="Period",
+            description=_PERIOD_HELP[cadence],
+        ),
+        "force": Param(
+            False,
+            type="boolean",
+            title="Force",
+            description="Publish even where a slice shrinks by more than BI_MAX_SHRINK or to nothing, or where a newer "
+            "one is live.",
+        ),
+        "dry_run": Param(
+            False, type="boolean", title="Dry run", description="Read, stage and check, but publish nothing."
+        ),
+    }
+
+
+def _regions(settings: Settings, description: str) -> Param:
+    names = list(settings.regions)
+    return Param(
+        names,
+        type="array",
+        items={"type": "string", "enum": names},
+        examples=names,
+        title="Regions",
+        description=description,
+    )
+
+
+def _job_group(job: Job, settings: Settings) -> TaskGroup:
+    with TaskGroup(job.name, tooltip=f"{job.celery_task} in MEG. {job.summary}") as group:
+        for region in settings.regions:
+            _region_group(job, region, settings)
+    return group
+
+
+def _region_group(job: Job, region: str, settings: Settings) -> None:
+    with TaskGroup(region, tooltip=f"{job.name} of region {region}, read through the connection meg_{region}."):
+        plan = PlanOperator(
+            task_id="plan", job=job, region=region, sql="list_forms.sql" if job.chunked else "", doc_md=_doc(job)
+        )
+        stage = StageOperator.partial(
+            task_id="stage",
+            sql=f"{job.name}.sql",
+            load=RequiredXComArg(plan, XCOM_LOAD_KEY),
+            max_active_tis_per_dag=settings.max_parallel_chunks,  # over all runs: a backfill may have many at once
+            map_index_template="{{ task.map_label }}",
+            doc_md=_doc(job),
+        ).expand(chunks=RequiredXComArg(plan))
+        publish = PublishOperator(
+            task_id="publish",
+            load=RequiredXComArg(plan, XCOM_LOAD_KEY),
+            outlets=[collection_asset(job)],
+            doc_md=_doc(job),
+        )
+        stage >> publish
+
+
+def collection_asset(job: Job) -> Asset:
+    """The collection as an Airflow asset, updated by each publish: other DAGs may be scheduled on it."""
+    return Asset(name=job.name, uri=f"x-meg-bi://collections/{job.name}", group="meg-bi")
+
+
+def _doc(job: Job) -> str:
+    return f"Part of `{job.name}`, which was `{job.celery_task}` in MEG. A document is: {job.summary}"

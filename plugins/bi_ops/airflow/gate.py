@@ -1,0 +1,74 @@
+"""The gate: whether the jobs may run at all, and whether a run asks for something that can be loaded."""
+
+from __future__ import annotations
+
+import logging
+import os
+from datetime import datetime, timezone
+from typing import Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from bi_ops.airflow.reasons import log_reason
+from bi_ops.airflow.run_request import check_request
+from bi_ops.catalog.jobs import jobs_for
+from bi_ops.catalog.periods import Cadence, RunDates
+from bi_ops.errors import BiError, GateClosedError
+from bi_ops.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def require_open_gate(settings: Settings) -> None:
+    """Check that the jobs may run.
+
+    Raises:
+        GateClosedError: `BI_AGGREGATE` is off in this environment.
+    """
+    if not settings.aggregate:
+        raise GateClosedError(
+            "BI_AGGREGATE is off in this environment, so nothing is read and nothing is published",
+            context="gate",
+            expected="BI_AGGREGATE=1",
+            actual=repr(os.environ.get("BI_AGGREGATE", "")),
+            hint="Set BI_AGGREGATE=1, restart Airflow's processes and clear this run.",
+        )
+
+
+def run_dates(run: Any) -> RunDates:
+    """What Airflow knows about the time of a DAG run."""
+    return RunDates(
+        run_after=run.run_after,
+        logical_date=run.logical_date,
+        interval_start=run.data_interval_start,
+        interval_end=run.data_interval_end,
+        is_scheduled=str(getattr(run.run_type, "value", run.run_type)) in ("scheduled", "backfill"),
+    )
+
+
+def check_run(dag_run: Any, cadence: str) -> bool:
+    """Whether the jobs may run; refuses a run whose parameters cannot be loaded.
+
+    Args:
+        dag_run: The run.
+        cadence: The cadence of its DAG.
+    """
+    settings = Settings.from_env()
+    try:
+        require_open_gate(settings)
+        check_request(
+            Cadence(cadence),
+            dag_run.conf or {},
+            jobs=[job.name for job in jobs_for(Cadence(cadence))],
+            regions=settings.regions,
+            timezone=settings.timezone,
+            dates=run_dates(dag_run),
+            now=datetime.now(timezone.utc),
+        )
+    except GateClosedError as error:
+        log_reason(log.warning, error)
+        return False
+    except BiError as error:
+        log_reason(log.error, error)
+        raise AirflowFailException(error.summary) from None
+    return True

@@ -1,0 +1,398 @@
+"""The operators: what Airflow knows, handed to plan, stage and publish.
+
+What reads and writes is imported when a task runs, so that parsing a DAG stays cheap.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pendulum
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSkipException,
+    BaseOperator,
+    BaseOperatorLink,
+)
+from typing_extensions import override
+
+from bi_ops.airflow.gate import require_open_gate, run_dates
+from bi_ops.airflow.reasons import log_reason
+from bi_ops.airflow.ui_links import base_url
+from bi_ops.airflow.version_compat import SUPPORTS_SHRINKING_MAPPED_TASKS, SUPPORTS_UI_PAGES
+from bi_ops.catalog.jobs import Job
+from bi_ops.catalog.slices import Slice
+from bi_ops.errors import BiError, DryRunError, NotSelectedError, SkippedError
+from bi_ops.settings import Settings
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from bi_ops.load.publish import PublishResult
+    from bi_ops.load.register import Chunk, LoadSettings
+    from bi_ops.meg.reader import MegReader
+    from bi_ops.mongo.store import DagRunRef
+
+XCOM_LOAD_KEY = "load"
+"""The XCom under which `plan` hands the load's id to `stage` and `publish`."""
+
+_NAMED_FORMS = 3
+
+
+class ReportLink(BaseOperatorLink):
+    """From a task to its collection's reports."""
+
+    name = "BI report"
+
+    @override
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """The report's address, on the page that Airflow's API server has; empty, and so no link, in Airflow 3.0."""
+        if not SUPPORTS_UI_PAGES:
+            return ""
+        return f"{base_url()}/bi-reports/#{_collection(ti_key)}"
+
+
+class CollectionLink(BaseOperatorLink):
+    """From a task to its collection in mongo-express, in development: where `BI_MONGO_EXPRESS` says where that is."""
+
+    name = "Collection"
+
+    @override
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """The collection's address; empty, and so no link, where there is no mongo-express."""
+        address = os.environ.get("BI_MONGO_EXPRESS", "").rstrip("/")
+        return f"{address}/db/bi/{_collection(ti_key)}" if address else ""
+
+
+def _collection(ti_key: Any) -> str:
+    return str(ti_key.task_id).split(".", maxsplit=1)[0]
+
+
+class _BiOperator(BaseOperator):
+    """A task that runs while the gate is open, logs why it failed, and is retried only where that may help."""
+
+    _meg: MegReader | None = None
+
+    def execute(self, context: Context) -> Any:
+        try:
+            require_open_gate(Settings.from_env())
+            return self._run_step(context)
+        except SkippedError as error:
+            log_reason(self.log.info, error)
+            raise AirflowSkipException(error.summary) from None
+        except BiError as error:
+            log_reason(self.log.error, error)
+            if error.retryable:
+                raise AirflowException(error.summary) from None
+            raise AirflowFailException(error.summary) from None
+
+    def execute_complete(self, context: Context, event: Any = None) -> Any:  # noqa: ARG002 - Airflow passes it
+        """Go on after a wait."""
+        return self.execute(context)
+
+    def _run_step(self, context: Context) -> Any:
+        raise NotImplementedError  # each operator's own
+
+    def on_kill(self) -> None:
+        """Stop the query that MEG is running for this task."""
+        if self._meg:
+            self._meg.cancel()
+
+    @property
+    def _region_group(self) -> str:
+        """The task group of the job and region: what to clear to load the slice again."""
+        return str(self.task_id.rpartition(".")[0])
+
+    @property
+    def _purpose(self) -> str:
+        return self.task_id.replace(".", " ")
+
+    def _wait_until(self, moment: datetime, reason: str) -> None:
+        """Wait for an instant without holding a worker; returns at once where it is past."""
+        if moment <= datetime.now(timezone.utc):
+            return
+        from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+
+        self.log.info("Waiting until %s: %s", moment.isoformat(), reason)
+        self.defer(trigger=DateTimeTrigger(moment=moment), method_name="execute_complete")
+
+
+def _run(context: Context) -> DagRunRef:
+    from bi_ops.mongo.store import DagRunRef
+
+    return DagRunRef(context["dag"].dag_id, context["run_id"])
+
+
+def _load_settings(slice_: Slice, settings: Settings) -> LoadSettings:
+    from bi_ops.load.register import LoadSettings
+
+    return LoadSettings(settings.timezone, settings.forms_per_chunk, _pseudonymised(slice_, settings))
+
+
+def _pseudonymised(slice_: Slice, settings: Settings) -> bool:
+    """Whether the slice holds pseudonyms where it would hold names of people."""
+    return slice_.region in settings.pseudonymise and any(field.person_id_field for field in slice_.job.fields)
+
+
+class WaitUntilHourOperator(_BiOperator):
+    """Wait, without holding a worker, until an hour of the day on which the run's data interval ends.
+
+    Where that hour is past, as in a catchup or a run by hand, it is passed at once.
+
+    Args:
+        hour: The hour, in the settings' time zone.
+    """
+
+    def __init__(self, *, hour: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.hour = hour
+
+    def _run_step(self, context: Context) -> None:
+        until = self._until(context["dag_run"].data_interval_end)
+        if until is not None:
+            self._wait_until(until, f"the jobs after this task start at {self.hour:02}:00")
+        self.log.info("It is past %02d:00, so there is nothing to wait for", self.hour)
+
+    def _until(self, interval_end: datetime | None) -> datetime | None:
+        if interval_end is None:
+            return None
+        midnight = pendulum.instance(interval_end).in_timezone(Settings.from_env().timezone).start_of("day")
+        return midnight.set(hour=self.hour)
+
+
+class DoctorOperator(BaseOperator):
+    """Examine all that the jobs need; the report is in the log, and what was found in XCom."""
+
+    ui_color = "#fce8e6"
+
+    def execute(self, context: Context) -> None:
+        """Examine, report, and fail where something would keep the jobs from running well."""
+        from bi_ops.airflow import connections
+        from bi_ops.doctor.results import Status, format_report
+        from bi_ops.doctor.runner import run_all_checks
+
+        findings = list(run_all_checks(Settings.from_env(), context["params"]["regions"], connections))
+        self.log.info("\n%s", format_report(findings))
+        context["ti"].xcom_push("findings", [{**asdict(each), "status": each.status.value} for each in findings])
+        failed = [f"{each.subject}, {each.check}" for each in findings if each.status is Status.FAILED]
+        if failed:
+            raise AirflowFailException(f"Checks failed: {'; '.join(failed)}. The report above has a hint for each.")
+
+
+class PlanOperator(_BiOperator):
+    """List what one job loads from one region: the period or as-of, and each stage task's chunks.
+
+    Returns the chunks (a list for each stage task, of lists of form ids), and pushes the load's id under `load`.
+
+    Args:
+        job: The job.
+        region: The region.
+        sql: The query for the forms to read; empty for a job that reads everything in one query.
+    """
+
+    template_fields: Sequence[str] = ("sql",)
+    template_ext: Sequence[str] = (".sql",)
+    template_fields_renderers: ClassVar[dict[str, str]] = {"sql": "sql"}
+    ui_color = "#e8f0fe"
+
+    def __init__(self, *, job: Job, region: str, sql: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.job = job
+        self.region = region
+        self.sql = sql
+
+    def _run_step(self, context: Context) -> list[list[Chunk]]:
+        from bi_ops.airflow.connections import open_meg, open_store
+        from bi_ops.load.register import Load, LoadRegister
+        from bi_ops.load.stage import check_source, plan
+
+        self._check_selected(context)
+        settings = Settings.from_env()
+        started_at = datetime.now(timezone.utc)
+        slice_ = self._slice(context, settings)
+        self._wait_until_settled(context, slice_, settings)
+        self.log.info("Planning %s, as of %s", slice_, slice_.as_of.isoformat())
+        with open_store(self._purpose) as store, open_meg(self.region, application_name=f"{slice_} plan") as self._meg:
+            store.check_live_collections(slice_.job.name)
+            store.ensure_staging_collections(slice_.job.name)
+            check_source(self._meg, slice_, settings.timezone)
+            tasks = plan(
+                self._meg,
+                slice_,
+                sql=self.sql,
+                forms_per_chunk=settings.forms_per_chunk,
+                max_tasks=settings.max_mapped_tasks,
+            )
+            if not SUPPORTS_SHRINKING_MAPPED_TASKS:
+                tasks += [[]] * (self._stage_tasks(context) - len(tasks))
+            load = Load(slice_, _run(context), _load_settings(slice_, settings), tuple(tasks), started_at)
+            LoadRegister(store).create(load)
+        self.log.info("%s: load %s, %d chunks in %d stage tasks", slice_, load.id, load.chunks, len(tasks))
+        context["ti"].xcom_push(XCOM_LOAD_KEY, load.id)
+        return tasks
+
+    def _wait_until_settled(self, context: Context, slice_: Slice, settings: Settings) -> None:
+        """What began before a period's end is committed after it: let MEG settle before it is read."""
+        dates = run_dates(context["dag_run"])
+        if slice_.period is None and not context["params"]["period"] and not dates.is_scheduled:
+            return  # a snapshot of now
+        self._wait_until(
+            slice_.as_of + timedelta(minutes=settings.settle_minutes),
+            f"transactions begun before {slice_.as_of.isoformat()} may commit after it (BI_SETTLE_MINUTES)",
+        )
+
+    def _stage_tasks(self, context: Context) -> int:
+        """How many stage tasks an earlier plan of this run had: with fewer, Airflow would not go on."""
+        stage = f"{self._region_group}.stage"
+        return int(context["ti"].get_ti_count(dag_id=self.dag_id, task_ids=[stage], run_ids=[context["run_id"]]))
+
+    def _check_selected(self, context: Context) -> None:
+        for parameter, name in (("jobs", self.job.name), ("regions", self.region)):
+            selected = context["params"][parameter]
+            if name not in selected:
+                raise NotSelectedError(
+                    f"this run was triggered for other {parameter}",
+                    context=name,
+                    actual=f"{parameter}: {', '.join(selected)}",
+                    hint="Nothing needs doing.",
+                )
+
+    def _slice(self, context: Context, settings: Settings) -> Slice:
+        return Slice.for_dag_run(
+            self.job,
+            self.region,
+            settings.timezone,
+            requested=context["params"]["period"],
+            dates=run_dates(context["dag_run"]),
+            now=datetime.now(timezone.utc),
+        )
+
+
+class StageOperator(_BiOperator):
+    """Read some chunks of one job and region from MEG into the staging database; returns how many documents.
+
+    Args:
+        sql: The job's query.
+        load: The id of the load, as `plan` pushed it.
+        chunks: The chunks to read in turn.
+    """
+
+    template_fields: Sequence[str] = ("sql", "load", "chunks")
+    template_ext: Sequence[str] = (".sql",)
+    template_fields_renderers: ClassVar[dict[str, str]] = {"sql": "sql", "chunks": "json"}
+    ui_color = "#e6f4ea"
+
+    def __init__(self, *, sql: str, load: Any, chunks: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.sql = sql
+        self.load = load
+        self.chunks = chunks
+        self._slice: Slice | None = None
+        self._forms: list[str] = []
+        self._documents = 0
+
+    def _run_step(self, context: Context) -> int:
+        from bi_ops.airflow.connections import load_pseudonymizer, open_meg, open_store
+        from bi_ops.load.register import LoadRegister
+        from bi_ops.load.stage import stage
+
+        settings = Settings.from_env()
+        with open_store(self._purpose) as store:
+            load = LoadRegister(store).get(self.load, self._region_group)
+            self._slice = slice_ = load.slice
+            load.check_settings(_load_settings(slice_, settings))
+            pseudonyms = load_pseudonymizer(slice_.region, settings) if load.settings.pseudonymised else None
+            with open_meg(slice_.region, application_name=f"{slice_} stage") as self._meg:
+                task = context["ti"].map_index or 0
+                for batch in stage(self._meg, store, load, task, self.chunks, sql=self.sql, pseudonyms=pseudonyms):
+                    self._documents += batch.documents
+                    self._forms += batch.forms
+                    self.log.info("%s: %d documents of %d chunks", slice_, self._documents, len(self.chunks))
+        return self._documents
+
+    def get_openlineage_facets_on_complete(self, _task_instance: Any) -> Any:
+        """What OpenLineage's provider, where it is installed, records of this task."""
+        from bi_ops.airflow import lineage
+
+        return lineage.stage_lineage(self._slice, self.sql, self._documents) if self._slice else None
+
+    @property
+    def map_label(self) -> str:
+        """What the UI calls this mapped task: its forms, by id until it has run and by name after."""
+        ids = [form_id for chunk in self.chunks if chunk for form_id in chunk]
+        if not ids:
+            return "no forms" if not self.chunks else "everything"
+        label = f"{ids[0]}" if len(ids) == 1 else f"{ids[0]} to {ids[-1]}"
+        if not self._forms:
+            return f"forms {label}"
+        more = len(self._forms) - _NAMED_FORMS
+        names = ", ".join(name[:40] for name in self._forms[:_NAMED_FORMS])
+        return f"{label}: {names}{f' and {more} more' if more > 0 else ''}"
+
+
+class PublishOperator(_BiOperator):
+    """Make what was staged of one job and region the live slice.
+
+    Args:
+        load: The id of the load, as `plan` pushed it.
+    """
+
+    template_fields: Sequence[str] = ("load",)
+    operator_extra_links = (ReportLink(), CollectionLink())  # of no other task: each is a call of the API at its end
+    ui_color = "#fef7e0"
+
+    def __init__(self, *, load: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.load = load
+        self._slice: Slice | None = None
+        self._documents = 0
+
+    def _run_step(self, context: Context) -> dict[str, int]:
+        from bi_ops.airflow.connections import open_store
+        from bi_ops.load.publish import publish
+        from bi_ops.load.register import LoadRegister
+
+        settings = Settings.from_env()
+        params = context["params"]
+        with open_store(self._purpose) as store:
+            load = LoadRegister(store).get(self.load, self._region_group)
+            self._slice = slice_ = load.slice
+            load.check_settings(_load_settings(slice_, settings))
+            result = publish(
+                store,
+                load,
+                max_shrink=settings.max_shrink,
+                # Where only a part of the run was cleared, its plan began long before.
+                started_at=max(filter(None, (load.started_at, context["dag_run"].start_date))),
+                force=params["force"],
+                dry_run=params["dry_run"],
+            )
+        if params["dry_run"]:
+            raise DryRunError(
+                "checked, and nothing was published",
+                context=str(slice_),
+                actual=f"{result.documents} documents would replace {result.previous_documents}",
+                hint="Trigger the run without dry_run to publish.",
+            )
+        counts = result.documents, result.previous_documents, result.written
+        self.log.info("%s: published; %d documents (%d before), %d of them written", slice_, *counts)
+        return self._record_result(context, slice_, result)
+
+    def get_openlineage_facets_on_complete(self, _task_instance: Any) -> Any:
+        """What OpenLineage's provider, where it is installed, records of this task."""
+        from bi_ops.airflow import lineage
+
+        return lineage.publish_lineage(self._slice, self._documents) if self._slice else None
+
+    def _record_result(self, context: Context, slice_: Slice, result: PublishResult) -> dict[str, int]:
+        """Record what was published, in XCom and as the asset event's extra."""
+        counts = asdict(result)
+        self._documents = result.documents
+        for asset in self.outlets:
+            context["outlet_events"][asset].extra = {**slice_.to_json(), **counts}
+        return counts

@@ -1,0 +1,37 @@
+"""The connection of the reports: `bi_reports`, a read-only account, or else the pipeline's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bi_ops.airflow.connections import MONGO_CONN_ID, REPORTS_CONN_ID, has_connection, mongo_target, open_store
+from bi_ops.mongo.store import Store
+from bi_ops.mongo.target import MongoTarget
+
+
+def reports_conn_id() -> str:
+    """The id of the connection; this blocks while Airflow's secrets backends answer."""
+    return REPORTS_CONN_ID if has_connection(REPORTS_CONN_ID) else MONGO_CONN_ID
+
+
+def reports_target() -> MongoTarget:
+    """Where the page connects to; this blocks while Airflow's secrets backends answer.
+
+    Raises:
+        ConnectionConfigError: The connection cannot be used.
+    """
+    return mongo_target(reports_conn_id())
+
+
+@contextmanager
+def open_reports_store() -> Iterator[Store]:
+    """The databases, through a blocking client: for a command, and never for the page.
+
+    Raises:
+        MongoUnavailableError: They cannot be reached.
+        ConnectionConfigError: The connection cannot be used.
+        MongoConfigurationError: The account may not read.
+    """
+    with open_store("the reports", reports_conn_id(), serverSelectionTimeoutMS=5_000) as store:
+        yield store

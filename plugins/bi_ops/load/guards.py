@@ -1,0 +1,92 @@
+"""The guards of a publish: nothing older replaces something newer, and no broken source wipes good data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from fractions import Fraction
+
+from bi_ops.catalog.jobs import LoadMode
+from bi_ops.errors import ShrinkError, StaleSnapshotError
+from bi_ops.load.register import StagedLoad
+from bi_ops.mongo.store import Store
+
+_LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
+
+
+@dataclass(frozen=True)
+class LiveSlice:
+    """What a slice holds before it is replaced.
+
+    Attributes:
+        documents: Its documents.
+        measure: The sum of the job's main measure over them.
+    """
+
+    documents: int
+    measure: int
+
+
+def check_not_stale(store: Store, staged: StagedLoad) -> None:
+    """Check that nothing newer is live: neither a later as-of, nor a later reading of MEG.
+
+    Raises:
+        StaleSnapshotError: Something newer is.
+    """
+    of = staged.load.slice
+    force_hint = "or trigger it with force to publish the older one."
+    row = store.ledger.find_one({"_id": of.ledger_id})
+    if row is None:
+        return
+    who = f"from run {row['run_id']}, published {_moment(row['published_at'])}"
+    if of.job.mode is LoadMode.REPLACE_REGION and row["as_of"] > of.as_of:
+        raise StaleSnapshotError(
+            "a newer snapshot is already live, so this older one was not published",
+            context=str(of),
+            expected=f"nothing later than {of.as_of.isoformat()}",
+            actual=f"{row['as_of'].isoformat()} {who}",
+            hint=f"Nothing needs doing. To describe the present, trigger a new run, {force_hint}",
+        )
+    readings = [row, *filter(None, [row.get("publishing")])]
+    newest = max(readings, key=lambda reading: reading.get("read_at") or _LONG_AGO)
+    if newest is not row:
+        who = f"from run {newest['run_id']}, which is being published"
+    live_read_at = newest.get("read_at") or _LONG_AGO
+    if live_read_at > staged.read_at:
+        raise StaleSnapshotError(
+            "a newer reading is live, so this older one was not published",
+            context=str(of),
+            expected=f"no reading of MEG later than this load's, {_moment(staged.read_at)}",
+            actual=f"{_moment(live_read_at)} {who}",
+            hint="Nothing needs doing. To read MEG again, clear the task group "
+            f"{of.task_group} of this run, {force_hint}",
+        )
+
+
+def _moment(instant: datetime | None) -> str:
+    return f"{instant:%Y-%m-%d %H:%M:%S %Z}" if instant else "not yet"
+
+
+def check_shrink(staged: StagedLoad, live: LiveSlice, max_shrink: float) -> None:
+    """Check that neither the count of documents nor the main measure falls by more than `max_shrink`, or to nothing.
+
+    Raises:
+        ShrinkError: One does.
+    """
+    measure = staged.load.slice.job.measure
+    for now, before, what in (
+        (staged.documents, live.documents, "documents"),
+        (staged.measure, live.measure, f"{measure} in all"),
+    ):
+        least = max(1, math.ceil(before * (1 - Fraction(str(max_shrink)))))  # exact: 70 % of 10 are 7
+        if before and now < least:
+            raise ShrinkError(
+                "the slice would shrink so much that the source is more likely broken; the live slice was left as it "
+                "was",
+                context=str(staged.load.slice),
+                expected=f"at least {least} of the {before} {what} that are live",
+                actual=str(now),
+                hint="Look at MEG first. If the fall is real, trigger the run again with force, or raise "
+                "BI_MAX_SHRINK.",
+            )

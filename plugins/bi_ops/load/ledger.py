@@ -1,0 +1,74 @@
+"""The ledger: one document for each published slice, written in the transaction that publishes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pymongo.client_session import ClientSession
+
+from bi_ops.load.register import StagedLoad
+from bi_ops.mongo.store import Document, Store
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """What the ledger says of one publish.
+
+    Attributes:
+        staged: What is published.
+        started_at: When the DAG run began to load it.
+        published_at: When it is published.
+        previous_documents: Documents that the slice held before.
+        forced: Whether the guards were switched off.
+    """
+
+    staged: StagedLoad
+    started_at: datetime
+    published_at: datetime
+    previous_documents: int
+    forced: bool
+
+    def write(self, store: Store, transactions: int, session: ClientSession) -> None:
+        """Say that the slice is whole, after so many transactions."""
+        row = {**self._row(), "transactions": transactions, "publishing": None}
+        store.ledger.replace_one({"_id": row["_id"]}, row, upsert=True, session=session)
+
+    def write_progress(self, store: Store, documents: int, session: ClientSession) -> None:
+        """Say that the slice is being published and holds so many documents of this load; the rest is as it was."""
+        row = self._row()
+        progress = {
+            "load_id": row["load_id"],
+            "run_id": row["run_id"],
+            "read_at": row["read_at"],
+            "documents": documents,
+            "of": row["documents"],
+        }
+        first = {**row, "documents": 0, "published_at": None, "transactions": 0}
+        name = first.pop("_id")
+        change = {"$set": {"publishing": progress}, "$setOnInsert": first}
+        store.ledger.update_one({"_id": name}, change, upsert=True, session=session)
+
+    def _row(self) -> Document:
+        load = self.staged.load
+        period = load.slice.period
+        return {
+            "_id": load.slice.ledger_id,
+            "job": load.slice.job.name,
+            "region": load.slice.region,
+            "period": period.name if period else None,
+            "as_of": load.slice.as_of,
+            "run_id": load.run.run_id,
+            "dag_id": load.run.dag_id,
+            "load_id": load.id,
+            "read_at": self.staged.read_at,
+            "timezone": load.settings.timezone,
+            "documents": self.staged.documents,
+            "previous_documents": self.previous_documents,
+            "chunks": load.chunks,
+            "forced": self.forced,
+            "started_at": self.started_at,
+            "published_at": self.published_at,
+            "loaded_at": self.published_at,
+            "schema_version": load.settings.schema_version,
+        }

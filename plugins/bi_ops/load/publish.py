@@ -1,0 +1,290 @@
+"""Publish: make a staged slice the live one, so that a reader sees the old slice or the new one and nothing between.
+
+Two DAG runs may publish one slice at the same moment. Each first writes its token into the slice's document in the
+staging database, and every transaction requires and touches that document: so the later publish takes the slice over,
+and the earlier one stops before it can mix in what is its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import partial
+
+from bson import ObjectId
+from bson.raw_bson import RawBSONDocument
+from pymongo import DeleteOne, ReplaceOne
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
+from pymongo.errors import PyMongoError
+
+from bi_ops.catalog.slices import IdRange
+from bi_ops.errors import BiError, PartialPublishError, StagingError, SupersededError
+from bi_ops.load.background import BackgroundWorker
+from bi_ops.load.guards import LiveSlice, check_not_stale, check_shrink
+from bi_ops.load.ledger import LedgerEntry
+from bi_ops.load.merge import windows
+from bi_ops.load.register import Load, LoadRegister, StagedLoad
+from bi_ops.load.staging import Bucket, StagedSlice, staging_mismatch
+from bi_ops.mongo.errors import translate
+from bi_ops.mongo.raw_bson import append_load_metadata, encode_load_metadata, equal_ignoring_load_metadata, get_id
+from bi_ops.mongo.store import BATCH_SIZE, Store, iter_document_batches
+from bi_ops.mongo.transactions import TransactionTooLargeError, in_transaction
+
+MAX_TRANSACTION_DOCUMENTS = 100_000
+"""The largest slice that is replaced in one transaction; it stays far inside MongoDB's 60 seconds for one."""
+MAX_TRANSACTION_BYTES = 256 * 2**20
+"""The same in bytes, which only a slice of unusually large documents reaches."""
+
+log = logging.getLogger(__name__)
+
+WriteOperation = ReplaceOne[RawBSONDocument] | DeleteOne
+
+
+@dataclass(frozen=True)
+class PublishResult:
+    """What a publish did.
+
+    Attributes:
+        documents: Documents that the slice now holds.
+        previous_documents: Documents that it held before.
+        written: Documents that were inserted, replaced or deleted; the others were already right.
+    """
+
+    documents: int
+    previous_documents: int
+    written: int
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """How far a slice has been replaced.
+
+    Attributes:
+        read: How many staged documents were met.
+        written: How many live documents were written or deleted.
+        next: The `_id` at which to go on; empty where all is done.
+        transactions: In how many transactions.
+    """
+
+    read: int
+    written: int
+    next: str
+    transactions: int = 0
+
+
+def publish(
+    store: Store,
+    load: Load,
+    *,
+    max_shrink: float,
+    started_at: datetime | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    max_transaction_documents: int = MAX_TRANSACTION_DOCUMENTS,
+) -> PublishResult:
+    """Make a staged slice the live one.
+
+    Args:
+        store: Where it is staged and goes.
+        load: What to publish.
+        max_shrink: The share of the slice that may vanish without `force`, 0 to 1.
+        started_at: When the DAG run began to load it; by default when its plan began.
+        force: Let the slice shrink by any amount, and an older one replace a newer one.
+        dry_run: Check everything, then change nothing.
+        max_transaction_documents: The largest slice that is replaced at once; a larger one in `_id` ranges.
+
+    Raises:
+        StagingError: Not every stage task has completed, or the staged data is not what they completed with.
+        NewerSliceLiveError: A later as-of, or a later reading of MEG, is already live.
+        ShrinkError: The slice would shrink by more than `max_shrink`, or to nothing.
+        SupersededError: Another run took the slice over meanwhile.
+        PartialPublishError: It stopped between two transactions.
+    """
+    return _Publish(store, load, started_at or load.started_at, max_transaction_documents).run(
+        max_shrink, force=force, dry_run=dry_run
+    )
+
+
+class _Publish:
+    def __init__(self, store: Store, load: Load, started_at: datetime, max_transaction_documents: int) -> None:
+        self._store = store
+        self._slice = load.slice
+        self._load = load
+        self._started_at = started_at
+        self._max_transaction_documents = max_transaction_documents
+        self._staging = StagedSlice(store, load)
+        self._collection = store.live_collection(load.slice.job.name)
+
+    def run(self, max_shrink: float, *, force: bool, dry_run: bool) -> PublishResult:
+        self._store.check_live_collections(self._slice.job.name)
+        self._token = None if dry_run else self._acquire_lock()
+        self._staged, self._buckets = self._check_complete()
+        if not force:
+            check_not_stale(self._store, self._staged)
+        self._live_before = self._measure_live()
+        if not force:
+            check_shrink(self._staged, self._live_before, max_shrink)
+        if dry_run:
+            return PublishResult(self._staged.documents, self._live_before.documents, 0)
+        self._store.ensure_live_collections(self._slice.job.name)
+        progress = self._replace(forced=force)
+        return PublishResult(self._staged.documents, self._live_before.documents, progress.written)
+
+    def _check_complete(self) -> tuple[StagedLoad, list[Bucket]]:
+        """The load, proved to be whole."""
+        try:
+            staged = LoadRegister(self._store).staged(self._load)
+            return staged, self._staging.list_buckets(staged)
+        except StagingError as error:
+            row = self._store.ledger.find_one({"_id": self._slice.ledger_id}, {"publishing": 1}) or {}
+            if not (progress := row.get("publishing")):
+                raise
+            raise StagingError(
+                f"an earlier publish stopped between two transactions, so the slice is partly of run "
+                f"{progress['run_id']}; it cannot be made whole, since the staged data is not",
+                context=error.context,
+                expected=error.expected,
+                actual=f"live: {progress['documents']} of {progress['of']} documents of that run, and the rest as "
+                f"before; staged: {error.actual}",
+                hint=error.hint,
+            ) from None
+
+    def _measure_live(self) -> LiveSlice:
+        total = {"documents": {"$sum": 1}, "measure": {"$sum": f"${self._slice.job.measure}"}}
+        pipeline = [{"$match": self._slice.id_range.filter}, {"$group": {"_id": None, **total}}]
+        for row in self._store.live[self._slice.job.name].aggregate(pipeline):
+            return LiveSlice(row["documents"], row["measure"])
+        return LiveSlice(0, 0)
+
+    def _replace(self, *, forced: bool) -> _Progress:
+        """Replace the slice, in as many transactions as it takes."""
+        published_at = datetime.now(timezone.utc)
+        self._load_metadata = encode_load_metadata(published_at, self._load.run.run_id)
+        self._ledger = LedgerEntry(
+            self._staged, self._started_at, published_at, self._live_before.documents, forced=forced
+        )
+        progress = _Progress(0, 0, self._slice.id_range.start)
+        max_documents = min(
+            self._max_transaction_documents, max(1, self._staged.documents, self._live_before.documents)
+        )
+        while progress.next:
+            try:
+                part = in_transaction(self._store, partial(self._replace_range, progress, max_documents))
+            except TransactionTooLargeError as error:
+                if max_documents == 1:
+                    raise (self._partial(progress, error.cause) if progress.transactions else error.cause) from None
+                max_documents = -(-max_documents // 2)
+                log.warning(
+                    "%s: a transaction of %d documents is too large for MongoDB; halved", self._slice, max_documents * 2
+                )
+                continue
+            except Exception as error:
+                if progress.transactions:
+                    raise self._partial(progress, error) from error
+                raise
+            progress = part
+        return progress
+
+    def _replace_range(self, progress: _Progress, max_documents: int, session: ClientSession) -> _Progress:
+        """One transaction: replace up to `max_documents` documents from `progress.next` on, and write the ledger."""
+        self._assert_lock_held(session)
+        ids, batch = IdRange(progress.next, self._slice.id_range.end), min(BATCH_SIZE, max_documents)
+        live_documents = iter_document_batches(self._collection, ids, session, batch)
+        staged = self._staging.iter_documents(self._buckets, ids.start, batch)
+        part = _write_differences(
+            self._collection, staged, live_documents, self._load_metadata, session, max_documents=max_documents
+        )
+        part = _Progress(
+            progress.read + part.read, progress.written + part.written, part.next, progress.transactions + 1
+        )
+        if part.next:
+            self._ledger.write_progress(self._store, part.read, session)
+        else:
+            if part.read != self._staged.documents:
+                raise staging_mismatch(self._load, f"{self._staged.documents} documents", f"{part.read}")
+            self._ledger.write(self._store, part.transactions, session)
+        return part
+
+    def _partial(self, progress: _Progress, error: Exception) -> PartialPublishError:
+        if isinstance(error, PyMongoError):
+            error = translate(error, str(self._slice))
+        cause = f"{error.message}: {error.actual}" if isinstance(error, BiError) else type(error).__name__
+        return PartialPublishError(
+            "the publish stopped between two transactions, so the slice is partly new and partly old",
+            context=str(self._slice),
+            expected=f"all {self._staged.documents} documents of this load",
+            actual=f"live up to _id {progress.next}: {progress.read} documents of this load; after it: the slice as it "
+            f"was. The cause: {cause}",
+            hint="Retried automatically until the slice is whole; the ledger says publishing until then. If it "
+            f"persists, clear the task group {self._slice.task_group} of this run.",
+        )
+
+    def _acquire_lock(self) -> ObjectId:
+        token = ObjectId()
+        row = {"token": token, "run_id": self._load.run.run_id, "load_id": self._load.id, "transactions": 0}
+        self._store.publish_locks.replace_one({"_id": self._slice.ledger_id}, row, upsert=True)
+        return token
+
+    def _assert_lock_held(self, session: ClientSession) -> None:
+        held = self._store.publish_locks.update_one(
+            {"_id": self._slice.ledger_id, "token": self._token}, {"$inc": {"transactions": 1}}, session=session
+        )
+        if held.matched_count == 0:
+            raise SupersededError(
+                "another run began to publish this slice, so this one stopped",
+                context=str(self._slice),
+                expected="one publish of a slice at a time",
+                actual="another run's token on it",
+                hint="Nothing is lost; whichever of the two publishes last is whole. Clear this task to make it this "
+                "one.",
+            )
+
+
+def _write_differences(
+    live: Collection[RawBSONDocument],
+    staged: Iterator[list[bytes]],
+    live_documents: Iterator[list[bytes]],
+    load_metadata: bytes,
+    session: ClientSession,
+    *,
+    max_documents: int,
+) -> _Progress:
+    """Turn the live documents into the staged ones, until `max_documents` of either have been read."""
+    read = met = written = size = 0
+    with BackgroundWorker() as in_session, BackgroundWorker() as in_staging:
+        for wanted, found in windows([in_staging.prefetch(staged), in_session.prefetch(live_documents)]):
+            size += sum(map(len, wanted))
+            if max(read + len(wanted), met + len(found)) > max_documents or (read and size > MAX_TRANSACTION_BYTES):
+                first = min(get_id(documents[0]) for documents in (wanted, found) if documents)
+                return _Progress(read, written, first.decode())
+            read, met = read + len(wanted), met + len(found)
+            new, changes = _differences(wanted, found, load_metadata)
+            written += len(new) + len(changes)
+            if new:
+                in_session.submit(live.insert_many, new, ordered=False, session=session)
+            if changes:
+                in_session.submit(live.bulk_write, changes, ordered=False, session=session)
+    return _Progress(read, written, "")
+
+
+def _differences(
+    wanted: list[bytes], found: list[bytes], load_metadata: bytes
+) -> tuple[list[RawBSONDocument], list[WriteOperation]]:
+    """What to insert, and what to replace or delete, so that what is found becomes what is wanted."""
+    new: list[RawBSONDocument] = []
+    changes: list[WriteOperation] = []
+    left = {get_id(document): document for document in found}
+    for document in wanted:
+        name = get_id(document)
+        old = left.pop(name, None)
+        if old is None:
+            new.append(RawBSONDocument(append_load_metadata(document, load_metadata)))
+        elif not equal_ignoring_load_metadata(old, document):
+            changes.append(
+                ReplaceOne({"_id": name.decode()}, RawBSONDocument(append_load_metadata(document, load_metadata)))
+            )
+    changes += [DeleteOne({"_id": name.decode()}) for name in left]
+    return new, changes

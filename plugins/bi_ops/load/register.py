@@ -1,0 +1,268 @@
+"""A load's identity: what one plan decided, kept in the staging database, and what its stage tasks completed.
+
+Staged data belongs to its load, which has a random id, and never to the name of a DAG run: two Airflow installations,
+or a run that is deleted and created again, have the same names. Each stage task ends with its completion, and publish
+proves from these that the load is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from uuid import uuid4
+
+from bson import ObjectId
+
+from bi_ops.catalog.slices import Slice
+from bi_ops.errors import StagingError, SupersededError
+from bi_ops.load.documents import SCHEMA_VERSION
+from bi_ops.mongo.store import DagRunRef, Document, Store
+
+Chunk = list[int] | None
+"""The ids of the forms that one query reads; None where a job reads everything in one."""
+
+
+@dataclass(frozen=True)
+class LoadSettings:
+    """The settings that decide how a load reads and what its documents say.
+
+    Attributes:
+        timezone: The time zone in which its periods are cut.
+        forms_per_chunk: Forms that one query reads.
+        pseudonymised: Whether people's names are replaced.
+        schema_version: The version of its documents.
+    """
+
+    timezone: str
+    forms_per_chunk: int
+    pseudonymised: bool = False
+    schema_version: int = SCHEMA_VERSION
+
+
+_MAX_NAMED = 10
+"""Missing tasks that a message names."""
+_SETTING_NAMES = {
+    "timezone": "BI_TIMEZONE",
+    "forms_per_chunk": "BI_FORMS_PER_CHUNK",
+    "pseudonymised": "BI_PSEUDONYMISE",
+    "schema_version": "the schema version of the documents",
+}
+
+
+@dataclass(frozen=True)
+class Load:
+    """One load of one slice.
+
+    Attributes:
+        slice: The slice.
+        run: The DAG run that planned it.
+        settings: The settings under which it was planned.
+        tasks: The chunks of each stage task.
+        started_at: When its plan began.
+        id: Its random id.
+    """
+
+    slice: Slice
+    run: DagRunRef
+    settings: LoadSettings
+    tasks: tuple[Sequence[Chunk], ...]
+    started_at: datetime
+    id: str = field(default_factory=lambda: uuid4().hex)
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks all of its tasks read."""
+        return sum(map(len, self.tasks))
+
+    def check_settings(self, now: LoadSettings) -> None:
+        """Check that nothing which decides the load has changed since it was planned.
+
+        Raises:
+            StagingError: A setting has changed.
+        """
+        for name, label in _SETTING_NAMES.items():
+            planned, current = getattr(self.settings, name), getattr(now, name)
+            if planned != current:
+                raise StagingError(
+                    f"{label} has changed since this load was planned",
+                    context=str(self.slice),
+                    expected=f"{label} as planned: {planned}",
+                    actual=str(current),
+                    hint=clear_group_hint(self.slice.task_group),
+                )
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a stage task has staged.
+
+    Attributes:
+        attempt_id: Which attempt of the task wrote it.
+        chunks: How many chunks it read.
+        documents: How many documents they became.
+        measure: The sum of the job's main measure over these documents.
+        read_at: When MEG was read, by MEG's clock.
+    """
+
+    attempt_id: ObjectId
+    chunks: int
+    documents: int
+    measure: int
+    read_at: datetime
+
+
+@dataclass(frozen=True)
+class StagedLoad:
+    """A load whose tasks have all completed.
+
+    Attributes:
+        load: The load.
+        completions: What each stage task has staged, by its number.
+    """
+
+    load: Load
+    completions: Mapping[int, Completion]
+
+    @property
+    def documents(self) -> int:
+        """How many documents are staged."""
+        return sum(completion.documents for completion in self.completions.values())
+
+    @property
+    def measure(self) -> int:
+        """The sum of the job's main measure over them."""
+        return sum(completion.measure for completion in self.completions.values())
+
+    @property
+    def read_at(self) -> datetime:
+        """How old the load is: the earliest reading of MEG among its tasks."""
+        return min(completion.read_at for completion in self.completions.values())
+
+
+def clear_group_hint(task_group: str) -> str:
+    """What to do where a load cannot go on."""
+    return f"Clear the task group {task_group} of this run to read MEG again."
+
+
+class LoadRegister:
+    """The loads in the staging database.
+
+    Args:
+        store: The databases.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._loads = store.loads
+
+    def create(self, load: Load) -> None:
+        """Keep a load that has been planned."""
+        self._loads.insert_one(
+            {
+                "_id": load.id,
+                "staged_at": datetime.now(timezone.utc),
+                **load.slice.to_json(),
+                **asdict(load.settings),
+                "dag_id": load.run.dag_id,
+                "run_id": load.run.run_id,
+                "started_at": load.started_at,
+                "tasks": [list(chunks) for chunks in load.tasks],
+                "attempts": {},
+                "completions": {},
+            }
+        )
+
+    def get(self, load_id: str, task_group: str) -> Load:
+        """The load with this id.
+
+        Args:
+            load_id: Its id.
+            task_group: The task group of the task that asks, to name in the error.
+
+        Raises:
+            StagingError: There is no such load (any more).
+        """
+        row = self._loads.find_one({"_id": load_id})
+        if row is None:
+            raise _unknown(load_id, task_group)
+        return Load(
+            slice=Slice.from_json(row, row["timezone"]),
+            run=DagRunRef(row["dag_id"], row["run_id"]),
+            settings=LoadSettings(**{name: row[name] for name in _SETTING_NAMES}),
+            tasks=tuple(row["tasks"]),
+            started_at=row["started_at"],
+            id=row["_id"],
+        )
+
+    def begin_task(self, load: Load, task: int) -> ObjectId:
+        """Begin an attempt of a stage task: whatever an earlier attempt completed counts no longer.
+
+        Raises:
+            StagingError: The load is gone.
+        """
+        attempt_id = ObjectId()
+        change = {
+            "$set": {f"attempts.{task}": attempt_id, "staged_at": datetime.now(timezone.utc)},
+            "$unset": {f"completions.{task}": ""},
+        }
+        if not self._loads.update_one({"_id": load.id}, change).matched_count:
+            raise _unknown(load.id, load.slice.task_group)
+        return attempt_id
+
+    def complete_task(self, load: Load, task: int, completion: Completion) -> None:
+        """Complete a stage task, once all of its documents are staged.
+
+        Raises:
+            SupersededError: A later attempt of the task has begun.
+        """
+        current = {"_id": load.id, f"attempts.{task}": completion.attempt_id}
+        change = {"$set": {f"completions.{task}": asdict(completion)}}
+        if not self._loads.update_one(current, change).matched_count:
+            raise SupersededError(
+                "another attempt of this stage task has begun",
+                context=f"{load.slice}, stage task {task}",
+                expected="one attempt of a task at a time",
+                actual="a later attempt",
+                hint="Retried automatically. If it persists, end the other process and clear this task.",
+            )
+
+    def staged(self, load: Load) -> StagedLoad:
+        """The load with what its stage tasks have completed.
+
+        Raises:
+            StagingError: A task of the plan has not completed, such as one that was marked success by hand.
+        """
+        row: Document = self._loads.find_one({"_id": load.id}, {"completions": 1}) or {"completions": {}}
+        completions = {int(task): Completion(**values) for task, values in row["completions"].items()}
+        missing = [
+            task
+            for task, chunks in enumerate(load.tasks)
+            if task not in completions or completions[task].chunks != len(chunks)
+        ]
+        if missing:
+            raise _incomplete(load, missing)
+        return StagedLoad(load, completions)
+
+
+def _incomplete(load: Load, missing: Sequence[int]) -> StagingError:
+    named = ", ".join(f"stage[{task}]" for task in missing[:_MAX_NAMED])
+    more = f" and {len(missing) - _MAX_NAMED} more" if len(missing) > _MAX_NAMED else ""
+    return StagingError(
+        f"{len(missing)} of {len(load.tasks)} stage tasks {'has' if len(missing) == 1 else 'have'} not staged, "
+        "so nothing was published",
+        context=str(load.slice),
+        expected="each stage task of the plan completed; marking a task as success or skipping it stages nothing",
+        actual=f"not completed: {named}{more}",
+        hint=f"Clear {'this task' if len(missing) == 1 else 'these tasks'} with downstream, or the task group "
+        f"{load.slice.task_group} of this run.",
+    )
+
+
+def _unknown(load_id: str, task_group: str) -> StagingError:
+    return StagingError(
+        "this load is not known in the staging database",
+        context=task_group,
+        expected=f"load {load_id}, planned within the last 30 days",
+        actual="none",
+        hint=clear_group_hint(task_group),
+    )

@@ -1,0 +1,238 @@
+"""Staged data: the documents that a load has read and not yet published, which no reader sees.
+
+A stage task sorts what it reads by `_id`, some megabytes at a time, and writes each sorted run as buckets: a bucket of
+many documents costs MongoDB little more than one document. Publish merges the runs, so that it reads the documents in
+the order of the live `_id`s, whatever the order in which MEG returned them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from itertools import chain, groupby, pairwise
+from typing import Any
+
+from bson import ObjectId
+from bson.raw_bson import RawBSONDocument
+from pymongo.collection import Collection
+
+from bi_ops.catalog.slices import IdRange, Slice
+from bi_ops.errors import DuplicateKeyError, StagingError
+from bi_ops.load.background import BackgroundWorker
+from bi_ops.load.merge import windows
+from bi_ops.load.register import Load, StagedLoad, clear_group_hint
+from bi_ops.mongo.raw_bson import MAX_BUCKET_DOCUMENTS, decode_bucket, encode_bucket, get_id
+from bi_ops.mongo.store import Store, find_raw_batches
+
+SORT_BUFFER_BYTES = 4 * 2**20
+"""How much a stage task sorts at once: what it and MongoDB's driver hold of it stays far below 50 MB."""
+MAX_BUCKET_BYTES = 2**18
+"""A publish holds one bucket of each sorted run in memory."""
+BATCH_BYTES = 4 * 2**20
+"""The maximum size of a batch for MongoDB's driver."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket, without its documents.
+
+    Attributes:
+        id: Its `_id`: `<load>|<task>|<attempt>|<sorted run>|<bucket>`, so that a run's buckets sort in their order.
+        max_document_id: The greatest `_id` in it.
+        documents: How many are in it.
+    """
+
+    id: str
+    max_document_id: bytes
+    documents: int
+
+    @property
+    def sort_run_id(self) -> str:
+        """The sorted run that it belongs to."""
+        return self.id.rpartition("|")[0]
+
+
+class StagedSlice:
+    """What one load has staged.
+
+    Args:
+        store: Where.
+        load: The load.
+    """
+
+    def __init__(self, store: Store, load: Load) -> None:
+        self._collection = store.staging_collection(load.slice.job.name)
+        self._load = load
+        self._slice = load.slice
+        self._prefix = f"{load.id}|"
+
+    @contextmanager
+    def writer(self, number: int, attempt_id: ObjectId) -> Iterator[StagingWriter]:
+        """What one attempt of a stage task stages, in place of earlier attempts'; all is staged when the block ends.
+
+        Args:
+            number: The number of the task in the load's plan.
+            attempt_id: The attempt. One that was superseded and still writes leaves nothing that a publish reads.
+        """
+        prefix = f"{self._prefix}{number:06}|"
+        self._collection.delete_many(IdRange.with_prefix(prefix).filter)
+        with BackgroundWorker() as behind:
+            task = StagingWriter(self._collection, self._slice, f"{prefix}{attempt_id}|", behind)
+            yield task
+            task.flush()
+
+    def list_buckets(self, staged: StagedLoad) -> list[Bucket]:
+        """The buckets that the completed attempts have written, by task, sorted run and bucket.
+
+        Raises:
+            StagingError: It is not what they completed with.
+        """
+        found = self._collection.find(
+            IdRange.with_prefix(self._prefix).filter, {"max_id": 1, "document_count": 1}, sort=[("_id", 1)]
+        )
+        buckets = []
+        documents = dict.fromkeys(staged.completions, 0)
+        for bucket in found:
+            _, task, attempt_id, _, _ = bucket["_id"].split("|")
+            completion = staged.completions.get(int(task))
+            if completion is not None and str(completion.attempt_id) == attempt_id:
+                buckets.append(Bucket(bucket["_id"], bucket["max_id"].encode(), bucket["document_count"]))
+                documents[int(task)] += bucket["document_count"]
+        for number, completion in staged.completions.items():
+            if documents[number] != completion.documents:
+                raise staging_mismatch(
+                    self._load, f"{completion.documents} documents of stage[{number}]", f"{documents[number]}"
+                )
+        return buckets
+
+    def iter_documents(self, buckets: Iterable[Bucket], start_id: str, max_documents: int) -> Iterator[list[bytes]]:
+        """Iterate over the buckets' documents from the live `_id` `start_id` on, in batches, sorted by `_id`.
+
+        A batch is of `BATCH_BYTES` at most, too.
+
+        Args:
+            buckets: All of the slice's, as `buckets` gives them.
+            start_id: Where to begin.
+            max_documents: How many there are in a batch at most.
+
+        Raises:
+            StagingError: A bucket has disappeared meanwhile.
+            DuplicateKeyError: Two documents have the same `_id`.
+        """
+        start_key = start_id.encode()
+        left = (bucket for bucket in buckets if bucket.max_document_id >= start_key)
+        runs = [
+            self._sorted([*of_run], start_key) for _, of_run in groupby(left, key=lambda bucket: bucket.sort_run_id)
+        ]
+        yield from bounded(chain.from_iterable(self._merged(runs)), max_documents)
+
+    def _merged(self, runs: Sequence[Iterator[list[bytes]]]) -> Iterator[list[bytes]]:
+        for window in windows(runs):
+            merged = sorted(chain.from_iterable(window), key=get_id)
+            _check_duplicates(self._slice, merged)
+            yield merged
+
+    def _sorted(self, buckets: Sequence[Bucket], start_key: bytes) -> Iterator[list[bytes]]:
+        for bucket in buckets:
+            found = self._read(bucket)
+            yield found[bisect_left(found, start_key, key=get_id) :]
+
+    def _read(self, wanted: Bucket) -> list[bytes]:
+        for packed in find_raw_batches(self._collection, {"_id": wanted.id}):
+            return decode_bucket(packed)
+        raise staging_mismatch(self._load, f"{wanted.documents} documents in {wanted.id}", "none")
+
+
+class StagingWriter:
+    """What one stage task stages.
+
+    Args:
+        collection: Where.
+        slice_: The slice that it is of.
+        prefix: The start of the `_id` of each of its buckets.
+        worker: Writes the buckets.
+    """
+
+    def __init__(self, collection: Collection[Any], slice_: Slice, prefix: str, worker: BackgroundWorker) -> None:
+        self._collection = collection
+        self._slice = slice_
+        self._prefix = prefix
+        self._worker = worker
+        self._documents: list[bytes] = []
+        self._bytes = self._runs = 0
+
+    def write(self, documents: Sequence[bytes]) -> None:
+        """Stage encoded documents.
+
+        Raises:
+            DuplicateKeyError: Two documents have the same `_id`.
+        """
+        for batch in bounded(documents, len(documents)):
+            self._documents += batch
+            self._bytes += sum(map(len, batch))
+            if self._bytes >= SORT_BUFFER_BYTES:
+                self._flush_sorted_run()
+
+    def flush(self) -> None:
+        """Write what has not been written yet."""
+        if self._documents:
+            self._flush_sorted_run()
+
+    def _flush_sorted_run(self) -> None:
+        self._documents.sort(key=get_id)
+        _check_duplicates(self._slice, self._documents)
+        in_buckets = bounded(self._documents, MAX_BUCKET_DOCUMENTS, MAX_BUCKET_BYTES)
+        buckets = [RawBSONDocument(self._encode_bucket(number, bucket)) for number, bucket in enumerate(in_buckets)]
+        self._worker.submit(self._collection.insert_many, buckets)
+        self._runs += 1
+        self._documents, self._bytes = [], 0
+
+    def _encode_bucket(self, number: int, documents: Sequence[bytes]) -> bytes:
+        about = {
+            "staged_at": datetime.now(timezone.utc),
+            "max_id": get_id(documents[-1]).decode(),
+            "document_count": len(documents),
+        }
+        return encode_bucket(f"{self._prefix}{self._runs:06}|{number:06}", about, documents)
+
+
+def bounded(documents: Iterable[bytes], max_documents: int, max_bytes: int = BATCH_BYTES) -> Iterator[list[bytes]]:
+    """The documents in batches of `max_documents`, and of `max_bytes` unless a single one is larger."""
+    batch: list[bytes] = []
+    size = 0
+    for document in documents:
+        if batch and (len(batch) == max_documents or size + len(document) > max_bytes):
+            yield batch
+            batch, size = [], 0
+        batch.append(document)
+        size += len(document)
+    if batch:
+        yield batch
+
+
+def _check_duplicates(slice_: Slice, documents: Sequence[bytes]) -> None:
+    """Refuse two documents of one `_id`; they are sorted by it."""
+    duplicates = [name for name, after in pairwise(map(get_id, documents)) if name == after]
+    if not duplicates:
+        return
+    raise DuplicateKeyError(
+        "duplicate key in the query result",
+        context=str(slice_),
+        expected=f"rows that differ in {', '.join(slice_.job.key_fields)}",
+        actual=f"{len(duplicates)} doubled, such as _id {duplicates[0].decode()}",
+        hint=f"Correct include/sql/{slice_.job.name}.sql, so that a key gives one row.",
+    )
+
+
+def staging_mismatch(load: Load, expected: str, found: str) -> StagingError:
+    """The staged data is not what the stage tasks completed with."""
+    return StagingError(
+        "staged document count mismatch, so nothing was published",
+        context=str(load.slice),
+        expected=expected,
+        actual=f"{found}; staged data is kept for 30 days",
+        hint=clear_group_hint(load.slice.task_group),
+    )

@@ -1,0 +1,1 @@
+"""Reads one region's MEG database."""

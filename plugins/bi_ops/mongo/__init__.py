@@ -1,0 +1,1 @@
+"""The live and the staging MongoDB database."""

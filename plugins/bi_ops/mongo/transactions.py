@@ -1,0 +1,115 @@
+"""Transactions on MongoDB: retried where a failure is transient, given up where one is too large to be committed."""
+
+from __future__ import annotations
+
+import gc
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from pymongo import ReadPreference
+from pymongo.client_session import ClientSession
+from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from bi_ops.mongo.errors import error_code, error_text
+from bi_ops.mongo.store import Store
+
+Result = TypeVar("Result")
+
+TRANSACTION_OPTIONS: dict[str, Any] = {
+    "read_concern": ReadConcern("snapshot"),
+    "write_concern": WriteConcern("majority"),
+    "read_preference": ReadPreference.PRIMARY,
+}
+"""What a transaction reads and how it is acknowledged, whatever the connection's own options say."""
+_TOO_LARGE_FOR_CACHE, _OVER_LIFETIME, _NO_SUCH_TRANSACTION = 388, 290, 251
+_SIZE_ERRORS = (_TOO_LARGE_FOR_CACHE, _OVER_LIFETIME, _NO_SUCH_TRANSACTION)
+"""MongoDB's codes where a transaction does not fit the cache, or outlives `transactionLifetimeLimitSeconds`."""
+_MAX_ATTEMPTS = 3
+"""Failures of one transaction before it counts as too large: a server that was frozen or short of cache recovers."""
+
+
+class TransactionTooLargeError(Exception):
+    """A transaction has failed repeatedly because of its size.
+
+    Attributes:
+        cause: What MongoDB said.
+    """
+
+    def __init__(self, cause: OperationFailure) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+def in_transaction(store: Store, write: Callable[[ClientSession], Result]) -> Result:
+    """Run `write` in a transaction, and return what it returns.
+
+    The transaction's own options hold, whatever the connection says: it reads a snapshot from the primary, and is
+    acknowledged by a majority.
+
+    Raises:
+        TransactionTooLargeError: It does not fit MongoDB's cache or time limit.
+        PyMongoError: It failed otherwise, for longer than the driver retries.
+    """
+    attempts = _Attempts(write)
+    while True:
+        with store.client.start_session() as session:
+            try:
+                result: Result = session.with_transaction(attempts, **TRANSACTION_OPTIONS)
+                return result
+            except PyMongoError as error:
+                attempts.note_commit(error)
+                attempts.check_size(at_most=2)  # the driver gives up after two minutes, which two attempts may take
+                if error_code(error) not in (_TOO_LARGE_FOR_CACHE, _OVER_LIFETIME):
+                    raise
+        time.sleep(1)
+
+
+class _Attempts(Generic[Result]):
+    """The attempts at one transaction, of which none keeps anything for the next but why it failed."""
+
+    def __init__(self, write: Callable[[ClientSession], Result]) -> None:
+        self._write = write
+        self._failures: list[tuple[int | None, str]] = []
+        self._returned = False
+
+    def __call__(self, session: ClientSession) -> Result:
+        if self._returned:
+            self._failures.append((_OVER_LIFETIME, "the transaction was aborted before its commit"))
+        if self._failures:
+            self.check_size(at_most=_MAX_ATTEMPTS)
+            gc.collect()
+        self._returned = False
+        try:
+            result = self._write(session)
+        except PyMongoError as error:
+            if error_code(error) in _SIZE_ERRORS:
+                self._failures.append((error_code(error), error_text(error)))
+            traceback.clear_frames(error.__traceback__)  # the driver keeps the error, and so what its frames hold
+            raise
+        self._returned = True
+        return result
+
+    def note_commit(self, error: PyMongoError) -> None:
+        """Take note of why a commit failed; whether it took place is unknown, and writing the same again harmless."""
+        if self._returned and error_code(error) in _SIZE_ERRORS:
+            self._failures.append((error_code(error), error_text(error)))
+            self._returned = False
+
+    def check_size(self, *, at_most: int) -> None:
+        """Give up where the transaction has failed so often because of its size."""
+        if len(self._failures) >= at_most:
+            raise TransactionTooLargeError(self._cause()) from None
+
+    def _cause(self) -> OperationFailure:
+        """Why the attempts failed: for want of cache where MongoDB says so once, else by the time limit.
+
+        A transaction that MongoDB ended by its time limit is, to the next command in it, only one that is not there.
+        """
+        for code in (_TOO_LARGE_FOR_CACHE, _OVER_LIFETIME):
+            if texts := [text for failure, text in self._failures if failure == code]:
+                return OperationFailure(texts[-1], code)
+        return OperationFailure(self._failures[-1][1], _OVER_LIFETIME)

@@ -1,0 +1,115 @@
+"""One try of a task in a process of its own: the very operator that Airflow runs, and little else of Airflow."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from pymongo import monitoring
+
+from bi_ops.airflow.operators import PlanOperator, PublishOperator, StageOperator
+from bi_ops.catalog.periods import Period
+from bi_ops.catalog.sql import render_sql
+from tests.load_helpers import SUBMISSIONS
+
+DAG = "bi_monthly"
+MONTH = Period.parse("2026-10", SUBMISSIONS.cadence, "UTC")
+
+
+@dataclass(frozen=True)
+class Kill:
+    """When a try's process dies, hard.
+
+    Attributes:
+        command: At which command to MongoDB, counted from 1; 0 for at none.
+        answered: Whether when that is answered, or when it is sent.
+    """
+
+    command: int = 0
+    answered: bool = False
+
+
+class _Killer(monitoring.CommandListener):
+    def __init__(self, kill: Kill) -> None:
+        self._left = kill.command
+        self._answered = kill.answered
+
+    def started(self, _event: monitoring.CommandStartedEvent) -> None:
+        if not self._answered:
+            self._count()
+
+    def succeeded(self, _event: monitoring.CommandSucceededEvent) -> None:
+        if self._answered:
+            self._count()
+
+    def failed(self, _event: monitoring.CommandFailedEvent) -> None:
+        pass
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_try(
+    step: str,
+    run_id: str,
+    inputs: Mapping[str, Any],
+    environment: Mapping[str, str],
+    kill: Kill,
+    log: Path,
+    out: Connection,
+) -> None:
+    """Run one try of `plan`, `stage` or `publish` and send what came of it: its result, or whether to try again."""
+    with log.open("ab") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    os.environ.update(environment)
+    if kill.command:
+        monitoring.register(_Killer(kill))
+    pushed: dict[str, Any] = {}
+    map_index = inputs.get("map_index", -1)
+    context: Any = {
+        "dag": SimpleNamespace(dag_id=DAG),
+        "run_id": run_id,
+        "dag_run": SimpleNamespace(
+            data_interval_start=MONTH.start,
+            data_interval_end=MONTH.end,
+            logical_date=MONTH.start,
+            run_after=MONTH.end,
+            run_type="scheduled",
+            start_date=datetime.now(timezone.utc),
+        ),
+        "params": {"jobs": [SUBMISSIONS.name], "regions": ["eu"], "period": None, "force": False, "dry_run": False},
+        "ti": SimpleNamespace(xcom_push=pushed.__setitem__, map_index=map_index),
+    }
+    try:
+        returned = _operator(step, inputs).execute(context)
+    except AirflowFailException as error:
+        out.send(("failed for good", str(error), pushed))
+    except AirflowSkipException as error:
+        out.send(("skipped", str(error), pushed))
+    except Exception as error:
+        out.send(("failed", f"{type(error).__name__}: {error}", pushed))
+    else:
+        out.send(("succeeded", returned, pushed))
+
+
+def _operator(step: str, inputs: Mapping[str, Any]) -> Any:
+    task_id, timeout = f"{SUBMISSIONS.name}.eu.{step}", timedelta(minutes=2)
+    if step == "plan":
+        sql = render_sql("list_forms.sql")
+        return PlanOperator(task_id=task_id, job=SUBMISSIONS, region="eu", sql=sql, execution_timeout=timeout)
+    if step == "stage":
+        sql = render_sql(f"{SUBMISSIONS.name}.sql")
+        load, chunks = inputs["load"], inputs["chunks"]
+        return StageOperator(task_id=task_id, sql=sql, load=load, chunks=chunks, execution_timeout=timeout)
+    return PublishOperator(task_id=task_id, **inputs, execution_timeout=timeout)

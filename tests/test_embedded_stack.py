@@ -1,0 +1,173 @@
+"""The embedded stack ends with the process that started it, however that ends, and starts again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from bi_ops.settings import Settings
+from dev import demo_regions, mongo, postgres
+from dev.embedded_stack import DatabaseServers, databases, stack_lock
+from dev.processes import STACK_ENV_VAR, StackError, free_port
+from tests.conftest import ROOT
+from tests.load_helpers import wait_until
+
+PROGRAM = """
+import signal, sys
+from pathlib import Path
+from dev.__main__ import _interrupt
+from dev.embedded_stack import databases, stack_lock
+signal.signal(signal.SIGTERM, _interrupt)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's job in the background begins without
+with stack_lock(Path(sys.argv[1])), databases(Path(sys.argv[1])) as up:
+    print(up.postgres.pid, up.mongo.pid, flush=True)
+    signal.pause()
+"""
+
+HOLDER = """
+import sys
+from pathlib import Path
+from dev.embedded_stack import stack_lock
+with stack_lock(Path(sys.argv[1])):
+    pass
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A stack's folder; under the project's, which PostgreSQL's account may enter where root runs the tests."""
+    place = ROOT / ".local" / "test-stack"
+    subprocess.run(["rm", "-rf", str(place)], check=True)
+    yield place
+    subprocess.run(["rm", "-rf", str(place)], check=True)
+
+
+def start(folder: Path) -> tuple[subprocess.Popen[str], list[int]]:
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, folder], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    return process, [int(pid) for pid in process.stdout.readline().split()]
+
+
+def still_running(folder: Path) -> list[str]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(STACK_ENV_VAR) == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.name())
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
+def test_stack_leaves_no_process(folder: Path, how: signal.Signals) -> None:
+    """No process stays, and the next start works."""
+    for _ in range(2):
+        process, pids = start(folder)
+        assert len(pids) == 2
+        assert all(psutil.pid_exists(pid) for pid in pids)
+        process.send_signal(how)
+        process.wait(60)
+        wait_until(lambda: still_running(folder) == [])
+    with stack_lock(folder), databases(folder) as up, up.postgres.connect() as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_stack_kills_orphans_at_start(folder: Path) -> None:
+    """The next start kills what a killed parent left."""
+    log = folder / "logs" / "airflow-scheduler.log"
+    log.parent.mkdir(parents=True)
+    marked = subprocess.Popen(["sleep", "600"], env={**os.environ, STACK_ENV_VAR: str(folder)})
+    with log.open("w") as output:
+        renamed = subprocess.Popen(["sleep", "600"], env={}, stdout=output)
+        its_own = subprocess.Popen([sys.executable, "-c", HOLDER, folder], cwd=ROOT, stdout=output)
+    assert its_own.wait(60) == 0, "who sweeps is not swept, wherever it writes"
+    with subprocess.Popen(["tail", "-f", log], env={}, stdout=subprocess.DEVNULL) as reading:
+        try:
+            assert (marked.poll(), renamed.poll(), reading.poll()) == (-signal.SIGINT, -signal.SIGINT, None)
+        finally:
+            reading.kill()
+
+
+def test_stack_second_start_is_refused(folder: Path) -> None:
+    """A second start names the process that runs the first."""
+    with (
+        stack_lock(folder),
+        pytest.raises(StackError, match=rf"already running \(process {os.getpid()}\)"),
+        stack_lock(folder),
+    ):
+        pass
+
+
+def test_demo_has_a_stage_task_per_chunk(servers: DatabaseServers) -> None:
+    """The demo shows how chunks fan out: no stage task takes two."""
+    settings = Settings.from_env(demo_regions.demo_env(servers))
+    assert settings.forms_per_chunk == 10
+    assert max(demo_regions.DEMO_FORMS.values()) <= settings.max_mapped_tasks * settings.forms_per_chunk
+
+
+def test_stack_skips_busy_port() -> None:
+    """A busy port is skipped."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        taken = listener.getsockname()[1]
+        assert free_port(taken) not in (0, taken)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        (postgres.URL_ENV_VAR, "postgresql://nobody@127.0.0.1:1/", "does not answer"),
+        (postgres.URL_ENV_VAR, "not a url at all", "such as postgresql://"),
+        (mongo.URL_ENV_VAR, "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200", "does not answer"),
+        (mongo.URL_ENV_VAR, "not a url at all", "such as mongodb://"),
+    ],
+)
+def test_stack_names_unusable_server(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    """An external server that cannot be used is named."""
+    monkeypatch.setenv(variable, value)
+    running = postgres.running if variable == postgres.URL_ENV_VAR else mongo.running
+    with pytest.raises(StackError, match=said) as caught, running(folder, "password"):
+        pass
+    assert variable in str(caught.value)
+
+
+def test_stack_uses_external_servers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """External servers are used where they are named."""
+    with stack_lock(folder), databases(folder) as ours:
+        pg, admin = ours.postgres, ours.mongo_admin
+        monkeypatch.setenv(postgres.URL_ENV_VAR, f"postgresql://{pg.admin}:{pg.password}@{pg.host}:{pg.port}/postgres")
+        monkeypatch.setenv(
+            mongo.URL_ENV_VAR, f"mongodb://{admin.login}:{admin.password}@{admin.host}:{admin.port}/?authSource=admin"
+        )
+        (folder / "theirs").mkdir()
+        with databases(folder / "theirs") as theirs:
+            assert (theirs.postgres.port, theirs.mongo.port) == (pg.port, admin.port)
+            assert theirs.postgres.pid is theirs.mongo.pid is None
+            with theirs.mongo.client() as client:
+                client["bi"]["anything"].insert_one({})
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(host=pg.host, port=pg.port, user="postgres", password="wrong", dbname="postgres")
+
+
+def test_stack_completes_replica_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica set that was interrupted before it had an administrator gets one."""
+    make_one = mongo.ensure_admin_user
+
+    def interrupted(server: mongo.Mongo) -> None:
+        mongo.init_replica_set(server, f"127.0.0.1:{server.port}")  # as the next start does first
+        make_one(server)
+
+    monkeypatch.setattr(mongo, "ensure_admin_user", interrupted)
+    with mongo.running(tmp_path, "secret") as server, server.client() as client:
+        assert client.admin.command("ping")["ok"] == 1

@@ -1,0 +1,214 @@
+"""The page of the reports in Airflow's own UI, seen through a real browser."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import httpx
+import pytest
+from playwright.sync_api import BrowserContext, FrameLocator, Page, Route, expect
+
+from bi_ops.mongo.store import Store
+from bi_ops.reports.definitions import load_reports
+from dev import airflow
+from dev.airflow import AirflowServices
+from dev.embedded_stack import DatabaseServers
+from tests.airflow_env import new_airflow
+from tests.browser import NEEDS_CHROMIUM, SHOTS, logged_in
+from tests.conftest import STACK
+from tests.populated_store import AS_OF, XSS_NAME
+
+pytestmark = NEEDS_CHROMIUM
+
+
+@dataclass
+class Seen:
+    """A browser that is logged in.
+
+    Attributes:
+        context: The browser.
+        page: Its tab.
+        url: Where Airflow is.
+        hosts: Every host that was asked for anything.
+        problems: What the console complained of since the login.
+    """
+
+    context: BrowserContext
+    page: Page
+    url: str
+    hosts: set[str] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+
+    def reports(self) -> FrameLocator:
+        """The page, opened from Airflow's navigation, when everything on it is drawn."""
+        self.page.goto(self.url)
+        self.page.get_by_text("BI reports").first.click()
+        frame = self.page.frame_locator("iframe")
+        expect(frame.locator("figure svg")).to_have_count(len(load_reports()), timeout=30_000)
+        return frame
+
+
+@pytest.fixture(scope="module")
+def up(servers: DatabaseServers, filled: Store) -> Iterator[AirflowServices]:
+    assert filled.live.name
+    settings = {
+        "BI_AGGREGATE": "1",
+        "MEG_REGIONS": "eu,uk",
+        "BI_START_DATE": "2026-07-01",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{airflow.LOGIN}:admin",
+        **servers.connections({region: f"meg_reports_{region}" for region in ("eu", "uk")}),
+    }
+    environment = new_airflow(servers, STACK, settings)
+    with airflow.run_services(STACK, environment, servers.secret) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def seen(up: AirflowServices) -> Iterator[Seen]:
+    with logged_in(up) as (context, page):
+        watched = Seen(context, page, up.url)
+        page.on("request", lambda request: watched.hosts.add(urlsplit(request.url).netloc))
+        page.on("console", lambda said: watched.problems.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: watched.problems.append(str(error)))
+        yield watched
+
+
+def test_page_draws_all_reports(seen: Seen) -> None:
+    """The page draws every report and requests no other host."""
+    frame = seen.reports()
+    for report in load_reports():
+        figure = frame.locator(f"#{report.name}")
+        marks = figure.locator("svg g.mark-rect path, svg g.mark-line path, svg g.mark-symbol path")
+        assert marks.count() > 0, report.name
+    assert frame.locator("#freshness tbody tr").count() == 14
+    assert frame.locator(".strip a.missing").count() == 4
+    assert frame.locator("#problem").is_hidden()
+    seen.page.screenshot(path=SHOTS / "page.png")
+    assert seen.hosts - {""} == {urlsplit(seen.url).netloc}  # what is made within the page has no host
+    assert seen.problems == []
+
+
+def test_markup_from_meg_is_text(seen: Seen) -> None:
+    """Markup in a name is shown as text."""
+    dialogs: list[str] = []
+    seen.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    frame = seen.reports()
+    frame.locator("#institution_activity [data-do=table]").click()
+    assert frame.locator("#institution_activity td", has_text=XSS_NAME).count() >= 1
+    assert dialogs == []
+
+
+def test_filter_changes_charts(seen: Seen) -> None:
+    """A filter changes what is drawn."""
+    frame = seen.reports()
+    figure = frame.locator("#submissions_by_region")
+    figure.locator("[data-do=table]").click()
+    assert figure.locator("tbody tr").count() == 6
+    frame.locator("select[name=region]").select_option(["uk"])
+    expect(figure.locator("tbody tr")).to_have_count(3)
+    assert set(figure.locator("tbody td:nth-child(2)").all_inner_texts()) == {"uk"}
+    frame.locator("button[type=reset]").click()
+    expect(figure.locator("tbody tr")).to_have_count(6)
+    frame.locator("input[name=first]").fill("2031-01")
+    expect(figure.locator(".chart")).to_have_text("Nothing to show for these filters.")
+
+
+def test_csv_png_svg_download(seen: Seen, filled: Store) -> None:
+    """CSV, PNG and SVG can be downloaded."""
+    frame = seen.reports()
+    figure = frame.locator("#submissions_by_region")
+    with seen.page.expect_download() as download:
+        figure.locator("[data-do=csv]").click()
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
+    total = sum(document["submissions"] for document in filled.live["monthly_submissions"].find())
+    assert sum(int(row["submissions"]) for row in rows) == total
+    for kind, start in (("png", b"\x89PNG"), ("svg", b"<svg")):
+        with seen.page.expect_download() as download:
+            figure.locator(f"[data-do={kind}]").click()
+        assert download.value.suggested_filename == f"submissions_by_region.{kind}"
+        assert Path(download.value.path()).read_bytes().startswith(start)
+
+
+def test_page_follows_dark_mode(seen: Seen) -> None:
+    """The page follows Airflow's dark mode."""
+    frame = seen.reports()
+    light = frame.locator("body").evaluate("body => getComputedStyle(body).backgroundColor")
+    seen.page.evaluate("document.documentElement.classList.replace('light', 'dark')")
+    expect(frame.locator("html")).to_have_class(re.compile("dark"))
+    expect(frame.locator("figure svg")).to_have_count(len(load_reports()), timeout=30_000)
+    assert frame.locator("body").evaluate("body => getComputedStyle(body).backgroundColor") != light
+    seen.page.screenshot(path=SHOTS / "dark.png")
+
+
+def test_page_fits_phone(seen: Seen) -> None:
+    """The page fits a phone."""
+    phone = seen.context.new_page()
+    phone.set_viewport_size({"width": 390, "height": 844})
+    phone.goto(f"{seen.url}/bi-reports/")
+    expect(phone.locator("figure svg")).to_have_count(len(load_reports()), timeout=30_000)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    phone.screenshot(path=SHOTS / "phone.png")
+    phone.close()
+
+
+def test_missing_month_links_to_run(seen: Seen) -> None:
+    """A missing month links to the run that loads it."""
+    frame = seen.reports()
+    run = "scheduled__2026-08-01T00:00:00+00:00"
+    with seen.page.expect_response(lambda answer: unquote(answer.url).endswith(f"/bi_monthly/dagRuns/{run}")):
+        frame.locator(".strip a.missing").first.click()
+    seen.page.wait_for_url(lambda url: unquote(url).endswith(f"/dags/bi_monthly/runs/{run}"), timeout=15_000)
+
+
+def test_page_problem_shows_its_command(seen: Seen, filled: Store) -> None:
+    """A region that the settings do not name is reported on the page, with the command as text."""
+    row = {"_id": "forms:<b>old</b>", "job": "forms", "region": "<b>old</b>", "period": None, "as_of": AS_OF}
+    filled.ledger.insert_one({**row, "run_id": "r", "documents": 1, "published_at": AS_OF, "started_at": AS_OF})
+    try:
+        frame = seen.reports()
+        problem = frame.locator("#freshness .problem")
+        expect(problem).to_have_count(1)
+        expect(problem.locator("strong")).to_have_text("region <b>old</b>")
+        expect(problem.locator("pre")).to_contain_text('deleteMany({region: "<b>old</b>"})')
+        seen.page.screenshot(path=SHOTS / "problem.png")
+    finally:
+        filled.ledger.delete_one({"_id": row["_id"]})
+
+
+def test_page_busy_server_retries(seen: Seen) -> None:
+    """A report that the server puts off is asked for again, after as long as the server says."""
+    refused: list[str] = []
+
+    def refuse_once(route: Route) -> None:
+        if route.request.url in refused:
+            route.continue_()
+        else:
+            refused.append(route.request.url)
+            route.fulfill(status=503, headers={"Retry-After": "1"}, json={"detail": "too many"})
+
+    seen.page.route("**/api/reports/*", refuse_once)
+    try:
+        seen.reports()
+    finally:
+        seen.page.unroute("**/api/reports/*")
+    assert len(refused) >= len(load_reports())
+
+
+def test_page_requires_login(up: AirflowServices) -> None:
+    """Without a login the page shows nothing."""
+    for path in (
+        "",
+        "page.js",
+        "vega.js",
+        "api/page",
+        "api/freshness",
+        "api/reports/retention",
+        "bi.charts",
+    ):
+        assert httpx.get(f"{up.url}/bi-reports/{path}", trust_env=False).status_code == 401, path

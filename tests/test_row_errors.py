@@ -1,0 +1,319 @@
+"""What MEG's rows may be, and what is said of one that cannot become a document; nothing of it is ever published."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bi_ops.airflow.connections import open_meg
+from bi_ops.airflow.operators import _load_settings
+from bi_ops.catalog.jobs import JOBS, get_job
+from bi_ops.catalog.slices import Slice
+from bi_ops.catalog.sql import render_sql
+from bi_ops.errors import BiError, InvalidSourceRowError, MongoConfigurationError, ShrinkError, StagingError
+from bi_ops.load.documents import Pseudonymizer
+from bi_ops.load.register import Load
+from bi_ops.load.stage import stage
+from bi_ops.meg.reader import MegReader
+from bi_ops.mongo.errors import translate_pymongo_errors
+from bi_ops.mongo.store import Store
+from bi_ops.settings import Settings
+from dev.embedded_stack import DatabaseServers
+from tests.load_helpers import (
+    RUN,
+    documents_of,
+    live_documents,
+    live_raw_documents,
+    load_slice,
+    monthly_slice,
+    plan_slice,
+    slice_of,
+    stage_slice,
+)
+from tests.meg_factory import LONG_AGO, MegFactory, utc
+
+QUERY = render_sql("monthly_submissions.sql")
+QUERY_TOP_USERS = render_sql("top_users.sql")
+
+
+def select(**changed: str) -> str:
+    """The job's query with some of its columns computed otherwise; None leaves a column out."""
+    names = [
+        *("institution_id", "institution_name", "form_id", "form_name", "form_type", "submissions", "submitters"),
+        *("wards", "submissions_by_platform.web", "submissions_by_platform.ios", "submissions_by_platform.android"),
+        *("submissions_by_platform.public", "first_submitted_at", "last_submitted_at", "previous_submissions"),
+        "change_pct",
+    ]
+    columns = [
+        f'{changed.get(name, chr(34) + name + chr(34))} AS "{name}"' for name in names if changed.get(name) != ""
+    ]
+    extra = [f'{sql} AS "{name}"' for name, sql in changed.items() if name not in names]
+    return f"SELECT {', '.join([*columns, *extra])} FROM ({QUERY}) AS job"
+
+
+@pytest.mark.parametrize(
+    ("sql", "message", "hint"),
+    [
+        (select(submissions=""), "missing submissions", "include/sql/monthly_submissions.sql"),
+        (select(more="1"), "not declared more", "include/sql/monthly_submissions.sql"),
+        (select(submissions="'many'"), "submissions cannot be stored", "an integer of 64 bits"),
+        (select(submissions="1.5"), "submissions cannot be stored", "cast a numeric to bigint"),
+        (select(submissions="9223372036854775808"), "numeric", "bigint"),
+        (
+            select(submissions="CASE WHEN submissions > 0 THEN 1 / 0 END::bigint"),
+            "in the rows of form 1",
+            "correct it in MEG",
+        ),
+        (select(submissions="(submissions + 9223372036854775807)::bigint"), "out of range", "correct it in MEG"),
+        (select(change_pct="'NaN'::float8"), "change_pct cannot be stored", "a finite number"),
+        (select(change_pct="'Infinity'::numeric"), "change_pct cannot be stored", "a finite number"),
+        (select(form_name="7"), "form_name cannot be stored", "expected text"),
+        (select(first_submitted_at="current_date"), "first_submitted_at cannot be stored", "with time zone"),
+        (select(first_submitted_at="now()::timestamp"), "first_submitted_at cannot be stored", "with time zone"),
+        (select(first_submitted_at="'infinity'::timestamptz"), "first_submitted_at cannot be stored", "1 to 9999"),
+        (select(first_submitted_at="'20000-01-01'::timestamptz"), "cannot be stored, in the row of form_id", "9999"),
+        (select(first_submitted_at="'0044-03-15 BC'::timestamptz"), "cannot be stored, in the row of", "1 to 9999"),
+        (select(form_id="NULL::bigint"), "a row has no key", "form_id to be set"),
+        (select(form_id="1"), "doubled", "so that a key gives one row"),
+        (select(form_name="repeat('x', 17000000)"), "form_name cannot be stored, in the row of", "32,768 bytes"),
+        (select(form_name="repeat('é', 16385)"), "found 32770 bytes", "at most 32,768 bytes"),
+        ("SELECT 1 FROM nowhere", "nowhere", "include/sql/source/"),
+        ("SELEC 1", "syntax error", "include/sql/source/"),
+        ("SELECT email FROM auth_user", "permission denied", "let its role read"),
+        ("SELECT %(nonsense)s", "nonsense", "include/sql/source/"),
+    ],
+)
+def test_invalid_row_publishes_nothing(
+    store: Store, meg: MegReader, rows: MegFactory, sql: str, message: str, hint: str
+) -> None:
+    """A row that cannot become a document is reported, and nothing is published."""
+    rows.bulk_forms(3)
+    load_slice(store, meg, monthly_slice())
+    before = live_raw_documents(store, monthly_slice())
+    with pytest.raises(BiError) as caught:
+        run_translated(store, lambda: stage_slice(store, meg, monthly_slice(), sql=sql))
+    assert message in str(caught.value)
+    assert hint in str(caught.value)
+    assert "monthly_submissions" in str(caught.value) or "test, MEG eu" in str(caught.value)
+    assert not caught.value.retryable
+    assert live_raw_documents(store, monthly_slice()) == before
+
+
+@pytest.mark.parametrize(
+    ("sql", "place"),
+    [
+        (
+            select(submissions="(1 / (form_id - 2))::bigint"),
+            "column submissions, the rows of form 2:",
+        ),
+        (
+            select(first_submitted_at="CASE WHEN form_id = 12 THEN '-infinity'::timestamp END"),
+            "column first_submitted_at, the rows of form 12:",
+        ),
+        (
+            select(last_submitted_at="CASE WHEN form_id = 3 THEN '12000-01-01'::date END"),
+            "column last_submitted_at, the rows of form 3:",
+        ),
+        (
+            select(change_pct="1 / (form_id - 11)::float8", submitters="1 / (form_id - 11)"),
+            "columns submitters, change_pct, the rows of form 11:",
+        ),
+        (f"{select()} WHERE 1 / (form_id - 2) < 2", "in the rows of form 2:"),
+    ],
+    ids=["computed", "infinite", "year 12000", "two columns", "condition"],
+)
+def test_unreadable_value_names_form_and_column(
+    store: Store, meg: MegReader, rows: MegFactory, sql: str, place: str
+) -> None:
+    """A value that MEG cannot compute or the driver cannot read is reported with its place."""
+    rows.bulk_forms(12)
+    with pytest.raises(InvalidSourceRowError, match="a value in MEG cannot be read") as caught:
+        stage_slice(store, meg, monthly_slice(), sql=sql, max_tasks=1)
+    assert place in f"{caught.value.message}:"
+
+
+def test_unreadable_value_without_form_is_located(store: Store, meg: MegReader, rows: MegFactory) -> None:
+    """A job that reads everything in one query has no chunks to look in."""
+    people(rows)
+    columns = ", ".join(field.name for field in get_job("forms").fields if field.name != "created_at")
+    sql = f"SELECT {columns}, '-infinity'::date AS created_at FROM ({render_sql('forms.sql')}) AS job"
+    with pytest.raises(InvalidSourceRowError) as caught:
+        stage_slice(store, meg, slice_of("forms", utc(2026, 11, 1)), sql=sql)
+    assert caught.value.message == "a value in MEG cannot be read, in column created_at"
+
+
+@pytest.mark.parametrize("value", ["-infinity", "infinity", "20000-01-01Z", "4000-01-01Z BC"])
+@pytest.mark.parametrize("column", ["started_at", "ended_at", "submitted_at"])
+def test_session_outside_calendar_is_located(
+    store: Store, meg: MegReader, rows: MegFactory, column: str, value: str
+) -> None:
+    """One session's time is outside the calendar: each job loads, or names the column and the row or form."""
+    institution = rows.institution()
+    form = rows.form(institution)
+    auditor = rows.auditor(institution)
+    session = rows.session(form, utc(2026, 10, 5), auditor_id=auditor, ended_at=utc(2026, 10, 5))
+    rows.session(form, utc(2026, 10, 5), auditor_id=auditor)
+    rows.connection.execute(f"UPDATE megforms_auditsession SET {column} = '{value}' WHERE id = {session}")
+    refused = {job.name: refusal(store, meg, slice_of(job.name, utc(2026, 11, 1))) for job in JOBS}
+    messages = {name: message for name, message in refused.items() if message}
+    is_before = column == "submitted_at" and value in {"-infinity", "4000-01-01Z BC"}
+    assert set(messages) == ({"quarterly_form_churn"} if is_before else set())
+    for message in messages.values():
+        assert message.startswith("first_submitted_at cannot be stored, in the row of ")
+        assert message.endswith(f"form_id {form}")
+
+
+def refusal(store: Store, meg: MegReader, of: Slice) -> str:
+    try:
+        load_slice(store, meg, of)
+    except InvalidSourceRowError as error:
+        return error.message
+    return ""
+
+
+def run_translated(store: Store, load: Any) -> None:
+    assert store.live.name
+    with translate_pymongo_errors("monthly_submissions eu 2026-10 stage, connection bi_mongo"):
+        load()
+
+
+def test_invalid_encoding_is_reported(servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A MEG whose database does not say what its text is in may hold bytes that are no text."""
+    with servers.postgres.connect() as admin:
+        admin.execute("DROP DATABASE IF EXISTS meg_bytes WITH (FORCE)")
+        admin.execute("CREATE DATABASE meg_bytes ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    for name, connection in servers.connections({"eu": "meg_bytes"}).items():
+        monkeypatch.setenv(name, connection)
+    with (
+        open_meg("eu", application_name="monthly_submissions eu 2026-10 stage") as meg,
+        pytest.raises(BiError, match="a value in MEG cannot be read"),
+        meg.query(r"SELECT convert_from('\xff'::bytea, 'SQL_ASCII')", {}) as result,
+    ):
+        list(result.batches)
+
+
+@pytest.mark.parametrize("left", [0, 4])
+def test_broken_source_wipes_nothing(store: Store, meg: MegReader, rows: MegFactory, left: int) -> None:
+    """A source that returns less than half wipes nothing."""
+    rows.bulk_forms(10)
+    load_slice(store, meg, monthly_slice())
+    before = live_raw_documents(store, monthly_slice())
+    rows.connection.execute("UPDATE megforms_auditform SET archived_at = %s WHERE id > %s", (LONG_AGO, left))
+    rows.connection.execute("DELETE FROM megforms_observation")
+    rows.connection.execute("DELETE FROM megforms_auditsession")
+    with pytest.raises(ShrinkError) as caught:
+        load_slice(store, meg, monthly_slice())
+    assert f"expected at least 5 of the 10 documents that are live; found {left}" in str(caught.value)
+    assert "trigger the run again with force" in str(caught.value)
+    assert live_raw_documents(store, monthly_slice()) == before
+    assert load_slice(store, meg, monthly_slice(), force=True).documents == left
+
+
+def people(rows: MegFactory) -> None:
+    institution = rows.institution()
+    form = rows.form(institution)
+    for name in ("Florence", "Mary"):
+        auditor = rows.auditor(institution, user=rows.user(first_name=name, last_name="Seacole"))
+        rows.session(form, utc(2026, 10, 5), auditor_id=auditor)
+
+
+def test_pseudonyms_are_stable(store: Store, meg: MegReader, rows: MegFactory) -> None:
+    """Names are replaced by pseudonyms that stay the same."""
+    people(rows)
+    of = slice_of("top_users", utc(2026, 11, 1))
+    load_slice(store, meg, of)
+    named = documents_of(store, of)
+    assert {document["user_name"] for document in named.values()} == {"Florence Seacole", "Mary Seacole"}
+
+    def names_with(key: str) -> dict[str, str]:
+        load = plan_slice(store, meg, of)
+        assert [*stage(meg, store, load, 0, [None], sql=QUERY_TOP_USERS, pseudonyms=Pseudonymizer(key, of.region))]
+        found = store.client["bi_staging"]["top_users"].find({"_id": {"$regex": f"^{load.id}"}})
+        return {each["_id"]: each["user_name"] for packed in found for each in packed["documents"]}
+
+    first, again, other = names_with("k" * 32), names_with("k" * 32), names_with("l" * 32)
+    assert first == again
+    assert set(first.values()).isdisjoint(other.values())
+    assert len(set(first.values())) == 2
+    assert all(name.startswith("person-") for name in first.values())
+    in_staging = store.client["bi_staging"]["top_users"].find({"documents.run_id": {"$exists": False}})
+    assert str(list(in_staging)).count("Seacole") == 2  # those of the first load, which had no pseudonyms
+
+
+@pytest.mark.parametrize(
+    ("changed", "name"),
+    [
+        ({"BI_PSEUDONYMISE": "eu"}, "BI_PSEUDONYMISE"),
+        ({"BI_TIMEZONE": "Europe/Berlin"}, "BI_TIMEZONE"),
+        ({"BI_FORMS_PER_CHUNK": "20"}, "BI_FORMS_PER_CHUNK"),
+    ],
+)
+def test_load_with_changed_setting_is_refused(changed: dict[str, str], name: str) -> None:
+    """What was planned under one setting is neither staged nor published under another."""
+    of, before = slice_of("top_users", utc(2026, 11, 1)), {"MEG_REGIONS": "eu"}
+    planned, now = (_load_settings(of, Settings.from_env(environment)) for environment in (before, before | changed))
+    load = Load(of, RUN, planned, ([None],), utc(2026, 11, 1))
+    load.check_settings(planned)
+    with pytest.raises(StagingError, match=rf"{name} has changed.*Clear the task group top_users\.eu") as caught:
+        load.check_settings(now)
+    assert not caught.value.retryable
+
+
+def test_person_names_only_in_top_users(store: Store, meg: MegReader, rows: MegFactory) -> None:
+    """People's names are in top_users and nowhere else."""
+    people(rows)
+    for job in JOBS:
+        load_slice(store, meg, slice_of(job.name, utc(2026, 11, 1)))
+        found = "Seacole" in str(live_documents(store, slice_of(job.name, utc(2026, 11, 1))))
+        assert found is (job.name == "top_users"), job.name
+    assert "Seacole" not in str(list(store.ledger.find()))
+
+
+@pytest.mark.parametrize(
+    ("columns", "name"),
+    [
+        ({"first_name": "", "last_name": "", "username": "jane.doe@hospital.example"}, "user {id}"),
+        ({"first_name": " ", "last_name": "  ", "username": "jane.doe@hospital.example"}, "user {id}"),
+        ({"first_name": "jane.doe@hospital.example", "last_name": "", "username": "jane"}, "jane"),
+        ({"first_name": "Jane", "last_name": "doe@hospital.example", "username": "jane"}, "Jane"),
+        ({"first_name": "", "last_name": "", "username": "jane"}, "jane"),
+    ],
+)
+def test_no_email_address_becomes_a_name(
+    store: Store, meg: MegReader, rows: MegFactory, columns: dict[str, str], name: str
+) -> None:
+    institution = rows.institution()
+    user = rows.user(**columns)
+    rows.session(rows.form(institution), utc(2026, 10, 5), auditor_id=rows.auditor(institution, user=user))
+    of = slice_of("top_users", utc(2026, 11, 1))
+    load_slice(store, meg, of)
+    assert {document["user_name"] for document in live_documents(store, of)} == {name.format(id=user)}
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({"collation": {"locale": "en", "strength": 2}}, "a collection with the default collation en"),
+        ({"timeseries": {"timeField": "loaded_at"}}, "a time-series collection"),
+        ({"capped": True, "size": 4096}, "a capped collection"),
+        ({"viewOn": "elsewhere", "pipeline": []}, "a view"),
+    ],
+)
+@pytest.mark.parametrize("name", ["monthly_submissions", "bi_loads"])
+def test_special_live_collection_is_refused(
+    store: Store, servers: DatabaseServers, options: dict[str, Any], kind: str, name: str
+) -> None:
+    with servers.mongo_admin.client() as admin:
+        admin[store.live.name].create_collection(name, **options)
+    with pytest.raises(MongoConfigurationError, match=f"the live collection {name} is {kind}") as caught:
+        store.check_live_collections("monthly_submissions")
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("index", [{"expireAfterSeconds": 604800, "name": "staged_at_ttl"}, {"name": "staged_at_1"}])
+def test_staging_index_may_be_anothers(store: Store, servers: DatabaseServers, index: dict[str, Any]) -> None:
+    """An administrator has given the staging index another lifetime, or another name and none."""
+    with servers.mongo_admin.client() as admin:
+        admin[f"{store.live.name}_staging"]["monthly_submissions"].create_index("staged_at", **index)
+    store.ensure_staging_collections("monthly_submissions")

@@ -1,0 +1,67 @@
+"""Every job's SQL against the second implementation of its definition, on demo data that looks like life."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from bi_ops.catalog.jobs import JOBS, Job
+from bi_ops.meg.reader import MegReader
+from bi_ops.mongo.store import Store
+from dev import demo_meg
+from dev.embedded_stack import DatabaseServers
+from tests.load_helpers import documents_of, load_slice, slice_of
+from tests.meg_factory import MegFactory, connect_as_reader, raw_tables, utc
+from tests.oracle import Oracle
+from tests.strategies import every_edge
+
+INSTANTS = (utc(2026, 11, 21), utc(2026, 10, 1), utc(2026, 1, 1), utc(2025, 2, 14, 13, 37))
+DEMO = demo_meg.DemoConfig(seed=11, forms=60, until=date(2026, 11, 22))
+
+
+@pytest.fixture(scope="module")
+def demo(servers: DatabaseServers) -> Iterator[psycopg.Connection[Any]]:
+    demo_meg.seed_database(servers.postgres, "meg_demo", DEMO)
+    with servers.postgres.connect("meg_demo") as connection:
+        yield connection
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
+@pytest.mark.parametrize("at", INSTANTS, ids=str)
+def test_demo_data_equals_oracle(
+    servers: DatabaseServers, store: Store, demo: psycopg.Connection[Any], job: Job, at: datetime
+) -> None:
+    """The demo data gives the oracle's figures."""
+    of = slice_of(job.name, at)
+    with MegReader("eu", connect_as_reader(servers, "meg_demo"), application_name="test") as meg:
+        load_slice(store, meg, of)
+    expected = Oracle(raw_tables(demo)).of(job.name, of.period, of.as_of)
+    assert documents_of(store, of) == expected
+    assert expected, "demo data says something about every job"
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Dublin", "Australia/Sydney"])
+def test_boundary_instants_equal_oracle(store: Store, meg: MegReader, rows: MegFactory, job: Job, zone: str) -> None:
+    """Each boundary instant counts on the side that the definition gives it."""
+    at = utc(2026, 11, 21, 9)
+    institution = rows.institution()
+    other = rows.institution()
+    for edge in every_edge(at, zone):
+        # By a user, an auditor, a form and an institution of their own, so that no edge hides behind another.
+        user = rows.user(last_login_at=edge, date_joined_at=edge)
+        auditor = rows.auditor(institution, user=user, is_admin=True)
+        form = rows.form(institution, collects_patient_data=True)
+        rows.session(form, edge, auditor_id=auditor)
+        rows.session(form, edge + timedelta(hours=13), auditor_id=auditor, ended_at=edge)
+        for born, archived in ((edge, None), (utc(2020, 1, 1), edge)):
+            rows.form(other, created_at=born, archived_at=archived, collects_patient_data=True)
+        rows.institution(created_at=edge)
+        rows.add("documents_document", institution_id=other, name="", created_by_id=user, created_at=edge)
+    of = slice_of(job.name, at, timezone=zone)
+    load_slice(store, meg, of, timezone=zone)
+    assert documents_of(store, of) == Oracle(raw_tables(rows.connection), zone=zone).of(job.name, of.period, of.as_of)
