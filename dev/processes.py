@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,13 +106,16 @@ class Service:
         return True
 
     def _listening_ports(self) -> set[int]:
-        try:
-            first = psutil.Process(self.process.pid)
-            processes = [first, *first.children(recursive=True)]
-            connections = [each for process in processes for each in process.net_connections("tcp")]
-        except psutil.Error:
-            return set()
-        return {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
+        processes: list[psutil.Process] = []
+        with suppress(psutil.Error):
+            processes.append(psutil.Process(self.process.pid))
+            processes += processes[0].children(recursive=True)
+        ports: set[int] = set()
+        for process in processes:
+            with suppress(psutil.Error):  # such as a child that has ended meanwhile
+                connections = process.net_connections("tcp")
+                ports |= {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
+        return ports
 
     def terminate(self) -> None:
         """Tell the server to end cleanly, without waiting for it."""

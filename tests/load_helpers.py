@@ -42,7 +42,7 @@ def slice_of(name: str, at: datetime, *, region: str = "eu", timezone: str = "UT
 
 
 def documents_of(store: Store, slice_: Slice) -> dict[str, dict[str, Any]]:
-    """The live documents of a slice by `_id`, without the load stamps."""
+    """The live documents of a slice by `_id`, without the load metadata."""
     return {
         document.pop("_id"): {name: value for name, value in document.items() if name not in ("loaded_at", "run_id")}
         for document in live_documents(store, slice_)
@@ -107,7 +107,7 @@ def numbers_of(store: Store, slice_: Slice) -> dict[int, int]:
 
 
 def live_raw_documents(store: Store, slice_: Slice) -> dict[str, bytes]:
-    """The live documents of a slice to the byte, each without the two load stamps behind its last field."""
+    """The live documents of a slice to the byte, each without the load metadata behind its last field."""
     found = (bytes(document.raw) for document in store.live_collection(slice_.job.name).find(slice_.id_range.filter))
     return {get_id(raw).decode(): raw[4 : raw.rindex(b"\x09loaded_at\0")] for raw in found}
 
@@ -146,7 +146,7 @@ def make_document(slice_: Slice, form: int, submissions: int, **more: Any) -> by
 
 def staged_count(store: Store, load: Load) -> int:
     """How many documents the completed tasks of a load have staged."""
-    return sum(pack.documents for pack in StagedSlice(store, load).list_buckets(LoadRegister(store).staged(load)))
+    return sum(bucket.documents for bucket in StagedSlice(store, load).list_buckets(LoadRegister(store).staged(load)))
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:

@@ -63,7 +63,7 @@ class MegFactory:
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self.connection = connection
-        self._next_id = count(100_001)  # many_forms takes the small ids
+        self._next_id = count(100_001)  # bulk_forms takes the small ids
         connection.execute(f"TRUNCATE {', '.join(TABLES)}")
 
     def add(self, table: str, **columns: Any) -> int:

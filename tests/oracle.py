@@ -48,7 +48,7 @@ SETTINGS = (
 class Oracle:
     """One region's MEG as raw rows, with the exclusions applied by walking from row to row.
 
-    Each job's method gives its documents by `_id`, without the load stamps.
+    Each job's method gives its documents by `_id`, without the load metadata.
     """
 
     def __init__(self, tables: Tables, region: str = "eu", zone: str = "UTC") -> None:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
-from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
-import psutil
 import psycopg
 import pytest
 from dns.resolver import NXDOMAIN, LifetimeTimeout
@@ -39,8 +35,8 @@ from dev.embedded_stack import DatabaseServers
 from dev.mongo import mongod_path
 from dev.processes import Service, child_env, free_port, stop
 from tests.conftest import STACK
-from tests.load_helpers import load_slice, monthly_slice, wait_until
-from tests.meg_factory import MegFactory, connect_as_reader
+from tests.load_helpers import load_slice, monthly_slice
+from tests.meg_factory import MegFactory
 
 PASSWORD = "hunter2-the-planted-secret"
 MONGO = {"conn_type": "mongo", "host": "127.0.0.1", "port": 1, "login": "bi", "password": PASSWORD, "schema": "bi"}
@@ -334,58 +330,6 @@ def test_pseudonym_key_has_minimum_length(monkeypatch: pytest.MonkeyPatch, key: 
     assert load_pseudonymizer("eu", settings) is None
     with pytest.raises(ConnectionConfigError, match=found):
         load_pseudonymizer("uk", settings)
-
-
-@pytest.fixture
-def frozen(servers: DatabaseServers) -> Iterator[Any]:
-    """Stops PostgreSQL's process that serves a connection, until the test's end."""
-    stopped: list[psutil.Process] = []
-
-    def freeze(application: str) -> None:
-        with servers.postgres.connect() as admin:
-            query = "SELECT pid FROM pg_stat_activity WHERE application_name = %s"
-            wait_until(lambda: admin.execute(query, (application,)).fetchone() is not None)
-            [pid] = admin.execute(query, (application,)).fetchone() or [0]
-        stopped.append(psutil.Process(pid))
-        stopped[0].suspend()
-
-    yield freeze
-    for process in stopped:
-        process.resume()
-
-
-def test_silent_meg_times_out(servers: DatabaseServers, frozen: Any) -> None:
-    """A frozen server keeps no statement timeout, and the kernel goes on acknowledging for it."""
-    connect = connect_as_reader(servers, "meg_eu")
-    short = timedelta(seconds=1)
-    began = time.monotonic()
-    with MegReader("eu", connect, application_name="frozen", statement_timeout=short, network_grace=short) as meg:
-        threading.Timer(0.3, lambda: frozen("meg-bi frozen")).start()
-        with pytest.raises(SourceUnavailableError), meg.query("SELECT pg_sleep(0.9)", {}) as result:
-            list(result.batches)
-    assert time.monotonic() - began < 10
-
-
-def test_silent_meg_times_out_at_end(servers: DatabaseServers, frozen: Any) -> None:
-    """A MEG that falls silent after the last row is given up."""
-    short = timedelta(seconds=1)
-    began = time.monotonic()
-    with MegReader(
-        "eu",
-        connect_as_reader(servers, "meg_eu"),
-        application_name="late",
-        statement_timeout=short,
-        network_grace=short,
-    ) as meg:
-
-        def read_all() -> None:
-            with meg.query("SELECT 1", {}) as result:
-                list(result.batches)
-                frozen("meg-bi late")
-
-        with pytest.raises(SourceUnavailableError):
-            read_all()
-        assert time.monotonic() - began < 10
 
 
 def test_drivers_log_no_secret(

@@ -68,7 +68,7 @@ def test_doctor_finds_recommended_indexes(patient: DoctorTarget, store: Store) -
         admin.drop_database(LIVE_DATABASE)
 
 
-def mended_rights(patient: DoctorTarget) -> None:
+def restore_rights(patient: DoctorTarget) -> None:
     patient.meg.execute((include_dir() / "meg" / "reader_role.sql").read_bytes())
 
 
@@ -80,7 +80,7 @@ def test_doctor_names_problem_with_hint(patient: DoctorTarget, store: Store, nam
     with broken(patient):
         findings = failed(patient.examine())
     if name in ("a role that writes", "e-mail addresses", "a column out of reach", "a role that may become another"):
-        mended_rights(patient)
+        restore_rights(patient)
     assert subject in findings
     assert found in findings[subject].message
     assert hint in findings[subject].hint

@@ -1,4 +1,4 @@
-"""Time limits that administrators set for MEG's roles: each is reported by its setting's name, and retried."""
+"""Time limits that administrators set for MEG's roles, and our own where MEG falls silent: each is retried."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
+import psutil
 import pytest
 
 from bi_ops.errors import SourceUnavailableError
@@ -117,3 +119,55 @@ def test_query_cancelled_by_hand_is_retryable(servers: DatabaseServers, meg: Meg
         read_all(meg, "SELECT pg_sleep(30)")
     canceller.join()
     assert caught.value.retryable
+
+
+@pytest.fixture
+def frozen(servers: DatabaseServers) -> Iterator[Any]:
+    """Stops PostgreSQL's process that serves a connection, until the test's end."""
+    stopped: list[psutil.Process] = []
+
+    def freeze(application: str) -> None:
+        with servers.postgres.connect() as admin:
+            query = "SELECT pid FROM pg_stat_activity WHERE application_name = %s"
+            wait_until(lambda: admin.execute(query, (application,)).fetchone() is not None)
+            [pid] = admin.execute(query, (application,)).fetchone() or [0]
+        stopped.append(psutil.Process(pid))
+        stopped[0].suspend()
+
+    yield freeze
+    for process in stopped:
+        process.resume()
+
+
+def test_silent_meg_times_out(servers: DatabaseServers, frozen: Any) -> None:
+    """A frozen server keeps no statement timeout, and the kernel goes on acknowledging for it."""
+    connect = connect_as_reader(servers, "meg_eu")
+    short = timedelta(seconds=1)
+    began = time.monotonic()
+    with MegReader("eu", connect, application_name="frozen", statement_timeout=short, network_grace=short) as meg:
+        threading.Timer(0.3, lambda: frozen("meg-bi frozen")).start()
+        with pytest.raises(SourceUnavailableError), meg.query("SELECT pg_sleep(0.9)", {}) as result:
+            list(result.batches)
+    assert time.monotonic() - began < 10
+
+
+def test_silent_meg_times_out_at_end(servers: DatabaseServers, frozen: Any) -> None:
+    """A MEG that falls silent after the last row is given up."""
+    short = timedelta(seconds=1)
+    began = time.monotonic()
+    with MegReader(
+        "eu",
+        connect_as_reader(servers, "meg_eu"),
+        application_name="late",
+        statement_timeout=short,
+        network_grace=short,
+    ) as meg:
+
+        def read_all() -> None:
+            with meg.query("SELECT 1", {}) as result:
+                list(result.batches)
+                frozen("meg-bi late")
+
+        with pytest.raises(SourceUnavailableError):
+            read_all()
+        assert time.monotonic() - began < 10

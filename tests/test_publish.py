@@ -206,7 +206,7 @@ def test_month_reloads_after_zone_change(store: Store) -> None:
     assert row["timezone"] == "Europe/Berlin"
 
 
-@pytest.mark.parametrize("lost", [0, 1], ids=["the first pack", "a later pack"])
+@pytest.mark.parametrize("lost", [0, 1], ids=["the first bucket", "a later bucket"])
 def test_publish_aborts_when_bucket_missing(store: Store, monkeypatch: pytest.MonkeyPatch, lost: int) -> None:
     """A bucket that vanishes during a publish leaves the live slice whole."""
     publish_numbers(store, monthly_slice(), dict.fromkeys(range(25), 1))
@@ -216,8 +216,8 @@ def test_publish_aborts_when_bucket_missing(store: Store, monkeypatch: pytest.Mo
 
     def then_lose(where: Store, staged: StagedLoad) -> None:
         original(where, staged)
-        packs = StagedSlice(where, staged.load).list_buckets(staged)
-        where.staging_collection(SUBMISSIONS.name).delete_one({"_id": packs[lost].id})
+        buckets = StagedSlice(where, staged.load).list_buckets(staged)
+        where.staging_collection(SUBMISSIONS.name).delete_one({"_id": buckets[lost].id})
 
     monkeypatch.setattr(module, "check_not_stale", then_lose)
     with pytest.raises(StagingError, match=r"expected \d+ documents in [0-9a-f]{32}\|.*found none"):

@@ -50,7 +50,7 @@ class Installation(AirflowApi):
     listener: Listener
 
     def slices(self) -> dict[str, dict[str, bytes]]:
-        """Every live slice to the byte, but for the load stamps."""
+        """Every live slice to the byte, but for the load metadata."""
         return {
             f"{region} {name}": live_raw_documents(self.store, monthly_slice(name, region=region))
             for region in FORMS

@@ -1,4 +1,4 @@
-"""What is staged in runs and packs: whole, in order, by one try at a time."""
+"""What is staged in runs and buckets: whole, in order, by one try at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FORMS = 500
 
 @pytest.fixture
 def in_small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a few documents are staged as many runs of many packs."""
+    """So that a few documents are staged as many runs of many buckets."""
     monkeypatch.setattr(staging, "SORT_BUFFER_BYTES", 5_000)
     monkeypatch.setattr(staging, "MAX_BUCKET_BYTES", 1_000)
 
@@ -54,11 +54,11 @@ def test_staged_documents_are_sorted(store: Store, first: str) -> None:
     forms = sorted(range(FORMS), key=lambda form: form * 7919 % FORMS)
     whole = stage(store, forms)
     staged = StagedSlice(store, whole.load)
-    packs = staged.list_buckets(whole)
-    assert len({pack.sort_run_id for pack in packs}) > 6
-    assert len(packs) > 3 * len({pack.sort_run_id for pack in packs})
-    assert sum(pack.documents for pack in packs) == FORMS
-    batches = [*staged.iter_documents(packs, first, 7)]
+    buckets = staged.list_buckets(whole)
+    assert len({bucket.sort_run_id for bucket in buckets}) > 6
+    assert len(buckets) > 3 * len({bucket.sort_run_id for bucket in buckets})
+    assert sum(bucket.documents for bucket in buckets) == FORMS
+    batches = [*staged.iter_documents(buckets, first, 7)]
     assert all(len(batch) == 7 for batch in batches[:-1])
     wanted = sorted((make_document(monthly_slice(), form, form) for form in forms), key=get_id)
     assert [*chain.from_iterable(batches)] == [each for each in wanted if get_id(each) >= first.encode()]

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+
+def abbreviate(names: Iterable[str], max_names: int = 3) -> str:
+    """The first of some names, and how many more there are."""
+    every = list(names)
+    more = f" and {len(every) - max_names} more" if len(every) > max_names else ""
+    return ", ".join(every[:max_names]) + more
+
 
 class BiError(Exception):
     """Something stopped a load. The message says where, what was expected, what was found and what to do.

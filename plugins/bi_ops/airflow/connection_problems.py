@@ -51,6 +51,7 @@ https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
 _MAX_DATABASE_BYTES = 63
 _SERVERS_OWN = ("admin", "config", "local")
 _MAX_NAMES = 4
+_MAX_PORT = 65_535
 _JSON = {
     "mongo": '{"conn_type": "mongo", "host": "...", "login": "...", "password": "...", "schema": "bi", '
     '"extra": {"tls": true}}',
@@ -228,14 +229,14 @@ def _text_problem(fields: dict[str, Any], context: str) -> ConnectionConfigError
 
 def _port_problem(port: Any, context: str) -> ConnectionConfigError | None:
     try:
-        if port in (None, "") or (not isinstance(port, bool) and 0 < int(port) <= 65535):  # noqa: PLR2004
+        if port in (None, "") or (not isinstance(port, bool) and 0 < int(port) <= _MAX_PORT):
             return None
     except (TypeError, ValueError):
         pass
     return ConnectionConfigError(
         "the connection's port is not a number",
         context=context,
-        expected="a number from 1 to 65535, and nothing else in this field",
+        expected=f"a number from 1 to {_MAX_PORT}, and nothing else in this field",
         hint='Write the port as a number, such as "port": 27017; the database is the field schema.',
     )
 

@@ -293,7 +293,7 @@ def _read(name: str, kind: str, make: Callable[[str], Made]) -> Made:
     except AirflowNotFoundException:
         problem = missing_connection(name, kind)
     except (AirflowConfigException, AttributeError, TypeError, ValueError) as error:
-        problem = _connection_problem(name, kind) or _unusable(name, kind, error)
+        problem = find_field_problem(BaseHook.get_connection(name), kind, where) or _unusable(name, kind, error)
     else:
         problem = find_field_problem(connection, kind, where)
         if not problem and _may_be_cut(connection):
@@ -320,7 +320,7 @@ def _variable(name: str) -> str:
 
 def _stored_values(name: str) -> Iterator[tuple[str, str]]:
     """The unread values of a connection, each with its place: the environment or a secrets backend."""
-    from airflow.sdk.execution_time.supervisor import (  # noqa: PLC0415 - large, and seldom needed
+    from airflow.sdk.execution_time.supervisor import (  # noqa: PLC0415 - large, for a missing or cut connection
         ensure_secrets_backend_loaded,
     )
 
@@ -336,17 +336,12 @@ def _stored_values(name: str) -> Iterator[tuple[str, str]]:
 
 def _stored_problem(name: str, kind: str, *, readable: bool = False) -> ConnectionConfigError | None:
     """What is wrong with the value that a connection was, or was to be, read from."""
-    for source, value in _stored_values(name):
-        where = f"connection {name} ({source})"
-        if problem := find_value_problem(value, kind, where):
-            return problem
-        return None if readable else unreadable_value(kind, where)
-    return None
-
-
-def _connection_problem(name: str, kind: str) -> ConnectionConfigError | None:
-    """What is wrong with the fields of a connection that a hook does not take."""
-    return find_field_problem(BaseHook.get_connection(name), kind, f"connection {name}")
+    stored = next(_stored_values(name), None)
+    if stored is None:
+        return None
+    source, value = stored
+    where = f"connection {name} ({source})"
+    return find_value_problem(value, kind, where) or (None if readable else unreadable_value(kind, where))
 
 
 def _unusable(name: str, kind: str, error: Exception) -> ConnectionConfigError:

@@ -27,7 +27,7 @@ from bi_ops.airflow.ui_links import base_url
 from bi_ops.airflow.version_compat import SUPPORTS_SHRINKING_MAPPED_TASKS, SUPPORTS_UI_PAGES
 from bi_ops.catalog.jobs import Job
 from bi_ops.catalog.slices import Slice
-from bi_ops.errors import BiError, DryRunError, NotSelectedError, SkippedError
+from bi_ops.errors import BiError, DryRunError, NotSelectedError, SkippedError, abbreviate
 from bi_ops.settings import Settings
 
 if TYPE_CHECKING:
@@ -330,9 +330,7 @@ class StageOperator(_BiOperator):
         label = f"{ids[0]}" if len(ids) == 1 else f"{ids[0]} to {ids[-1]}"
         if not self._forms:
             return f"forms {label}"
-        more = len(self._forms) - _NAMED_FORMS
-        names = ", ".join(name[:40] for name in self._forms[:_NAMED_FORMS])
-        return f"{label}: {names}{f' and {more} more' if more > 0 else ''}"
+        return f"{label}: {abbreviate((name[:40] for name in self._forms), _NAMED_FORMS)}"
 
 
 class PublishOperator(_BiOperator):

@@ -10,7 +10,8 @@ from typing import Any
 
 from bi_ops.catalog.sql import include_dir, render_sql
 from bi_ops.doctor.relation_checks import check_relations
-from bi_ops.doctor.results import Finding, Status, abbreviate, check_result, run_checks
+from bi_ops.doctor.results import Finding, Status, check_result, run_checks
+from bi_ops.errors import abbreviate
 from bi_ops.meg.reader import MegReader
 from bi_ops.meg.time_zone import check_timezone
 

@@ -11,8 +11,8 @@ from typing import Any
 from bi_ops.catalog.jobs import JOBS
 from bi_ops.catalog.sql import include_dir
 from bi_ops.doctor.meg_checks import check_clock
-from bi_ops.doctor.results import Finding, Status, abbreviate, check_result, run_checks
-from bi_ops.errors import MongoConfigurationError, ReportError
+from bi_ops.doctor.results import Finding, Status, check_result, run_checks
+from bi_ops.errors import MongoConfigurationError, ReportError, abbreviate
 from bi_ops.mongo.errors import translate_pymongo_errors
 from bi_ops.mongo.store import LEDGER_COLLECTION, LOADS_COLLECTION, STAGING_SUFFIX, STAGING_TTL, Store
 from bi_ops.mongo.transactions import TRANSACTION_OPTIONS
@@ -21,8 +21,7 @@ from bi_ops.settings import Settings
 
 MONGO_SUBJECT = "MongoDB"
 _JOB_NAMES = [job.name for job in JOBS]
-_OPTIONAL = ("collections", "staged data", "figures", "indexes for the reports")
-"""The checks that an account may not be able to make; whether it can do its work is another check's matter."""
+_Check = Callable[[Store], Iterable[Finding]]
 _ROLE_HINT = (
     "Give the account the role of include/mongo/role.json, with this connection's databases in it, and no other."
 )
@@ -35,36 +34,38 @@ def check_mongo(store: Store, settings: Settings) -> Iterator[Finding]:
         store: The databases.
         settings: The settings in force.
     """
-    checks: dict[str, Callable[[Store], Iterable[Finding]]] = {
+    required: dict[str, _Check] = {
         "replica set": _replica_set,
         "rights": _rights,
         "writing": _writing,
         "clock": _clock,
+    }
+    optional: dict[str, _Check] = {
         "collections": _collections,
         "staged data": _staged_data,
         "figures": partial(_figures, settings),
         "indexes for the reports": _indexes,
     }
-    first = list(run_checks(MONGO_SUBJECT, [("connection", partial(_run_check, "connection", _connection))], store))
+    first = list(run_checks(MONGO_SUBJECT, [("connection", partial(_run_check, _connection))], store))
     yield from first
     if first[0].status is not Status.FAILED:
-        yield from run_checks(
-            MONGO_SUBJECT, [(name, partial(_run_check, name, check)) for name, check in checks.items()], store
-        )
+        checks = [(name, partial(_run_check, check)) for name, check in required.items()]
+        checks += [(name, partial(_run_optional_check, name, check)) for name, check in optional.items()]
+        yield from run_checks(MONGO_SUBJECT, checks, store)
 
 
-def _run_check(name: str, check: Callable[[Store], Iterable[Finding]], store: Store) -> list[Finding]:
+def _run_check(check: _Check, store: Store) -> list[Finding]:
+    with translate_pymongo_errors("connection bi_mongo"):
+        return list(check(store))
+
+
+def _run_optional_check(name: str, check: _Check, store: Store) -> list[Finding]:
+    """A check that the account may not be able to make; whether it can do its work is another check's matter."""
     try:
-        with translate_pymongo_errors("connection bi_mongo"):
-            return list(check(store))
+        return _run_check(check, store)
     except (MongoConfigurationError, ReportError) as error:
-        if name not in _OPTIONAL:
-            raise
-        return [
-            Finding(
-                MONGO_SUBJECT, name, Status.WARNING, f"not checked, since {error.message}: {error.actual}", error.hint
-            )
-        ]
+        found = f"not checked, since {error.message}: {error.actual}"
+        return [Finding(MONGO_SUBJECT, name, Status.WARNING, found, error.hint)]
 
 
 def _connection(store: Store) -> Iterator[Finding]:

@@ -20,24 +20,22 @@ _ALL_KEYS_SECONDS = 120
 
 def check_relations(subject: str, meg: MegReader) -> Iterator[Finding]:
     """Check each relation's columns, and then the keys of those that have them."""
-    table_oids: dict[str, int] = {}
-    broken = [finding for name in SOURCE_CONTRACT for finding in _columns(subject, name, meg, table_oids)]
+    results = {name: _columns(subject, name, meg) for name in SOURCE_CONTRACT}
+    broken = [result for result in results.values() if isinstance(result, Finding)]
     yield from broken
     if not broken:
         yield Finding(
             subject, "relations", Status.OK, f"all {len(SOURCE_CONTRACT)} have the columns that the jobs read"
         )
     deadline = time.monotonic() + _ALL_KEYS_SECONDS
-    for name, table_oid in table_oids.items():
-        seconds = max(1, min(_KEY_SECONDS, round(deadline - time.monotonic())))
-        yield from _key(subject, name, meg, table_oid, seconds)
+    for name, table_oid in results.items():
+        if not isinstance(table_oid, Finding):
+            seconds = max(1, min(_KEY_SECONDS, round(deadline - time.monotonic())))
+            yield from _key(subject, name, meg, table_oid, seconds)
 
 
-def _columns(subject: str, name: str, meg: MegReader, table_oids: dict[str, int]) -> Iterator[Finding]:
-    """What keeps a relation from being read with the columns that it must have; not one row of it is read.
-
-    Where nothing does, the table from which its key is read is noted in `table_oids`.
-    """
+def _columns(subject: str, name: str, meg: MegReader) -> Finding | int:
+    """The OID of the table that a relation's key is read from, or what is wrong with its columns; no row is read."""
     check = f"relation {name}"
     hint = f"Fit include/sql/source/{name}.sql to this MEG's schema."
     try:
@@ -46,12 +44,10 @@ def _columns(subject: str, name: str, meg: MegReader, table_oids: dict[str, int]
     except SourceQueryError as error:
         if "permission denied" in error.actual:
             hint = "Run include/meg/reader_role.sql: the role may not read all that it must."
-        yield Finding(subject, check, Status.FAILED, error.actual, hint)
-        return
+        return Finding(subject, check, Status.FAILED, error.actual, hint)
     if broken := contract_violations(name, columns):
-        yield Finding(subject, check, Status.FAILED, "; ".join(broken), hint)
-        return
-    table_oids[name] = result.table_oids[result.columns.index(KEYS[name])]
+        return Finding(subject, check, Status.FAILED, "; ".join(broken), hint)
+    return result.table_oids[result.columns.index(KEYS[name])]
 
 
 def _key(subject: str, name: str, meg: MegReader, table_oid: int, seconds: int) -> Iterator[Finding]:

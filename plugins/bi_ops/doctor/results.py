@@ -79,13 +79,6 @@ def failed_check(subject: str, check: str, error: BiError) -> Finding:
     return Finding(subject, check, Status.FAILED, f"{error.message}{f' ({details})' if details else ''}", error.hint)
 
 
-def abbreviate(names: Iterable[str], at_most: int = 3) -> str:
-    """The first of some names, and how many more there are."""
-    every = list(names)
-    more = f" and {len(every) - at_most} more" if len(every) > at_most else ""
-    return ", ".join(every[:at_most]) + more
-
-
 def format_report(findings: Sequence[Finding]) -> str:
     """All findings as text, by subject, each that is not well with its hint."""
     counts = {verdict: sum(finding.status is verdict for finding in findings) for verdict in Status}

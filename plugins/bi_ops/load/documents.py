@@ -161,7 +161,7 @@ class DocumentEncoder:
         self._tail = elements({"schema_version": SCHEMA_VERSION})
 
     def __call__(self, rows: Sequence[Sequence[Any]]) -> list[bytes]:
-        """The encoded document of each row, as the live collection has it but for the load stamps.
+        """The encoded document of each row, as the live collection has it but for the load metadata.
 
         Args:
             rows: The rows, with or without the column that the guards add.

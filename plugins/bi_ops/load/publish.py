@@ -98,7 +98,7 @@ def publish(
 
     Raises:
         StagingError: Not every stage task has completed, or the staged data is not what they completed with.
-        NewerSliceLiveError: A later as-of, or a later reading of MEG, is already live.
+        StaleSnapshotError: A later as-of, or a later reading of MEG, is already live.
         ShrinkError: The slice would shrink by more than `max_shrink`, or to nothing.
         SupersededError: Another run took the slice over meanwhile.
         PartialPublishError: It stopped between two transactions.

@@ -15,7 +15,7 @@ from uuid import uuid4
 from bson import ObjectId
 
 from bi_ops.catalog.slices import Slice
-from bi_ops.errors import StagingError, SupersededError
+from bi_ops.errors import StagingError, SupersededError, abbreviate
 from bi_ops.load.documents import SCHEMA_VERSION
 from bi_ops.mongo.store import DagRunRef, Document, Store
 
@@ -245,14 +245,12 @@ class LoadRegister:
 
 
 def _incomplete(load: Load, missing: Sequence[int]) -> StagingError:
-    named = ", ".join(f"stage[{task}]" for task in missing[:_MAX_NAMED])
-    more = f" and {len(missing) - _MAX_NAMED} more" if len(missing) > _MAX_NAMED else ""
     return StagingError(
         f"{len(missing)} of {len(load.tasks)} stage tasks {'has' if len(missing) == 1 else 'have'} not staged, "
         "so nothing was published",
         context=str(load.slice),
         expected="each stage task of the plan completed; marking a task as success or skipping it stages nothing",
-        actual=f"not completed: {named}{more}",
+        actual=f"not completed: {abbreviate((f'stage[{task}]' for task in missing), _MAX_NAMED)}",
         hint=f"Clear {'this task' if len(missing) == 1 else 'these tasks'} with downstream, or the task group "
         f"{load.slice.task_group} of this run.",
     )

@@ -121,7 +121,7 @@ def stage(
         load: The load.
         task: The number of the task in the load's plan.
         chunks: The forms to read, ten at a time, as the plan gave them to this task.
-        sql: The job's query; it may bind the slice's `parameters`, `chunks` and `timezone`.
+        sql: The job's query; it may bind the slice's `sql_parameters`, `chunks` and `timezone`.
         pseudonyms: What replaces the names of people; None where they stay.
 
     Yields:

@@ -140,8 +140,6 @@ def translate_psycopg_errors(
         yield
     except psycopg.errors.QueryCanceled as error:
         raise _canceled(error, context, statement_timeout, on_purpose=cancelled()) from None
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise _ended(error, context) or _connection_error(error, context, refusable=not connected()) from None
     except (psycopg.DataError, UnicodeDecodeError) as error:
         raise InvalidSourceRowError(
             "a value in MEG cannot be read",
@@ -151,16 +149,25 @@ def translate_psycopg_errors(
             hint="Find the row with psql and correct it in MEG, or leave it out in include/sql/source/.",
         ) from None
     except psycopg.Error as error:
-        if ended := _ended(error, context):
-            raise ended from None
-        if isinstance(error, psycopg.InternalError) and error.sqlstate is None:  # psycopg's own: the answer was cut off
-            raise _connection_error(error, context, refusable=False) from None
-        raise SourceQueryError(
-            "MEG refused the query",
-            context=context,
-            actual=summarize(error),
-            hint="Fit include/sql/source/ to this MEG's schema, and let its role read what stands there.",
-        ) from None
+        raise _translate(error, context, refusable=not connected()) from None
+
+
+def _translate(error: psycopg.Error, context: str, *, refusable: bool) -> BiError:
+    if ended := _ended(error, context):
+        return ended
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) or _is_cut_off(error):
+        return _connection_error(error, context, refusable=refusable)
+    return SourceQueryError(
+        "MEG refused the query",
+        context=context,
+        actual=summarize(error),
+        hint="Fit include/sql/source/ to this MEG's schema, and let its role read what stands there.",
+    )
+
+
+def _is_cut_off(error: psycopg.Error) -> bool:
+    """Whether the connection ended amid an answer: an internal error of psycopg's own, and none of the server's."""
+    return isinstance(error, psycopg.InternalError) and error.sqlstate is None
 
 
 def _canceled(

@@ -85,9 +85,9 @@ class MegReader:
 
         Raises:
             SourceUnavailableError: MEG cannot be reached, or gave up on the way.
-            ConnectionSettingsError: MEG will not have the connection.
+            ConnectionConfigError: MEG will not have the connection.
             SourceQueryError: MEG refused the query.
-            SourceRowError: MEG could not compute or send a value.
+            InvalidSourceRowError: MEG could not compute or send a value.
         """
         with self._translate_errors():
             connection = self._get_connection()

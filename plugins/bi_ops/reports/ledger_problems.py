@@ -14,6 +14,7 @@ from pymongo.database import Database
 
 from bi_ops.catalog.jobs import JOBS, get_job
 from bi_ops.catalog.slices import IdRange
+from bi_ops.errors import abbreviate
 from bi_ops.mongo.store import LEDGER_COLLECTION, Document
 from bi_ops.reports.execution import Query, Steps, execute
 from bi_ops.settings import Settings
@@ -155,7 +156,9 @@ def _time_zones(rows: Iterable[Mapping[str, Any]], settings: Settings) -> Iterat
     for (job, region), zones in sorted(by_slice.items()):
         others = sorted(period for zone, periods in zones.items() if zone != settings.timezone for period in periods)
         if others:
-            cut = "; ".join(f"{zone}: {_some(sorted(periods))}" for zone, periods in sorted(zones.items()))
+            cut = "; ".join(
+                f"{zone}: {abbreviate(sorted(periods), _MAX_NAMES)}" for zone, periods in sorted(zones.items())
+            )
             conf = {"period": others[0], "jobs": [job], "regions": [region]}
             yield LedgerProblem(
                 "timezone",
@@ -202,8 +205,3 @@ def _unfinished(row: Mapping[str, Any]) -> LedgerProblem:
 
 def _subject(row: Mapping[str, Any]) -> str:
     return " ".join(filter(None, (row["job"], row["region"], row.get("period"))))
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - _MAX_NAMES
-    return ", ".join(names[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
