@@ -4,6 +4,8 @@
 PYTHON ?= python3
 export PYTHON
 BIN := .venv/bin
+# Each process has databases of its own; a file's tests stay together, and those that run an Airflow after one another.
+SIDE_BY_SIDE := --numprocesses=2 --dist=loadgroup
 
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,15 +30,15 @@ report: .venv/.ready  ## write the dashboard as one HTML page and PNGs into dist
 atlas: .venv/.ready  ## write the dashboard for Atlas Charts into dist/meg-bi.charts
 	@PYTHONPATH=plugins $(BIN)/python -m dev atlas
 
-test: .venv/.ready  ## run every test on real databases and a real scheduler
+test: .venv/.ready  ## run every test on real databases and a real scheduler, in two processes: about 15 minutes
 	@dev/programs.sh
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --ignore=tests/chaos
 
 test-fast: .venv/.ready  ## run the tests that need no server and no Airflow process: under a minute
 	@$(BIN)/python -m pytest -m fast
 
 chaos: .venv/.ready  ## inject hundreds of faults, and print what came of them: about 15 minutes
-	@$(BIN)/python -m pytest tests/chaos --all-faults -s -v
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/chaos --all-faults -v
 
 .venv/.bench-ready: .venv/.ready bench/requirements.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r bench/requirements.txt && touch $@

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -36,12 +37,18 @@ FAST_FAILURE_DETECTION = {
 
 
 def new_airflow(servers: DatabaseServers, stack: Path, settings: Mapping[str, str], *, port: int = 0) -> dict[str, str]:
-    """The environment of an Airflow whose metadata database is new; its API gets this port where that is free."""
-    if servers.postgres.database_exists(airflow.METADATA_DATABASE):
-        with servers.postgres.connect() as admin:
-            admin.execute(f"DROP DATABASE {airflow.METADATA_DATABASE} WITH (FORCE)")
+    """The environment of an Airflow whose metadata database is new; its API gets this port where that is free.
+
+    Airflow's tables are made once on each server, and copied.
+    """
+    database, template = airflow.METADATA_DATABASE, f"airflow_{version('apache-airflow')}"
     environment = airflow.environment(stack, servers.postgres, servers.secret, settings, port=port)
-    airflow.migrate(stack, servers.postgres, servers.secret, environment)
+    with servers.postgres.connect() as admin:
+        admin.execute(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+        if not servers.postgres.database_exists(template):
+            airflow.migrate(stack, servers.postgres, servers.secret, environment)
+            admin.execute(f'ALTER DATABASE {database} RENAME TO "{template}"')
+        admin.execute(f'CREATE DATABASE {database} TEMPLATE "{template}" OWNER {database}')
     return environment
 
 

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-STACK = ROOT / ".local" / "test"
+
+
+def stack_folder(name: str) -> Path:
+    """The folder of a stack of this process's own: with `pytest -n` several test processes run side by side."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    return ROOT / ".local" / (f"{name}-{worker}" if worker else name)
+
+
+STACK = stack_folder("test")
 SERVER = {"transactionLifetimeLimitSeconds": "2", "enableTestCommands": "1"}
 
 # Before anything imports Airflow, which reads them once.
@@ -28,6 +36,15 @@ from tests.populated_store import filled_store
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-faults", action="store_true", help="inject hundreds of faults, as `make chaos` does")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `pytest -n` keep each file's tests together, and start with those that run an Airflow: they take longest."""
+    for item in items:
+        if item.path.parent.name != "chaos" and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: all(mark.args != ("airflow",) for mark in item.iter_markers("xdist_group")))
 
 
 @pytest.fixture(scope="session")

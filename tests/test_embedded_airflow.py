@@ -26,6 +26,8 @@ from tests.conftest import ROOT, STACK
 from tests.load_helpers import wait_until
 from tests.meg_factory import MegFactory
 
+pytestmark = pytest.mark.xdist_group("airflow")
+
 DAG = "bi_monthly"
 CONF = {"period": "2026-10", "jobs": ["monthly_submissions"]}
 SECOND_STACK = """
@@ -33,6 +35,7 @@ import json, sys
 from pathlib import Path
 from dev import airflow
 from dev.embedded_stack import databases, stack_lock
+
 folder, port = Path(sys.argv[1]), int(sys.argv[2])
 with stack_lock(folder), databases(folder) as servers:
     environment = airflow.environment(folder, servers.postgres, servers.secret, {}, port=port)

@@ -20,7 +20,7 @@ from bi_ops.meg.time_zone import check_timezone
 from bi_ops.mongo.store import Store
 from bi_ops.settings import Settings
 from dev.embedded_stack import DatabaseServers
-from tests.conftest import STACK
+from tests.conftest import stack_folder
 from tests.load_helpers import wait_until
 from tests.meg_factory import MegFactory, utc
 from tests.postgres_servers import server_without_timezone, standby
@@ -43,7 +43,7 @@ def examine(**settings: str) -> list[Finding]:
 @pytest.fixture(scope="module")
 def zoneless(servers: DatabaseServers) -> Iterator[DatabaseServers]:
     """The databases, with a PostgreSQL that lacks a time zone which Python has."""
-    with server_without_timezone(STACK.parent / "test-zoneless", servers, LACKING) as up:
+    with server_without_timezone(stack_folder("test-zoneless"), servers, LACKING) as up:
         yield up
 
 
@@ -100,7 +100,7 @@ def test_doctor_names_timezone_unknown_to_server(
 @pytest.fixture(scope="module")
 def replica(servers: DatabaseServers) -> Iterator[DatabaseServers]:
     """The databases, with a standby that gives queries no time at all."""
-    with standby(STACK.parent / "test-standby", servers, max_standby_streaming_delay="0") as up:
+    with standby(stack_folder("test-standby"), servers, max_standby_streaming_delay="0") as up:
         yield up
 
 

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,8 @@ _PROCESSES.set_forkserver_preload(
 class ChaosStats:
     """What was done to the world, and what came of it.
 
-    `freed` counts the tasks that stayed queued after a kill until the scheduler was started again.
+    `freed` counts the tasks that stayed queued after a kill until the scheduler was started again; `remarks` are
+    printed below the figures.
     """
 
     faults: Counter[str] = field(default_factory=Counter)
@@ -60,6 +61,12 @@ class ChaosStats:
     doubled: int = 0
     stale: int = 0
     torn_reads: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def as_property(self, title: str) -> dict[str, Any]:
+        """The figures so far, as a test records them for the summary at the end (tests/chaos/conftest.py)."""
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+        return {**asdict(self), "faults": dict(self.faults), "title": title, "worker": worker}
 
 
 def expected(version: int) -> set[int]:

@@ -21,9 +21,11 @@ from tests.airflow_env import FAST_FAILURE_DETECTION, NO_SCHEDULED_RUNS, new_air
 from tests.chaos.attempt import MONTH
 from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.proxy import proxies
-from tests.chaos.test_faults import PARAMETERS, SEED, STACK, print_figures
+from tests.chaos.test_faults import PARAMETERS, SEED, STACK
 from tests.load_helpers import SUBMISSIONS, wait_until
 from tests.page_load import put_under_load
+
+pytestmark = pytest.mark.xdist_group("airflow")
 
 DAG = "bi_monthly"
 WORKER = "airflow worker -- "
@@ -113,7 +115,8 @@ class Installation:
         finally:
             self.world.mongod.thaw()
         load.assert_unavailable()
-        print(f"\nGET /api/v2/version while MongoDB is frozen: p99 {load.p99_ms:.0f} ms of {len(load.version)}")
+        p99 = f"p99 {load.p99_ms:.0f} ms of {len(load.version)} calls"
+        self.world.stats.remarks.append(f"GET /api/v2/version while MongoDB is frozen under page load: {p99}")
         assert max(load.version) < MAX_VERSION_SECONDS
         return True
 
@@ -171,7 +174,6 @@ def installation(*, all_faults: bool) -> Iterator[Installation]:
                 wait_until(lambda: api.get(f"/dags/{DAG}").is_success, 120)
                 api.patch(f"/dags/{DAG}", json={"is_paused": False}).raise_for_status()
                 yield Installation(up, api, world)
-        print_figures(world.stats)
 
 
 def disturbing(name: str, times: int, kill: Callable[[Installation], bool]) -> Any:
@@ -188,7 +190,11 @@ def disturbing(name: str, times: int, kill: Callable[[Installation], bool]) -> A
     ],
 )
 def test_month_survives_airflow_fault(
-    installation: Installation, name: str, times: int, kill: Callable[[Installation], bool]
+    installation: Installation,
+    name: str,
+    times: int,
+    kill: Callable[[Installation], bool],
+    record_property: Callable[[str, object], None],
 ) -> None:
     """A month is loaded whole while parts of Airflow are killed."""
     world = installation.world
@@ -203,5 +209,6 @@ def test_month_survives_airflow_fault(
         if world.stats.faults[name] < times:
             world.round(installation.trigger, disturb)
     figures = world.stats
+    record_property("chaos", figures.as_property("Airflow's processes"))
     assert figures.faults[name] >= times
     assert (figures.lost, figures.doubled, figures.stale, figures.torn_reads) == (0, 0, 0, []), f"BI_CHAOS_SEED={SEED}"

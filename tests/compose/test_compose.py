@@ -22,6 +22,8 @@ from dev.embedded_stack import stack_lock
 from tests.compose.fake_docker import Containers, Image
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.xdist_group("airflow")
+
 FOLDER = ROOT / ".local" / "compose"
 NEEDED = ("unshare", "nsenter", "setpriv", "ip", "npm", "curl", "wget")
 AS_THE_IMAGE_DOES = "setpriv --reuid=999 --regid=999 --clear-groups"
