@@ -4,8 +4,8 @@
 PYTHON ?= python3
 export PYTHON
 BIN := .venv/bin
-# Each process has databases of its own; a file's tests stay together, and those that run an Airflow after one another.
-SIDE_BY_SIDE := --numprocesses=2 --dist=loadgroup --no-loadscope-reorder
+# Each process has databases of its own, and runs whole files.
+SIDE_BY_SIDE := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

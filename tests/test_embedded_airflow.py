@@ -26,7 +26,7 @@ from tests.conftest import ROOT, STACK
 from tests.load_helpers import wait_until
 from tests.meg_factory import MegFactory
 
-pytestmark = pytest.mark.xdist_group("airflow")
+pytestmark = pytest.mark.airflow
 
 DAG = "bi_monthly"
 CONF = {"period": "2026-10", "jobs": ["monthly_submissions"]}

@@ -28,7 +28,7 @@ from tests.conftest import STACK
 from tests.load_helpers import live_documents, live_raw_documents, monthly_slice, wait_until
 from tests.meg_factory import MegFactory, utc
 
-pytestmark = pytest.mark.xdist_group("airflow")
+pytestmark = pytest.mark.airflow
 
 DAG = "bi_monthly"
 JOB = "monthly_submissions"

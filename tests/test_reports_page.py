@@ -24,7 +24,7 @@ from tests.browser import NEEDS_CHROMIUM, SHOTS, logged_in
 from tests.conftest import STACK
 from tests.populated_store import AS_OF, XSS_NAME
 
-pytestmark = [NEEDS_CHROMIUM, pytest.mark.xdist_group("airflow")]
+pytestmark = [NEEDS_CHROMIUM, pytest.mark.airflow]
 
 
 @dataclass

@@ -24,7 +24,7 @@ from tests.load_helpers import live_raw_documents, monthly_slice, wait_until
 from tests.meg_factory import MegFactory
 from tests.webhook_server import Listener, listening
 
-pytestmark = pytest.mark.xdist_group("airflow")
+pytestmark = pytest.mark.airflow
 
 DAG = "bi_monthly"
 FORMS = {"eu": 25, "uk": 11}

@@ -25,7 +25,7 @@ from tests.chaos.test_faults import PARAMETERS, SEED, STACK
 from tests.load_helpers import SUBMISSIONS, wait_until
 from tests.page_load import put_under_load
 
-pytestmark = pytest.mark.xdist_group("airflow")
+pytestmark = pytest.mark.airflow
 
 DAG = "bi_monthly"
 WORKER = "airflow worker -- "

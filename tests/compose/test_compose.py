@@ -22,7 +22,7 @@ from dev.embedded_stack import stack_lock
 from tests.compose.fake_docker import Containers, Image
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.xdist_group("airflow")
+pytestmark = pytest.mark.airflow
 
 FOLDER = ROOT / ".local" / "compose"
 NEEDED = ("unshare", "nsenter", "setpriv", "ip", "npm", "curl", "wget")
