@@ -30,14 +30,14 @@ report: .venv/.ready  ## write the dashboard as one HTML page and PNGs into dist
 atlas: .venv/.ready  ## write the dashboard for Atlas Charts into dist/meg-bi.charts
 	@PYTHONPATH=plugins $(BIN)/python -m dev atlas
 
-test: .venv/.ready  ## run every test on real databases and a real scheduler, in two processes: about 15 minutes
+test: .venv/.ready  ## run every test but the fault injection, on real databases and a real scheduler
 	@dev/programs.sh
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --ignore=tests/chaos
 
 test-fast: .venv/.ready  ## run the tests that need no server and no Airflow process: under a minute
 	@$(BIN)/python -m pytest -m fast
 
-chaos: .venv/.ready  ## inject hundreds of faults, and print what came of them: about 15 minutes
+chaos: .venv/.ready  ## inject hundreds of faults, and print a table of them and of their effects
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/chaos --all-faults -v
 
 .venv/.bench-ready: .venv/.ready bench/requirements.txt

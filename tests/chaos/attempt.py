@@ -1,4 +1,4 @@
-"""One try of a task in a process of its own: the very operator that Airflow runs, and little else of Airflow."""
+"""One attempt of a task in a process of its own: the very operator that Airflow runs, and little else of Airflow."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MONTH = Period.parse("2026-10", SUBMISSIONS.cadence, "UTC")
 
 @dataclass(frozen=True)
 class Kill:
-    """When a try's process dies, hard.
+    """When an attempt's process is killed.
 
     Attributes:
         command: At which command to MongoDB, counted from 1; 0 for at none.
@@ -59,7 +59,7 @@ class _Killer(monitoring.CommandListener):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run_try(
+def run_attempt(
     step: str,
     run_id: str,
     inputs: Mapping[str, Any],
@@ -68,7 +68,7 @@ def run_try(
     log: Path,
     out: Connection,
 ) -> None:
-    """Run one try of `plan`, `stage` or `publish` and send what came of it: its result, or whether to try again."""
+    """Run one attempt of `plan`, `stage` or `publish` and send its outcome: the result, or whether it is retried."""
     with log.open("ab") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)

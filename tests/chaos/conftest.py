@@ -1,16 +1,29 @@
-"""At the end, a table of the faults that were injected and what came of them, by whichever processes injected them."""
+"""The environment for injecting faults, and a table of the faults at the end, from all processes that injected some."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 from rich.table import Table
 
+from dev import demo_meg
 from dev.console import console
-from tests.chaos.test_faults import SEED
+from dev.embedded_stack import databases, stack_lock
+from tests.chaos.environment import PARAMETERS, SEED, STACK, ChaosEnvironment
+from tests.chaos.proxy import proxies
+
+
+@pytest.fixture(scope="module")
+def chaos() -> Iterator[ChaosEnvironment]:
+    with stack_lock(STACK), databases(STACK, PARAMETERS) as servers:
+        demo_meg.seed_database(servers.postgres, "meg_eu", None)
+        with proxies(servers.postgres.port, servers.mongo.port) as (to_meg, to_mongo):
+            environment = ChaosEnvironment(servers, to_meg, to_mongo)
+            with environment.live_month():
+                yield environment
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -33,7 +46,7 @@ def print_figures(title: str, figures: list[dict[str, Any]]) -> None:
     for label, value in (
         ("faults", faults.total()),
         ("tasks that a new scheduler had to free", total(figures, "freed")),
-        ("attempts of tasks", total(figures, "tries")),
+        ("attempts of tasks", total(figures, "attempts")),
         ("snapshot reads", total(figures, "reads")),
         ("reads that found the server down", total(figures, "unread")),
         ("documents lost", total(figures, "lost")),

@@ -1,4 +1,4 @@
-"""The world that faults are injected into: both servers, a month that is loaded over and over, and its reader."""
+"""What faults are injected into: both servers, a month that is loaded over and over, and a reader of it."""
 
 from __future__ import annotations
 
@@ -24,18 +24,22 @@ from pymongo.errors import PyMongoError
 
 from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
 from dev.processes import run_as
-from tests.chaos.attempt import MONTH, Kill, run_try
+from tests.chaos.attempt import MONTH, Kill, run_attempt
 from tests.chaos.proxy import Proxy
+from tests.conftest import stack_folder
 from tests.load_helpers import SUBMISSIONS, wait_until
 from tests.meg_factory import MegFactory
 
+STACK = stack_folder("chaos")
+SEED = int(os.environ.setdefault("BI_CHAOS_SEED", str(int(time.time()))))  # for the processes of `pytest -n` too
+PARAMETERS = {"transactionLifetimeLimitSeconds": "1", "enableTestCommands": "1"}
 FORMS = 2_450
 """Enough for two batches of writes in one transaction; a seventh of them is missing from each version."""
 DEMO = 1_000_001
 """The institution that a form belongs to while it is missing."""
 Attempt = tuple[str, Any, dict[str, Any]]
 """How a step ended, what it returned or why it did not, and what it pushed."""
-TRIES = 7
+MAX_ATTEMPTS = 7
 """As many as the operators have."""
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(
@@ -45,7 +49,7 @@ _PROCESSES.set_forkserver_preload(
 
 @dataclass
 class ChaosStats:
-    """What was done to the world, and what came of it.
+    """The faults that were injected, and their effects.
 
     `freed` counts the tasks that stayed queued after a kill until the scheduler was started again; `remarks` are
     printed below the figures.
@@ -53,7 +57,7 @@ class ChaosStats:
 
     faults: Counter[str] = field(default_factory=Counter)
     freed: int = 0
-    tries: int = 0
+    attempts: int = 0
     loads: int = 0
     reads: int = 0
     unread: int = 0
@@ -77,10 +81,10 @@ def expected(version: int) -> set[int]:
 class Reader(threading.Thread):
     """Reads the live slice in snapshots, without pause, and holds each against the versions that may be there."""
 
-    def __init__(self, client: MongoClient[dict[str, Any]], figures: ChaosStats) -> None:
+    def __init__(self, client: MongoClient[dict[str, Any]], stats: ChaosStats) -> None:
         super().__init__(daemon=True)
         self._client = client
-        self._figures = figures
+        self._stats = stats
         self._ended = threading.Event()
         self.allowed: set[int] = set()
 
@@ -91,16 +95,16 @@ class Reader(threading.Thread):
             allowed = set(self.allowed)
             try:
                 with self._client.start_session(snapshot=True) as session:
-                    found = list(collection.find(query, {"form_id": 1, "form_name": 1}, session=session))
+                    documents = list(collection.find(query, {"form_id": 1, "form_name": 1}, session=session))
             except PyMongoError:
-                self._figures.unread += 1  # the server is down, which is the fault and not the pipeline's
+                self._stats.unread += 1  # the server is down, which is the fault and not the pipeline's
                 continue
-            ids = [document.get("form_id") for document in found]
-            names = {document.get("form_name") for document in found}
+            ids = [document.get("form_id") for document in documents]
+            names = {document.get("form_name") for document in documents}
             whole = {f"v{version}": sorted(expected(version)) for version in allowed | self.allowed}
-            self._figures.reads += 1
+            self._stats.reads += 1
             if len(names) != 1 or whole.get(str(*names)) != sorted(ids):
-                self._figures.torn_reads.append(f"{len(found)} documents, versions {sorted(map(str, names))}")
+                self._stats.torn_reads.append(f"{len(documents)} documents, versions {sorted(map(str, names))}")
             self._ended.wait(0.01)
 
     def end(self) -> None:
@@ -115,29 +119,27 @@ class ChaosEnvironment:
         servers: The databases.
         to_meg: A proxy before PostgreSQL.
         to_mongo: A proxy before MongoDB.
-        seed: Of all that is random.
-        log: What the tasks write.
     """
 
-    def __init__(self, servers: DatabaseServers, to_meg: Proxy, to_mongo: Proxy, seed: int, log: Path) -> None:
+    def __init__(self, servers: DatabaseServers, to_meg: Proxy, to_mongo: Proxy) -> None:
         assert servers.postgres.pid
         assert servers.mongo.pid
         self.servers = servers
         self.to_meg, self.to_mongo = to_meg, to_mongo
-        self.random = random.Random(seed)  # noqa: S311 - not a secret
+        self.random = random.Random(SEED)  # noqa: S311 - not a secret
         self.stats = ChaosStats()
         self.postgres = _Restartable(servers.postgres.pid)
         self.mongod = _Restartable(servers.mongo.pid)
         self.client = servers.mongo_admin.client()
         self.reader = Reader(servers.mongo_admin.client(), self.stats)
         self.version = 0
-        self._log = log
+        self._log = STACK / "logs" / "tasks.log"
         self.loading = threading.Event()
         self.step = ""
         self.last_load: tuple[str, str, Any] = ("", "", [])
 
     @contextmanager
-    def alive(self) -> Iterator[None]:
+    def live_month(self) -> Iterator[None]:
         """A month is live, and somebody reads it."""
         for name in (LIVE_DATABASE, f"{LIVE_DATABASE}_staging"):
             self.client.drop_database(name)
@@ -176,8 +178,8 @@ class ChaosEnvironment:
     def attempt(
         self, step: str, run_id: str, *, environment: Mapping[str, str] | None = None, **inputs: Any
     ) -> Attempt:
-        """One attempt of a step, past all servers' proxies: what came of it, as `run_try` says."""
-        return self._try(
+        """One attempt of a step, past all servers' proxies: what came of it, as `run_attempt` says."""
+        return self._attempt(
             step, run_id, inputs, {**self._environment(through_proxy=False), **(environment or {})}, Kill()
         )
 
@@ -189,7 +191,7 @@ class ChaosEnvironment:
         through_proxy: bool = False,
         has_rival: bool = False,
     ) -> None:
-        """Load the month as a DAG run does, each task tried as often as Airflow tries it.
+        """Load the month as a DAG run does, each task tried as often as Airflow retries it.
 
         Args:
             run_id: The run; a new one for none.
@@ -203,31 +205,33 @@ class ChaosEnvironment:
 
         def task(step: str, **inputs: Any) -> tuple[Any, dict[str, Any]]:
             result = "nothing"
-            for _ in range(TRIES):
-                outcome, result, pushed = self._try(step, run_id, inputs, environment, kills.pop(step, Kill()))
+            for _ in range(MAX_ATTEMPTS):
+                outcome, result, pushed = self._attempt(step, run_id, inputs, environment, kills.pop(step, Kill()))
                 if outcome == "succeeded" or (has_rival and outcome == "skipped" and step == "publish"):
                     return result, pushed
                 assert outcome not in ("failed for good", "skipped"), result
                 time.sleep(0.3)
-            raise AssertionError(f"{step} did not succeed in {TRIES} tries: {result}")
+            raise AssertionError(f"{step} did not succeed in {MAX_ATTEMPTS} attempts: {result}")
 
         chunks, pushed = task("plan")
-        for number, each in enumerate(chunks):
-            task("stage", load=pushed["load"], chunks=each, map_index=number)
+        for number, task_chunks in enumerate(chunks):
+            task("stage", load=pushed["load"], chunks=task_chunks, map_index=number)
         task("publish", load=pushed["load"])
         self.last_load = run_id, pushed["load"], chunks
 
-    def _try(self, step: str, run_id: str, inputs: dict[str, Any], environment: dict[str, str], kill: Kill) -> Attempt:
-        self.stats.tries += 1
+    def _attempt(
+        self, step: str, run_id: str, inputs: dict[str, Any], environment: dict[str, str], kill: Kill
+    ) -> Attempt:
+        self.stats.attempts += 1
         self.step = step
-        here, there = _PROCESSES.Pipe(duplex=False)
-        words = (step, run_id, inputs, environment, kill, self._log, there)
-        process = _PROCESSES.Process(target=run_try, args=words, daemon=True)
+        receiver, sender = _PROCESSES.Pipe(duplex=False)
+        args = (step, run_id, inputs, environment, kill, self._log, sender)
+        process = _PROCESSES.Process(target=run_attempt, args=args, daemon=True)
         process.start()
-        there.close()
+        sender.close()
         self.running = process
         try:
-            outcome: Attempt = here.recv()
+            outcome: Attempt = receiver.recv()
         except EOFError:
             process.join()
             if kill.command and process.exitcode == -signal.SIGKILL:
@@ -238,25 +242,30 @@ class ChaosEnvironment:
 
     def check(self) -> None:
         """Hold what is live against what MEG has now: nothing lost, nothing doubled, nothing of another version."""
-        found = list(self.client[LIVE_DATABASE][SUBMISSIONS.name].find({"region": "eu", "period": MONTH.name}))
+        documents = list(self.client[LIVE_DATABASE][SUBMISSIONS.name].find({"region": "eu", "period": MONTH.name}))
         right = expected(self.version)
-        ids = {document["form_id"] for document in found if document["form_name"] == f"v{self.version}"}
+        ids = {document["form_id"] for document in documents if document["form_name"] == f"v{self.version}"}
         self.stats.lost += len(right - ids)
-        self.stats.doubled += len(found) - len(right & ids)
-        self.stats.stale += sum(document["form_name"] != f"v{self.version}" for document in found)
-        assert all(document["submissions"] == 1 for document in found)
+        self.stats.doubled += len(documents) - len(right & ids)
+        self.stats.stale += sum(document["form_name"] != f"v{self.version}" for document in documents)
+        assert all(document["submissions"] == 1 for document in documents)
         [row] = self.client[LIVE_DATABASE]["bi_loads"].find({"job": SUBMISSIONS.name, "region": "eu"})
         assert row["documents"] == len(right)
         reads = self.stats.reads
         wait_until(lambda: self.stats.reads > reads or not self.reader.is_alive())
         assert self.reader.is_alive(), "the reader has died"
 
+    def assert_whole(self) -> None:
+        """All loads so far left the month whole, and no reader saw it otherwise."""
+        stats = self.stats
+        assert (stats.lost, stats.doubled, stats.stale, stats.torn_reads) == (0, 0, 0, []), f"BI_CHAOS_SEED={SEED}"
+
     def round(self, load: Callable[[], None], disturb: Callable[[], str | None] | None = None) -> None:
-        """Load a new version of the month while something is done to the world, then check what came of it.
+        """Load a new version of the month while a fault is injected, then check the result.
 
         Args:
             load: Loads it.
-            disturb: Does something in a moment, and says what that was; None where it came too late.
+            disturb: Injects a fault at some moment of the load and returns its name; None where it came too late.
         """
         self.next_version()
         self.loading.set()
@@ -284,16 +293,16 @@ class ChaosEnvironment:
         self.check()
         self.reader.allowed = {self.version}
 
-    def a_moment(self, longest: float = 1.0) -> bool:
+    def wait_a_moment(self, max_seconds: float = 1.0) -> bool:
         """Wait for some part of a load; whether it is still going on."""
-        time.sleep(self.random.uniform(0, longest))
+        time.sleep(self.random.uniform(0, max_seconds))
         return self.loading.is_set()
 
-    def a_moment_of_reading(self) -> bool:
+    def wait_while_reading(self) -> bool:
         """Wait for some part of a load in which MEG is read; whether it still is."""
-        return self.a_moment(0.7) and self.step in ("plan", "stage")
+        return self.wait_a_moment(0.7) and self.step in ("plan", "stage")
 
-    def a_transaction(self) -> bool:
+    def wait_for_transaction(self) -> bool:
         """Wait until a publish is in the midst of its transaction; whether it came to that."""
         while self.loading.is_set():
             if self.client.admin.command("serverStatus")["transactions"]["currentOpen"]:
@@ -302,8 +311,8 @@ class ChaosEnvironment:
 
     def _environment(self, *, through_proxy: bool) -> dict[str, str]:
         """Connections with short timeouts, so that what would take minutes takes seconds."""
-        made = {name: json.loads(value) for name, value in self.servers.connections({"eu": "meg_eu"}).items()}
-        mongo, meg = made["AIRFLOW_CONN_BI_MONGO"], made["AIRFLOW_CONN_MEG_EU"]
+        connections = {name: json.loads(value) for name, value in self.servers.connections({"eu": "meg_eu"}).items()}
+        mongo, meg = connections["AIRFLOW_CONN_BI_MONGO"], connections["AIRFLOW_CONN_MEG_EU"]
         meg["extra"] = {"connect_timeout": 2}
         mongo["extra"] |= {"serverSelectionTimeoutMS": 4000, "connectTimeoutMS": 1000, "socketTimeoutMS": 2000}
         if through_proxy:
@@ -311,7 +320,7 @@ class ChaosEnvironment:
             mongo["extra"].pop("replicaSet")  # by which the driver would find its way around the proxy
             mongo["extra"]["directConnection"] = True
         settings = {"BI_FORMS_PER_CHUNK": "100", "BI_MAX_MAPPED_TASKS": "3", "MEG_REGIONS": "eu", "BI_AGGREGATE": "1"}
-        return {**settings, **{name: json.dumps(value) for name, value in made.items()}}
+        return {**settings, **{name: json.dumps(value) for name, value in connections.items()}}
 
     def admin(self) -> psycopg.Connection[Any]:
         """An administrator's connection to MEG's server, past the proxy."""
@@ -364,9 +373,9 @@ class _Restartable:
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
 
-    def _signal(self, what: signal.Signals) -> None:
+    def _signal(self, signal_: signal.Signals) -> None:
         """To the server first, so that it makes no more processes, then to those that it has."""
-        self.process.send_signal(what)
-        for each in self.process.children(recursive=True):
+        self.process.send_signal(signal_)
+        for child in self.process.children(recursive=True):
             with suppress(psutil.NoSuchProcess):
-                each.send_signal(what)
+                child.send_signal(signal_)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -51,10 +51,10 @@ class Proxy:
         self._delay, self._refusing = 0.0, False
         self._call(self._passing.set)
 
-    def _call(self, what: Any) -> None:
-        done = threading.Event()
-        self._loop.call_soon_threadsafe(lambda: (what(), done.set()))
-        done.wait()
+    def _call(self, func: Callable[[], object]) -> None:
+        called = threading.Event()
+        self._loop.call_soon_threadsafe(lambda: (func(), called.set()))
+        called.wait()
 
     def _break(self) -> None:
         for writer in list(self._open):
@@ -98,13 +98,13 @@ def proxies(*targets: int) -> Iterator[list[Proxy]]:
     def run(coroutine: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(coroutine, loop).result(10)
 
-    found = []
+    opened = []
     for target in targets:
         proxy = Proxy(target, loop)
         run(proxy.listen())
-        found.append(proxy)
+        opened.append(proxy)
     try:
-        yield found
+        yield opened
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)

@@ -19,9 +19,8 @@ from dev.airflow import AirflowServices
 from dev.embedded_stack import databases, stack_lock
 from tests.airflow_env import FAST_FAILURE_DETECTION, NO_SCHEDULED_RUNS, new_airflow
 from tests.chaos.attempt import MONTH
-from tests.chaos.environment import ChaosEnvironment
+from tests.chaos.environment import PARAMETERS, SEED, STACK, ChaosEnvironment
 from tests.chaos.proxy import proxies
-from tests.chaos.test_faults import PARAMETERS, SEED, STACK
 from tests.load_helpers import SUBMISSIONS, wait_until
 from tests.page_load import put_under_load
 
@@ -40,37 +39,37 @@ ROUNDS = 10
 
 
 @dataclass
-class Installation:
-    """A running Airflow over the world. A scheduler and what it starts are a session of their own.
+class AirflowUnderTest:
+    """A running Airflow over the environment. A scheduler and what it starts are a session of their own.
 
     Attributes:
-        up: Its processes.
+        airflow: Its processes.
         api: Its REST API.
-        world: The databases, and who reads them.
+        chaos: The databases, and who reads them.
     """
 
-    up: AirflowServices
+    airflow: AirflowServices
     api: httpx.Client
-    world: ChaosEnvironment
+    chaos: ChaosEnvironment
 
     def trigger(self) -> None:
         """Load the month by a DAG run, and wait for its end."""
         body = {"logical_date": None, "conf": {"period": MONTH.name, "jobs": [SUBMISSIONS.name]}}
-        answer = self.api.post(f"/dags/{DAG}/dagRuns", json=body)
-        assert answer.is_success, answer.text
-        path = f"/dags/{DAG}/dagRuns/{answer.json()['dag_run_id']}"
+        response = self.api.post(f"/dags/{DAG}/dagRuns", json=body)
+        assert response.is_success, response.text
+        path = f"/dags/{DAG}/dagRuns/{response.json()['dag_run_id']}"
         deadline = time.monotonic() + 300
-        patient_until = 0.0
+        not_stuck_before = 0.0
         while (state := self.api.get(path).json()["state"]) not in ("success", "failed"):
-            if self.up.services["scheduler"].process.poll() is not None:
-                self.up.start("scheduler")  # from this thread: a service ends with the thread that started it
-                patient_until = time.monotonic() + STUCK
-            elif time.monotonic() > patient_until and self.is_stuck(path) and self.kill_scheduler():
-                self.world.stats.freed += 1
+            if self.airflow.services["scheduler"].process.poll() is not None:
+                self.airflow.start("scheduler")  # from this thread: a service ends with the thread that started it
+                not_stuck_before = time.monotonic() + STUCK
+            elif time.monotonic() > not_stuck_before and self.is_stuck(path) and self.kill_scheduler():
+                self.chaos.stats.freed += 1
             assert time.monotonic() < deadline, f"the run is {state}"
             time.sleep(0.5)
         assert state == "success"
-        self.world.stats.loads += 1
+        self.chaos.stats.loads += 1
 
     def is_stuck(self, run: str) -> bool:
         """Whether a task of the run is queued for ever, which a new scheduler heals (docs/runbook.md).
@@ -80,7 +79,7 @@ class Installation:
         """
         queued = self.api.get(f"{run}/taskInstances", params={"state": "queued"}).json()["task_instances"]
         long_ago = pendulum.now("UTC").subtract(seconds=STUCK)
-        return any(pendulum.parse(each["queued_when"]) < long_ago for each in queued)
+        return any(pendulum.parse(task["queued_when"]) < long_ago for task in queued)
 
     def kill_scheduler(self) -> bool:
         """Kill the scheduler and all that it started, as the end of its container does; whether it was running.
@@ -88,7 +87,7 @@ class Installation:
         A worker of LocalExecutor that outlives its scheduler holds that one's connection to the metadata database open,
         with the locks that it had: a new scheduler then waits for ever.
         """
-        scheduler = self.up.services["scheduler"].process
+        scheduler = self.airflow.services["scheduler"].process
         if not processes(scheduler.pid, WORKER):
             return False  # it is still starting
         scheduler.kill()
@@ -104,29 +103,29 @@ class Installation:
 
         No call of Airflow's API may wait for MongoDB: a running task that cannot reach the API fails.
         """
-        if not self.world.a_transaction():
+        if not self.chaos.wait_for_transaction():
             return False
         headers = {"Authorization": self.api.headers["Authorization"]}
-        self.world.mongod.freeze()
+        self.chaos.mongod.freeze()
         try:
             load = put_under_load(
-                self.up.url, version_path="/api/v2/version", headers=headers, min_seconds=FROZEN_SECONDS
+                self.airflow.url, version_path="/api/v2/version", headers=headers, min_seconds=FROZEN_SECONDS
             )
         finally:
-            self.world.mongod.thaw()
+            self.chaos.mongod.thaw()
         load.assert_unavailable()
         p99 = f"p99 {load.p99_ms:.0f} ms of {len(load.version)} calls"
-        self.world.stats.remarks.append(f"GET /api/v2/version while MongoDB is frozen under page load: {p99}")
+        self.chaos.stats.remarks.append(f"GET /api/v2/version while MongoDB is frozen under page load: {p99}")
         assert max(load.version) < MAX_VERSION_SECONDS
         return True
 
     def kill_one(self, title: str, but_not: str) -> bool:
         """Kill a process of the scheduler's that calls itself so; whether there was one."""
-        found = processes(self.up.services["scheduler"].process.pid, title, but_not)
-        if not found:
+        candidates = processes(self.airflow.services["scheduler"].process.pid, title, but_not)
+        if not candidates:
             return False
         try:
-            self.world.random.choice(found).kill()
+            self.chaos.random.choice(candidates).kill()
         except psutil.NoSuchProcess:
             return False
         return True
@@ -152,7 +151,7 @@ def _session(process: psutil.Process) -> int | None:
 
 
 @pytest.fixture(scope="module")
-def installation(*, all_faults: bool) -> Iterator[Installation]:
+def installation(*, all_faults: bool) -> Iterator[AirflowUnderTest]:
     if not all_faults:
         pytest.skip("takes minutes: make chaos")
     with stack_lock(STACK), databases(STACK, PARAMETERS) as servers:
@@ -165,50 +164,49 @@ def installation(*, all_faults: bool) -> Iterator[Installation]:
         }
         environment = new_airflow(servers, STACK, settings)
         with (
-            airflow.run_services(STACK, environment, servers.secret) as up,
-            up.api() as api,
+            airflow.run_services(STACK, environment, servers.secret) as services,
+            services.api() as api,
             proxies(servers.postgres.port, servers.mongo.port) as (to_meg, to_mongo),
         ):
-            world = ChaosEnvironment(servers, to_meg, to_mongo, SEED, STACK / "logs" / "tasks.log")
-            with world.alive():
+            chaos = ChaosEnvironment(servers, to_meg, to_mongo)
+            with chaos.live_month():
                 wait_until(lambda: api.get(f"/dags/{DAG}").is_success, 120)
                 api.patch(f"/dags/{DAG}", json={"is_paused": False}).raise_for_status()
-                yield Installation(up, api, world)
+                yield AirflowUnderTest(services, api, chaos)
 
 
-def disturbing(name: str, times: int, kill: Callable[[Installation], bool]) -> Any:
+def fault(name: str, times: int, kill: Callable[[AirflowUnderTest], bool]) -> Any:
     return pytest.param(name, times, kill, id=name)
 
 
 @pytest.mark.parametrize(
     ("name", "times", "kill"),
     [
-        disturbing("scheduler killed and started again", 3, Installation.kill_scheduler),
-        disturbing("Airflow's task killed", 8, lambda each: each.kill_one(WORKER, "LocalExecutor")),
-        disturbing("Airflow's worker killed", 2, lambda each: each.kill_one(f"{WORKER}LocalExecutor: ", "<idle>")),
-        disturbing("MongoDB frozen under page load", 3, Installation.freeze_mongo_under_page_load),
+        fault("scheduler killed and started again", 3, AirflowUnderTest.kill_scheduler),
+        fault("Airflow's task killed", 8, lambda target: target.kill_one(WORKER, "LocalExecutor")),
+        fault("Airflow's worker killed", 2, lambda target: target.kill_one(f"{WORKER}LocalExecutor: ", "<idle>")),
+        fault("MongoDB frozen under page load", 3, AirflowUnderTest.freeze_mongo_under_page_load),
     ],
 )
 def test_month_survives_airflow_fault(
-    installation: Installation,
+    installation: AirflowUnderTest,
     name: str,
     times: int,
-    kill: Callable[[Installation], bool],
+    kill: Callable[[AirflowUnderTest], bool],
     record_property: Callable[[str, object], None],
 ) -> None:
     """A month is loaded whole while parts of Airflow are killed."""
-    world = installation.world
+    chaos = installation.chaos
 
     def disturb() -> None:
-        while world.stats.faults[name] < times and world.loading.is_set():
-            time.sleep(world.random.uniform(1, 4))  # no oftener: it must not be one task that dies at every try
-            if world.loading.is_set() and kill(installation):
-                world.stats.faults[name] += 1
+        while chaos.stats.faults[name] < times and chaos.loading.is_set():
+            time.sleep(chaos.random.uniform(1, 4))  # no oftener: it must not be one task that dies at every try
+            if chaos.loading.is_set() and kill(installation):
+                chaos.stats.faults[name] += 1
 
     for _ in range(ROUNDS):
-        if world.stats.faults[name] < times:
-            world.round(installation.trigger, disturb)
-    figures = world.stats
-    record_property("chaos", figures.as_property("Airflow's processes"))
-    assert figures.faults[name] >= times
-    assert (figures.lost, figures.doubled, figures.stale, figures.torn_reads) == (0, 0, 0, []), f"BI_CHAOS_SEED={SEED}"
+        if chaos.stats.faults[name] < times:
+            chaos.round(installation.trigger, disturb)
+    record_property("chaos", chaos.stats.as_property("Airflow's processes"))
+    assert chaos.stats.faults[name] >= times, f"BI_CHAOS_SEED={SEED}"
+    chaos.assert_whole()
