@@ -13,15 +13,15 @@ help:  ## list the commands
 .venv/.ready: requirements.txt dev/requirements.txt dev/tools.txt dev/setup.sh
 	@dev/setup.sh
 
-setup: .venv/.ready  ## make .venv with all that development needs
+setup: .venv/.ready  ## create .venv with everything that development needs
 
-run: .venv/.ready  ## run the last three months for real, on embedded databases, and print what was published
+run: .venv/.ready  ## load the last three months on embedded databases, and print the published slices
 	@$(BIN)/python -m dev run
 
-up: .venv/.ready  ## the same, then keep Airflow's UI up until Ctrl-C
+up: .venv/.ready  ## do the same, then keep Airflow's UI running until Ctrl-C
 	@$(BIN)/python -m dev up
 
-doctor: .venv/.ready  ## examine what the AIRFLOW_CONN_ connections of the environment lead to, else the embedded stack
+doctor: .venv/.ready  ## check the connections of the environment (AIRFLOW_CONN_...), else the embedded stack
 	@PYTHONPATH=plugins $(BIN)/python -m dev doctor
 
 report: .venv/.ready  ## write the dashboard as one HTML page and PNGs into dist/report/
@@ -31,7 +31,7 @@ atlas: .venv/.ready  ## write the dashboard for Atlas Charts into dist/meg-bi.ch
 	@PYTHONPATH=plugins $(BIN)/python -m dev atlas
 
 test: .venv/.ready  ## run every test but the fault injection, on real databases and a real scheduler
-	@dev/programs.sh
+	@dev/install_test_tools.sh
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --ignore=tests/chaos
 
 test-fast: .venv/.ready  ## run the tests that need no server and no Airflow process: under a minute
@@ -43,36 +43,36 @@ chaos: .venv/.ready  ## inject hundreds of faults, and print a table of them and
 .venv/.bench-ready: .venv/.ready bench/requirements.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r bench/requirements.txt && touch $@
 
-bench: .venv/.bench-ready  ## what it costs, as ratios beside their goals; QUICK=1 for a few minutes, ONLY=path,meg for some
+bench: .venv/.bench-ready  ## run the benchmarks, and compare each ratio with its goal; QUICK=1 takes minutes, ONLY=path,meg selects
 	@PYTHONPATH=plugins AIRFLOW_HOME=$(CURDIR)/.local/bench/airflow AIRFLOW__LOGGING__LOGGING_LEVEL=WARNING \
 		PYTHONWARNINGS="ignore:pyarrow.lib" $(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
-bench-workers: .venv/.ready  ## how a month of 20,000 forms divides over 1, 2 and 4 workers: about 15 minutes
+bench-workers: .venv/.ready  ## load a month of 20,000 forms with 1, 2 and 4 Celery workers: about 15 minutes
 	@PYTHONPATH=plugins $(BIN)/python -m bench.celery_scaling
 
-compare: .venv/.ready  ## hold an old collection against ours: make compare SLICE="monthly_submissions eu 2026-10"
+compare: .venv/.ready  ## compare an old collection with the new one: make compare SLICE="monthly_submissions eu 2026-10"
 	@PYTHONPATH=plugins $(BIN)/python -m dev.compare $(SLICE)
 
-mwaa: .venv/.ready  ## build what Amazon MWAA takes into dist/mwaa/; AIRFLOW=3.2.1 names its version
+mwaa: .venv/.ready  ## build the Amazon MWAA bundle in dist/mwaa/; AIRFLOW=3.2.1 selects the version
 	@AIRFLOW="$(AIRFLOW)" $(BIN)/python -m dev.mwaa
 
-compat: .venv/.ready  ## run all DAGs on each supported version of Airflow, and compare the figures: 6 to 10 minutes
+compat: .venv/.ready  ## run all DAGs on each supported version of Airflow, and compare the documents: 6 to 10 minutes
 	@PYTHONPATH=plugins $(BIN)/python -m dev.airflow_compat
 
-check: .venv/.ready  ## format, lint, types, generated documents
+check: .venv/.ready  ## check format, lint, spelling, generated documents, types and layers
 	@dev/check.sh
 
-audit: .venv/.ready  ## hold every pinned version against the known vulnerabilities; needs pypi.org's own API
+audit: .venv/.ready  ## check every pinned version for known vulnerabilities; needs pypi.org's own API
 	@$(BIN)/uv tool run --quiet "$$(grep '^pip-audit==' dev/tools.txt)" --strict --disable-pip --no-deps -r dev/requirements.txt
 
 format: .venv/.ready  ## reformat the code and apply the safe lint fixes
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-docs: .venv/.ready  ## write the tables of jobs and of messages, and the page of each collection
+docs: .venv/.ready  ## generate the tables of jobs and messages, and a page for each collection
 	@PYTHONPATH=plugins $(BIN)/python -m dev.generate_docs
 
-pins: .venv/.ready  ## resolve dev/requirements.in and dev/compat/*.in into files with every version pinned
-	@dev/pins.sh
+pins: .venv/.ready  ## pin every version of dev/requirements.in and dev/airflow_pins/*.in
+	@dev/compile_requirements.sh
 
-clean:  ## remove the environment, all local state and what was made in dist/
+clean:  ## remove the environment, all local state and dist/
 	@rm -rf .venv .local dist

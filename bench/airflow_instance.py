@@ -88,7 +88,7 @@ def run_airflow(
         regions: The database of each region's MEG.
         **settings: Further environment variables, which may be the regions' names where there are no databases.
     """
-    environment = airflow.environment(
+    environment = airflow.build_env(
         WORK_DIR,
         servers.postgres,
         servers.secret,

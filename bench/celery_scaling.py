@@ -36,7 +36,7 @@ def main() -> None:
             "BI_MAX_PARALLEL_CHUNKS": "8",
             "AIRFLOW__CORE__PARALLELISM": "32",
         }
-        environment = airflow.environment(WORK_DIR, servers.postgres, servers.secret, settings)
+        environment = airflow.build_env(WORK_DIR, servers.postgres, servers.secret, settings)
         airflow.migrate(WORK_DIR, servers.postgres, servers.secret, environment)
         title = f"A month of {asked.forms:,} forms, {os.cpu_count()} cores"
         table = Table("workers", "seconds", "times as fast", "documents", title=title)

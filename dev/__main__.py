@@ -1,6 +1,6 @@
-"""`python -m dev run`: every job for real, on this machine alone; `python -m dev up` then keeps Airflow's UI up.
+"""Runs the demo: `python -m dev run` loads three months on embedded servers, `up` then keeps Airflow's UI running.
 
-`doctor`, `report` and `atlas` are those of dev/commands.py.
+`doctor`, `report` and `atlas` are the commands of dev/commands.py.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from dev.console import console, print_published
 from dev.processes import StackError, die_with_parent
 
 ROOT = Path(__file__).parents[1]
-_ASKED = {"doctor": commands.doctor, "report": commands.report, "atlas": commands.atlas}
+_COMMANDS = {"doctor": commands.doctor, "report": commands.report, "atlas": commands.atlas}
 
 
 def main() -> int:
-    """Run the command of the command line, and return its status."""
+    """Run the command, and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m dev", description=__doc__)
-    parser.add_argument("command", choices=["run", "up", *_ASKED])
+    parser.add_argument("command", choices=["run", "up", *_COMMANDS])
     command = parser.parse_args().command
     signal.signal(signal.SIGTERM, _interrupt)
     if "MAKELEVEL" in os.environ:
-        die_with_parent()  # make killed hard takes this process with it, and the kernel then ends the servers
+        die_with_parent()  # when make is killed, the kernel ends this process, and then the servers
     try:
         folder = ROOT / ".local" / "stack"
-        return _ASKED[command](folder) if command in _ASKED else _run(folder, stay=command == "up")
+        return _COMMANDS[command](folder) if command in _COMMANDS else _run(folder, stay=command == "up")
     except StackError as error:
         console.print(str(error), style="red", markup=False, highlight=False)
         return 1
@@ -51,19 +51,17 @@ def _run(folder: Path, *, stay: bool) -> int:
     began = time.monotonic()
     first_month = demo_regions.first_month()
     last_quarter = demo_regions.this_month().first_of("quarter").subtract(months=3)
-    with ExitStack() as until_done:
-        until_done.enter_context(embedded_stack.stack_lock(folder))
-        databases = until_done.enter_context(demo_regions.databases(folder))
+    with ExitStack() as exit_stack:
+        exit_stack.enter_context(embedded_stack.stack_lock(folder))
+        databases = exit_stack.enter_context(demo_regions.databases(folder))
         settings = demo_regions.demo_env(databases)
         with console.status("Starting Airflow"):
-            environment = airflow.environment(
-                folder, databases.postgres, databases.secret, settings, port=airflow.UI_PORT
-            )
-            airflow.migrate(folder, databases.postgres, databases.secret, environment)
-            up = until_done.enter_context(airflow.run_services(folder, environment, databases.secret))
+            env = airflow.build_env(folder, databases.postgres, databases.secret, settings, port=airflow.UI_PORT)
+            airflow.migrate(folder, databases.postgres, databases.secret, env)
+            services = exit_stack.enter_context(airflow.run_services(folder, env, databases.secret))
         console.print(f"Airflow is up after {time.monotonic() - began:.0f} s")
         quarter = f"{last_quarter.year}-Q{last_quarter.quarter}"
-        with up.api() as api:
+        with services.api() as api:
             runs = run_dags.run_and_wait(
                 api,
                 run_dags.RunRequest("bi_monthly", scheduled_after=first_month, count=demo_regions.CATCHUP_MONTHS),
@@ -76,10 +74,12 @@ def _run(folder: Path, *, stay: bool) -> int:
         failed = [f"{dag} {run}" for dag, states in runs.items() for run, state in states.items() if state != "success"]
         if failed:
             console.print(f"Failed: {', '.join(failed)}; the tasks' logs are in {folder}/airflow/logs", style="red")
-        console.print(f"{loads} slices published, {time.monotonic() - began:.0f} s in all")
+        console.print(f"{loads} slices published, {time.monotonic() - began:.0f} s in total")
         if stay:
-            console.print(f"\nAirflow: {up.url}   login: {airflow.LOGIN}   password: {up.password}", highlight=False)
-            console.print("Ctrl-C ends it.")
+            console.print(
+                f"\nAirflow: {services.url}   login: {airflow.LOGIN}   password: {services.password}", highlight=False
+            )
+            console.print("Press Ctrl-C to stop.")
             signal.pause()
     return 1 if failed else 0
 

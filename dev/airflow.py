@@ -1,4 +1,4 @@
-"""Airflow from .venv: its four services on LocalExecutor, and the few calls of its REST API that `make run` needs."""
+"""Runs Airflow from .venv: its four services on LocalExecutor, with a metadata database on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _SERVICES = {
     "scheduler": ("--skip-serve-logs",),
     "triggerer": ("--skip-serve-logs",),
 }
-"""The options of each service. Airflow's log servers listen on every address, and here all logs are on one disk."""
+"""The options of each service. No log servers: they listen on every address, and here all logs are on one disk."""
 _START_SECONDS = 600
 _PORT_ATTEMPTS = 5
 _NO_LOG_SERVER = 1
-"""The port at which Airflow looks for a log server: none answers there, not even that of another Airflow."""
+"""The port at which Airflow looks for a log server. None listens on it, not even that of another Airflow."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class AirflowServices:
     """A running Airflow.
 
     Attributes:
-        url: Where its UI and its API are.
-        password: Of the login `admin`.
-        environment: What its processes run with; the `airflow` command works with it too.
+        url: The address of its UI and its API.
+        password: The password of the login `admin`.
+        environment: The environment of its processes; the `airflow` command works with it too.
         services: Its processes, by the name of their command.
-        start: Starts one of them, in place of one that has ended.
+        start: Starts one of them in place of one that has ended.
     """
 
     url: str
@@ -77,17 +77,17 @@ class AirflowServices:
         self.services["api-server"].check_running()
 
 
-def environment(
+def build_env(
     stack: Path, postgres: Postgres, secret: Mapping[str, str], extra: Mapping[str, str], *, port: int = 0
 ) -> dict[str, str]:
     """The environment of every Airflow process of the stack.
 
     Args:
         stack: The stack's folder.
-        postgres: Where Airflow's metadata is; the role and the database are called `meg_bi_airflow`.
+        postgres: The server of Airflow's metadata; the role and the database are called `meg_bi_airflow`.
         secret: The stack's secrets.
-        extra: Connections, settings and whatever else the processes need.
-        port: The port of its UI, where that is free; any other for 0.
+        extra: Further variables, such as connections and settings.
+        port: The port of the UI, where that is free; 0 for any.
     """
     home = stack / "airflow"
     home.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ def environment(
         "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": 1,
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": 20,
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 60,
-        # So long may a worker wait for a task's process that ends an instant after its sockets: five seconds otherwise.
+        # A worker waits this long for a task's process that ends just after its sockets: five seconds by default.
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": 1,
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": False,
     }
@@ -135,7 +135,7 @@ def _port_settings(port: int) -> dict[str, str]:
 
 
 def generate_secrets() -> dict[str, str]:
-    """Secrets for one stack, made once and kept with its data."""
+    """New secrets for one stack, by name."""
     return {
         **{name: secrets.token_urlsafe(24) for name in ("airflow", "session", "jwt")},
         "ui": secrets.token_urlsafe(9),
@@ -144,22 +144,22 @@ def generate_secrets() -> dict[str, str]:
 
 
 def migrate(stack: Path, postgres: Postgres, secret: Mapping[str, str], environment: Mapping[str, str]) -> None:
-    """Make Airflow's metadata database, or bring it to this version of Airflow.
+    """Create Airflow's metadata database, or migrate it to this version of Airflow.
 
     Raises:
-        StackError: Airflow could not.
+        StackError: The migration failed; the message ends with its log.
     """
     ensure_database(postgres, secret["airflow"])
     log = stack / "logs" / "airflow-migrate.log"
     with log.open("wb") as output:
-        done = subprocess.run(_command("db", "migrate"), env=environment, stdout=output, stderr=output, check=False)
-    if done.returncode:
+        result = subprocess.run(_command("db", "migrate"), env=environment, stdout=output, stderr=output, check=False)
+    if result.returncode:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
-        raise StackError(f"Airflow could not set up its metadata database. The end of {log}:\n{tail}")
+        raise StackError(f"Airflow could not migrate its metadata database. The end of {log}:\n{tail}")
 
 
 def ensure_database(postgres: Postgres, password: str) -> None:
-    """Make the database for Airflow's metadata and the role that owns it; both are called `meg_bi_airflow`."""
+    """Create the database for Airflow's metadata and the role that owns it, both called `meg_bi_airflow`."""
     postgres.ensure_role(METADATA_DATABASE, password)
     if not postgres.database_exists(METADATA_DATABASE):
         postgres.create_database(METADATA_DATABASE)
@@ -169,19 +169,19 @@ def ensure_database(postgres: Postgres, password: str) -> None:
 
 @contextmanager
 def run_services(stack: Path, environment: dict[str, str], secret: Mapping[str, str]) -> Iterator[AirflowServices]:
-    """Airflow's services, up until the block ends; the API answers when it begins.
+    """Run Airflow's services until the block ends; the API answers when the block begins.
 
     Args:
         stack: The stack's folder.
-        environment: Of every service. Where another program takes the API's port first, it gets another one.
+        environment: The environment of every service, updated where another program takes the API's port first.
         secret: The stack's secrets.
 
     Raises:
-        StackError: One of them cannot be started.
+        StackError: A service cannot be started.
     """
     services: dict[str, Service] = {}
-    with ExitStack() as at_end:
-        at_end.callback(_stop, services)
+    with ExitStack() as exit_stack:
+        exit_stack.callback(_stop, services)
 
         def start(name: str) -> Service:
             log = stack / "logs" / f"airflow-{name}.log"
@@ -191,7 +191,7 @@ def run_services(stack: Path, environment: dict[str, str], secret: Mapping[str, 
             return service
 
         _start_api_server(start, environment)
-        scheduler = start("scheduler")  # not before: a task that finds no API fails
+        scheduler = start("scheduler")  # after the API server: a task that cannot reach the API fails
         start("triggerer")
         url = environment["AIRFLOW__API__BASE_URL"]
         scheduler.wait_until(lambda: _is_healthy(url, "scheduler"), seconds=_START_SECONDS)
@@ -199,7 +199,7 @@ def run_services(stack: Path, environment: dict[str, str], secret: Mapping[str, 
 
 
 def _start_api_server(start: Callable[[str], Service], environment: dict[str, str]) -> None:
-    """Start the API server, on another port when this one is lost to another program, and the DAG processor."""
+    """Start the DAG processor and the API server, which gets another port if another program takes its own."""
     for _ in range(_PORT_ATTEMPTS):
         api_server, dag_processor = start("api-server"), start("dag-processor")
         try:
@@ -210,24 +210,26 @@ def _start_api_server(start: Callable[[str], Service], environment: dict[str, st
             environment.update(_port_settings(free_port()))
         else:
             return
-    raise StackError(f"Other programs took {_PORT_ATTEMPTS} ports before Airflow could. Hint: run the command again.")
+    raise StackError(
+        f"Other programs took {_PORT_ATTEMPTS} ports before Airflow could listen on them. Hint: run the command again."
+    )
 
 
 def _serves(api_server: Service, environment: Mapping[str, str]) -> bool:
-    """Whether this very API server is the one that answers, and is healthy."""
+    """Whether this API server, and not another program, listens on its port and is healthy."""
     port, url = environment["AIRFLOW__API__PORT"], environment["AIRFLOW__API__BASE_URL"]
     return api_server.listens_on(int(port)) and _is_healthy(url, "metadatabase", "dag_processor")
 
 
 def _stop(services: Mapping[str, Service]) -> None:
-    if triggerer := services.get("triggerer"):  # asked once, it waits ten seconds for a child that waits for it
+    if triggerer := services.get("triggerer"):  # after one signal it waits ten seconds for a child that waits for it
         triggerer.terminate()
         time.sleep(1)
     stop(*services.values())
 
 
-def _command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "airflow", *words]
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "airflow", *arguments]
 
 
 def _is_healthy(url: str, *parts: str) -> bool:

@@ -1,4 +1,4 @@
-"""A client of Airflow's REST API that waits for a slow machine."""
+"""A client of Airflow's REST API that waits for a slow server."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from dev.console import console
 from dev.processes import StackError
 
 FIRST_TIMEOUT = 20.0
-"""How many seconds a call waits for its answer at first; after each timeout it waits twice as long."""
+"""How many seconds a call waits for its answer at first; doubled after each timeout."""
 _MAX_TIMEOUT = 120.0
 _DEFAULT_SECONDS = 600.0
 _PROGRESS_SECONDS = 20.0
 
 
 class ApiClient(httpx.Client):
-    """Retries each call that gets no answer until a deadline, and prints that it does.
+    """Retries each call that gets no answer until a deadline, and prints its progress.
 
-    A call whose answer is lost may have been carried out: give what it creates an id, so that the retry conflicts.
+    A call whose answer is lost may have had its effect: give what it creates an id, so that the retry conflicts.
 
     Args:
         url: The API's address.
-        check_server: Raises when the server has ended, so that waiting for it is of no use.
+        check_server: Raises an error once the server has ended, which ends the retries.
     """
 
     def __init__(self, url: str, check_server: Callable[[], None]) -> None:
@@ -36,7 +36,7 @@ class ApiClient(httpx.Client):
 
     @contextmanager
     def retrying_until(self, deadline: float) -> Iterator[None]:
-        """Retry calls until this instant of the monotonic clock while the block runs, not for ten minutes each."""
+        """Within the block, retry calls until this `time.monotonic()` instead of for ten minutes each."""
         previous, self._deadline = self._deadline, deadline
         try:
             yield
@@ -44,7 +44,7 @@ class ApiClient(httpx.Client):
             self._deadline = previous
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
-        """Send the request, as often as it takes.
+        """Send the request, and retry it until it is answered.
 
         Raises:
             StackError: The deadline passed without an answer, or the server has ended.

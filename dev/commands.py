@@ -1,7 +1,7 @@
-"""What can be asked without Airflow: the doctor, the reports as files, the dashboard for Atlas.
+"""Commands that need no running Airflow: the doctor, the reports as files, the dashboard for Atlas.
 
-Of what the connections in the environment lead to, where `AIRFLOW_CONN_BI_MONGO` is one of them; else of this machine's
-own stack. Airflow reads its environment when it is first imported, so what imports it is imported late.
+They use the connections of the environment where `AIRFLOW_CONN_BI_MONGO` or `AIRFLOW_CONN_BI_REPORTS` is set, else the
+embedded stack. Airflow reads its environment when it is first imported, so modules that need it are imported late.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ DIST = Path(__file__).parents[1] / "dist"
 
 
 @contextmanager
-def _connected(folder: Path) -> Iterator[Settings]:
-    with ExitStack() as until_done:
+def _connected_settings(folder: Path) -> Iterator[Settings]:
+    with ExitStack() as exit_stack:
         if not {"AIRFLOW_CONN_BI_MONGO", "AIRFLOW_CONN_BI_REPORTS"} & set(os.environ):
-            until_done.enter_context(embedded_stack.stack_lock(folder))
-            servers = until_done.enter_context(demo_regions.databases(folder))
+            exit_stack.enter_context(embedded_stack.stack_lock(folder))
+            servers = exit_stack.enter_context(demo_regions.databases(folder))
             os.environ.update(demo_regions.demo_env(servers))
         os.environ.setdefault("AIRFLOW_HOME", str(folder / "airflow"))
         from bi_ops.errors import BiError
@@ -40,41 +40,41 @@ def _connected(folder: Path) -> Iterator[Settings]:
 
 
 def doctor(folder: Path) -> int:
-    """Examine, print the report, and return the status."""
-    with _connected(folder) as settings:
+    """Run every check, print the report, and return the exit status: 1 where a check failed."""
+    with _connected_settings(folder) as settings:
         from bi_ops.airflow import connections
         from bi_ops.doctor.results import Status, format_report
         from bi_ops.doctor.runner import run_all_checks
 
-        with console.status("Examining"):
+        with console.status("Running the checks"):
             findings = list(run_all_checks(settings, settings.regions, connections))
         console.print(format_report(findings), markup=False, highlight=False, soft_wrap=True)
         return int(any(finding.status is Status.FAILED for finding in findings))
 
 
 def report(folder: Path) -> int:
-    """Write the dashboard as one HTML page and PNGs, and return the status."""
-    with _connected(folder) as settings:
+    """Write the dashboard as one HTML page and PNGs, and return the exit status."""
+    with _connected_settings(folder) as settings:
         from bi_ops.airflow.reports_connection import open_reports_store
         from bi_ops.reports.export import export_dashboard
 
-        with console.status("Drawing"), open_reports_store() as store:
+        with console.status("Drawing the reports"), open_reports_store() as store:
             page = export_dashboard(store, settings, DIST / "report")
         console.print(f"{page.relative_to(Path.cwd())}, with a PNG of each report beside it")
     return 0
 
 
 def atlas(folder: Path) -> int:
-    """Write the dashboard for Atlas Charts, and return the status."""
+    """Write the dashboard for Atlas Charts, and return the exit status."""
     os.environ.setdefault("AIRFLOW_HOME", str(folder / "airflow"))
     from airflow.providers.common.compat.sdk import BaseHook
 
     from bi_ops.airflow.connections import DEFAULT_DATABASE, MONGO_CONN_ID, has_connection
     from bi_ops.reports.atlas import build_dashboard
 
-    named = BaseHook.get_connection(MONGO_CONN_ID).schema if has_connection(MONGO_CONN_ID) else None
+    database = BaseHook.get_connection(MONGO_CONN_ID).schema if has_connection(MONGO_CONN_ID) else None
     file = DIST / "meg-bi.charts"
     file.parent.mkdir(exist_ok=True)
-    file.write_text(build_dashboard(named or DEFAULT_DATABASE))
+    file.write_text(build_dashboard(database or DEFAULT_DATABASE))
     console.print(f"{file.relative_to(Path.cwd())}: in Atlas Charts, Add Dashboard, Import Dashboard")
     return 0

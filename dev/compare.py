@@ -1,6 +1,6 @@
-"""`make compare`: compares one slice of the old collections with the new one, for the migration.
+"""`make compare`: compares a slice of an old collection with the new one, for the migration.
 
-The old ones are read through the connection `bi_old`, whose schema names their database; ours through `bi_mongo`.
+The old one is read through the connection `bi_old`, whose schema names its database, the new one through `bi_mongo`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bi_ops.errors import BiError
 from dev.console import console
 from dev.processes import StackError
 
-_EXAMPLES = 3
+_MAX_EXAMPLES = 3
 _NOT_COMPARED = {"_id", "region", "loaded_at", "run_id", "schema_version", "as_of", "period_start"}
 Document = Mapping[str, Any]
 Key = tuple[Any, ...]
@@ -34,21 +34,21 @@ Key = tuple[Any, ...]
 
 @dataclass
 class CollectionDiff:
-    """What two collections say differently.
+    """The differences between an old collection and the new one.
 
     Attributes:
-        ours: How many documents ours has.
-        theirs: How many the old one has.
-        only_in_new: The keys of documents that the old one lacks.
-        only_in_old: The keys of those that ours lacks.
-        duplicates: The keys that the old one has more than once.
-        fields: By field, the keys of documents of which it differs, with the old value and ours.
-        missing_fields: Fields of ours that the old documents do not have.
-        compared: How many documents were held against each other, field by field.
+        new_count: The number of new documents.
+        old_count: The number of old documents.
+        only_in_new: The keys of documents that the old collection lacks.
+        only_in_old: The keys of documents that the new collection lacks.
+        duplicates: The keys that the old collection has more than once.
+        fields: By field, the documents in which it differs: key, old value, new value.
+        missing_fields: New fields that no old document has.
+        compared: The number of documents whose fields were compared.
     """
 
-    ours: int
-    theirs: int
+    new_count: int
+    old_count: int
     only_in_new: list[Key]
     only_in_old: list[Key]
     duplicates: list[Key]
@@ -58,179 +58,188 @@ class CollectionDiff:
 
     @property
     def is_empty(self) -> bool:
-        """Whether both say the same of every field that both have."""
+        """Whether both collections are equal in every field that both have."""
         return not (self.only_in_new or self.only_in_old or self.duplicates or self.fields)
 
 
 def diff_collections(
-    ours: Iterable[Document],
-    theirs: Iterable[Document],
-    key: Sequence[str],
+    new: Iterable[Document],
+    old: Iterable[Document],
+    key_fields: Sequence[str],
     *,
     field_map: Mapping[str, str],
     tolerance: float = 0.0,
 ) -> CollectionDiff:
-    """Hold two collections against each other.
+    """Compare an old collection with the new one.
 
     Args:
-        ours: Our documents.
-        theirs: The old ones.
-        key: The fields that tell one document from another.
-        field_map: What the old ones call a field of ours, where that is another name.
-        tolerance: How far apart two numbers may be that are still the same.
+        new: The new documents.
+        old: The old documents.
+        key_fields: The fields that identify a document.
+        field_map: The old name of each new field that was renamed.
+        tolerance: The largest difference between two numbers that count as equal.
 
     Raises:
-        StackError: An old document has no key.
+        StackError: An old document lacks a key field.
     """
-    mine = {tuple(each[name] for name in key): each for each in ours}
-    old: dict[Key, Document] = {}
-    counts: Counter[Key] = Counter()
-    for each in theirs:
-        unnamed = [name for name in key if field_map.get(name, name) not in each]
-        if unnamed:
-            name = unnamed[0]
-            raise StackError(
-                f"An old document has no {field_map.get(name, name)}, by which it is known; its fields are "
-                f"{', '.join(each)}. Say what it is called there: --rename {name}=..."
-            )
-        known = tuple(each[field_map.get(name, name)] for name in key)
-        counts[known] += 1
-        old[known] = each
-    found = CollectionDiff(
-        ours=len(mine),
-        theirs=counts.total(),
-        only_in_new=sorted(mine.keys() - old.keys(), key=repr),
-        only_in_old=sorted(old.keys() - mine.keys(), key=repr),
-        duplicates=sorted((each for each, times in counts.items() if times > 1), key=repr),
+    new_by_key = {tuple(document[name] for name in key_fields): document for document in new}
+    old_by_key, key_counts = _index_old(old, key_fields, field_map)
+    diff = CollectionDiff(
+        new_count=len(new_by_key),
+        old_count=key_counts.total(),
+        only_in_new=sorted(new_by_key.keys() - old_by_key.keys(), key=repr),
+        only_in_old=sorted(old_by_key.keys() - new_by_key.keys(), key=repr),
+        duplicates=sorted((key for key, count in key_counts.items() if count > 1), key=repr),
     )
-    names = {name for each in mine.values() for name in each} - _NOT_COMPARED
-    there = {name for each in old.values() for name in each}
-    found.missing_fields = sorted(name for name in names if field_map.get(name, name) not in there) if old else []
-    for known in sorted((mine.keys() & old.keys()) - set(found.duplicates), key=repr):
-        found.compared += 1
-        for name in sorted(names - set(found.missing_fields)):
-            was, now = old[known].get(field_map.get(name, name)), mine[known].get(name)
-            if not _same(was, now, tolerance):
-                found.fields[name].append((known, was, now))
-    return found
+    new_fields = {name for document in new_by_key.values() for name in document} - _NOT_COMPARED
+    old_fields = {name for document in old_by_key.values() for name in document}
+    if old_by_key:
+        diff.missing_fields = sorted(name for name in new_fields if field_map.get(name, name) not in old_fields)
+    for key in sorted((new_by_key.keys() & old_by_key.keys()) - set(diff.duplicates), key=repr):
+        diff.compared += 1
+        for name in sorted(new_fields - set(diff.missing_fields)):
+            old_value, new_value = old_by_key[key].get(field_map.get(name, name)), new_by_key[key].get(name)
+            if not _are_equal(old_value, new_value, tolerance):
+                diff.fields[name].append((key, old_value, new_value))
+    return diff
 
 
-def _same(was: Any, now: Any, tolerance: float) -> bool:
-    if isinstance(was, Mapping) and isinstance(now, Mapping):
-        return was.keys() == now.keys() and all(_same(was[name], now[name], tolerance) for name in was)
-    if isinstance(was, list) and isinstance(now, list):
-        return len(was) == len(now) and all(_same(*pair, tolerance) for pair in zip(was, now, strict=True))
+def _index_old(
+    documents: Iterable[Document], key_fields: Sequence[str], field_map: Mapping[str, str]
+) -> tuple[dict[Key, Document], Counter[Key]]:
+    """The old documents by key, and how often each key occurs."""
+    by_key: dict[Key, Document] = {}
+    counts: Counter[Key] = Counter()
+    for document in documents:
+        missing = [name for name in key_fields if field_map.get(name, name) not in document]
+        if missing:
+            raise StackError(
+                f"An old document has no {field_map.get(missing[0], missing[0])}, a key field; its fields are "
+                f"{', '.join(document)}. Hint: give the old name with --rename {missing[0]}=..."
+            )
+        key = tuple(document[field_map.get(name, name)] for name in key_fields)
+        counts[key] += 1
+        by_key[key] = document
+    return by_key, counts
+
+
+def _are_equal(old: Any, new: Any, tolerance: float) -> bool:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return old.keys() == new.keys() and all(_are_equal(old[name], new[name], tolerance) for name in old)
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(_are_equal(*pair, tolerance) for pair in zip(old, new, strict=True))
     numbers = (int, float)
-    if isinstance(was, numbers) and isinstance(now, numbers) and not isinstance(was, bool):
-        return math.isclose(was, now, rel_tol=0, abs_tol=tolerance)
-    if isinstance(was, datetime) and isinstance(now, datetime):
-        return _aware(was) == _aware(now)
-    return bool(was == now)
+    if isinstance(old, numbers) and isinstance(new, numbers) and not isinstance(old, bool):
+        return math.isclose(old, new, rel_tol=0, abs_tol=tolerance)
+    if isinstance(old, datetime) and isinstance(new, datetime):
+        return _aware(old) == _aware(new)
+    return bool(old == new)
 
 
 def _aware(instant: datetime) -> datetime:
     return instant if instant.tzinfo else instant.replace(tzinfo=timezone.utc)
 
 
-def print_diff(found: CollectionDiff) -> None:
-    """Print what differs."""
-    table = Table("what differs", "documents", "for example", title="The old collection against ours")
-    for what, keys in (
-        ("only the old one has", found.only_in_old),
-        ("only ours has", found.only_in_new),
-        ("the old one has more than once", found.duplicates),
+def print_diff(diff: CollectionDiff) -> None:
+    """Print the differences as a table."""
+    table = Table("difference", "documents", "examples", title="Old collection compared with the new one")
+    for title, keys in (
+        ("only in old", diff.only_in_old),
+        ("only in new", diff.only_in_new),
+        ("duplicate in old", diff.duplicates),
     ):
-        table.add_row(what, f"{len(keys):,}", "; ".join(map(_named, keys[:_EXAMPLES])))
-    for name, cases in sorted(found.fields.items()):
-        examples = "; ".join(f"{_named(known)}: {was!r}, ours {now!r}" for known, was, now in cases[:_EXAMPLES])
+        table.add_row(title, f"{len(keys):,}", "; ".join(map(_format_key, keys[:_MAX_EXAMPLES])))
+    for name, cases in sorted(diff.fields.items()):
+        examples = "; ".join(f"{_format_key(key)}: old {old!r}, new {new!r}" for key, old, new in cases[:_MAX_EXAMPLES])
         table.add_row(name, f"{len(cases):,}", examples)
-    console.print(f"{found.theirs:,} old documents, {found.ours:,} of ours", highlight=False)
+    console.print(f"{diff.old_count:,} old documents, {diff.new_count:,} new ones", highlight=False)
     console.print(table)
-    if found.missing_fields:
-        console.print(
-            f"Not compared, since the old documents have none: {', '.join(found.missing_fields)}", highlight=False
-        )
-    if found.compared or not found.is_empty:
-        console.print("They say the same." if found.is_empty else "They differ.")
+    if diff.missing_fields:
+        fields = ", ".join(diff.missing_fields)
+        console.print(f"Not compared, since the old documents have none: {fields}", highlight=False)
+    if diff.compared or not diff.is_empty:
+        console.print("No differences." if diff.is_empty else "Differences found.")
 
 
-def _named(known: Key) -> str:
-    return ", ".join(map(str, known))
+def _format_key(key: Key) -> str:
+    return ", ".join(map(str, key))
 
 
-def _renamed(text: str) -> tuple[str, str]:
-    ours, equals, theirs = text.partition("=")
-    if not (ours and equals and theirs):
-        raise argparse.ArgumentTypeError(f"{text!r} is not ours=theirs")
-    return ours, theirs
+def _parse_rename(text: str) -> tuple[str, str]:
+    new, equals, old = text.partition("=")
+    if not (new and equals and old):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NEW=OLD")
+    return new, old
 
 
-def _filter(text: str) -> dict[str, Any]:
+def _parse_filter(text: str) -> dict[str, Any]:
     try:
-        found = json_util.loads(text)
+        value = json_util.loads(text)
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise argparse.ArgumentTypeError(f"{text!r} is no MongoDB filter in (extended) JSON")
-    return found
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a MongoDB filter in (extended) JSON")
+    return value
 
 
-def _asked() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m dev.compare", description=__doc__)
     parser.add_argument("job", help="such as monthly_submissions", choices=[job.name for job in JOBS])
     parser.add_argument("region", help="such as eu")
-    parser.add_argument("period", nargs="?", help="such as 2026-10; of a job that appends")
-    parser.add_argument("--collection", help="the old collection; the job's name where it is not said")
-    parser.add_argument("--where", type=_filter, help="which old documents; else those of the region and the period")
+    parser.add_argument("period", nargs="?", help="such as 2026-10; for a job that has periods")
+    parser.add_argument("--collection", help="the old collection; default: the job's name")
+    parser.add_argument("--where", type=_parse_filter, help="a filter of the old documents; default: region and period")
     parser.add_argument(
-        "--rename", action="append", default=[], type=_renamed, metavar="OURS=THEIRS", help="an old field's name"
+        "--rename", action="append", default=[], type=_parse_rename, metavar="NEW=OLD", help="a field's old name"
     )
-    parser.add_argument("--tolerance", type=float, default=0.0, help="how far apart two equal numbers may be")
-    asked = parser.parse_args()
-    job = get_job(asked.job)
-    if (job.mode is LoadMode.REPLACE_PERIOD) != bool(asked.period):
+    parser.add_argument("--tolerance", type=float, default=0.0, help="the largest difference between equal numbers")
+    arguments = parser.parse_args()
+    job = get_job(arguments.job)
+    if (job.mode is LoadMode.REPLACE_PERIOD) != bool(arguments.period):
         parser.error(f"{job.name} {'has' if job.mode is LoadMode.REPLACE_PERIOD else 'has no'} periods")
     fields = {field.name for field in job.fields} | {"region", "period", *job.key_fields}
-    if strangers := {ours for ours, _ in asked.rename} - fields:
-        parser.error(f"{job.name} has no field {sorted(strangers)[0]}; it has {', '.join(sorted(fields))}")
-    return asked
+    if unknown := {new for new, _ in arguments.rename} - fields:
+        parser.error(f"{job.name} has no field {sorted(unknown)[0]}; it has {', '.join(sorted(fields))}")
+    return arguments
 
 
-def _of_the_slice(asked: argparse.Namespace, old: Any, field_map: Mapping[str, str]) -> dict[str, Any]:
-    """The old documents of the region and the period, where the old ones say so."""
-    if asked.where is not None:
-        return dict(asked.where)
-    some = old.find_one() or {}
-    values = {field_map.get(name, name): getattr(asked, name) for name in ("region", "period") if getattr(asked, name)}
-    return {name: value for name, value in values.items() if name in some}
+def _old_slice_filter(arguments: argparse.Namespace, old: Any, field_map: Mapping[str, str]) -> dict[str, Any]:
+    """The filter that was given, else one of region and period, as far as the old documents have these fields."""
+    if arguments.where is not None:
+        return dict(arguments.where)
+    example = old.find_one() or {}
+    values = {name: getattr(arguments, name) for name in ("region", "period")}
+    old_values = {field_map.get(name, name): value for name, value in values.items() if value}
+    return {name: value for name, value in old_values.items() if name in example}
 
 
 def main() -> int:
-    """Compare one slice, and return the status: 1 where anything differs, 2 where nothing could be compared."""
-    asked = _asked()
+    """Compare one slice, and return the exit status: 1 for differences, 2 where nothing could be compared."""
+    arguments = _parse_arguments()
     os.environ.setdefault("AIRFLOW_HOME", str(Path(__file__).parents[1] / ".local" / "airflow"))
     from bi_ops.airflow.connections import open_store
 
-    job, field_map = get_job(asked.job), dict(asked.rename)
+    job, field_map = get_job(arguments.job), dict(arguments.rename)
+    collection = arguments.collection or job.name
     try:
-        period = Period.parse(asked.period, job.cadence, "UTC") if asked.period else None
-        ids = Slice(job, asked.region, datetime.now(timezone.utc), period).id_range
-        with open_store("compare") as ours, open_store("compare", "bi_old") as theirs:
-            old = theirs.live[asked.collection or job.name]
-            where = _of_the_slice(asked, old, field_map)
-            mine = ours.live[job.name].find(ids.filter)
-            found = diff_collections(
-                mine, old.find(where), job.key_fields, field_map=field_map, tolerance=asked.tolerance
+        period = Period.parse(arguments.period, job.cadence, "UTC") if arguments.period else None
+        id_range = Slice(job, arguments.region, datetime.now(timezone.utc), period).id_range
+        with open_store("compare") as new_store, open_store("compare", "bi_old") as old_store:
+            old = old_store.live[collection]
+            where = _old_slice_filter(arguments, old, field_map)
+            new_documents = new_store.live[job.name].find(id_range.filter)
+            diff = diff_collections(
+                new_documents, old.find(where), job.key_fields, field_map=field_map, tolerance=arguments.tolerance
             )
     except (BiError, StackError) as error:
         console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
-    console.print(f"Old documents of {asked.collection or job.name} where {json_util.dumps(where)}", highlight=False)
-    print_diff(found)
-    if found.is_empty and not found.compared:
-        console.print("Nothing was compared: there are no documents, or none of one are in the other.", style="red")
+    console.print(f"Old documents of {collection} where {json_util.dumps(where)}", highlight=False)
+    print_diff(diff)
+    if diff.is_empty and not diff.compared:
+        console.print("Nothing was compared: one or both collections have no documents of this slice.", style="red")
         return 2
-    return 0 if found.is_empty else 1
+    return 0 if diff.is_empty else 1
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What the services of docker-compose.yaml need before they start: `python -m dev.compose_init keys|mongo|meg|welcome`.
+"""Prepares the services of docker-compose.yaml: `python -m dev.compose_init keys|mongo|meg|welcome`.
 
-Passwords, certificates and keys are made at the first start, and kept in a volume for each service that reads them.
+Passwords, certificates and keys are generated at the first start and kept in one volume for each service.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from dev.postgres import Postgres
 from dev.processes import StackError, write_secret
 
 SECRETS_DIR = Path("/keys")
-"""Where the volumes of the keys are: everything in `own`, and what one service needs in a folder of its name."""
+"""The folder of the keys' volumes: everything is in `own`, and each service's part in a folder of its name."""
 _CA = "ca.pem"
-_SERVERS, _AIRFLOW, _MONGO_EXPRESS = 999, 50_000, 1000
-"""The accounts that the images run as: postgres, mongo and redis; apache/airflow; mongo-express's node."""
-_PATIENCE = 60
+_SERVER_UID, _AIRFLOW_UID, _MONGO_EXPRESS_UID = 999, 50_000, 1000
+"""The users of the images: postgres, mongo and redis; apache/airflow; mongo-express."""
+_TIMEOUT_SECONDS = 60
 
 
 def _postgres(ca: Path) -> Postgres:
@@ -42,50 +42,54 @@ def _postgres(ca: Path) -> Postgres:
     )
 
 
-def _mongo(ca: Path, host: str = "mongo", **more: str) -> Mongo:
-    options = {"authSource": "admin", "tls": True, "tlsCAFile": str(ca), **more}
+def _mongo(ca: Path, host: str = "mongo", **extra: str) -> Mongo:
+    options = {"authSource": "admin", "tls": True, "tlsCAFile": str(ca), **extra}
     return Mongo(host, 27017, mongo.ADMIN, embedded_stack.load_or_create_secrets(SECRETS_DIR / "own")["mongo"], options)
 
 
 def init_secrets() -> None:
-    """Make what is secret and not there yet, and give each service what it needs of it."""
+    """Generate the secrets that are missing, and write each service's own into its volume."""
     secret = embedded_stack.load_or_create_secrets(SECRETS_DIR / "own")
     if not (SECRETS_DIR / "own" / "done").exists():
         _make_certificates()
     ca = (SECRETS_DIR / "own" / _CA).read_text()
-    _give("postgres", _SERVERS, {"password": secret["postgres"]})
-    _give("mongo", _SERVERS, {_CA: ca})
-    _give("redis", _SERVERS, {"redis.conf": f"requirepass {secret['redis']}\n"})
+    _write_secrets("postgres", _SERVER_UID, {"password": secret["postgres"]})
+    _write_secrets("mongo", _SERVER_UID, {_CA: ca})
+    _write_secrets("redis", _SERVER_UID, {"redis.conf": f"requirepass {secret['redis']}\n"})
     passwords = {airflow.LOGIN: secret["ui"]}
-    _give("airflow", _AIRFLOW, {_CA: ca, "airflow.env": _environment(secret), "passwords.json": json.dumps(passwords)})
+    _write_secrets(
+        "airflow",
+        _AIRFLOW_UID,
+        {_CA: ca, "airflow.env": _airflow_exports(secret), "passwords.json": json.dumps(passwords)},
+    )
     environment = {
         "ME_CONFIG_MONGODB_URL": f"mongodb://viewer:{secret['viewer']}@mongo:27017/?authSource=admin",
         "ME_CONFIG_SITE_COOKIESECRET": secrets.token_hex(16),
         "ME_CONFIG_SITE_SESSIONSECRET": secrets.token_hex(16),
     }
-    _give("mongo-express", _MONGO_EXPRESS, {_CA: ca, "mongo-express.env": _exports(environment)})
+    _write_secrets("mongo-express", _MONGO_EXPRESS_UID, {_CA: ca, "mongo-express.env": _exports(environment)})
 
 
 def _make_certificates() -> None:
     authority = trustme.CA(organization_name="MEG BI, for development")
     server = authority.issue_cert("postgres", "mongo", "localhost", "127.0.0.1")
-    certificate = "".join(each.bytes().decode() for each in server.cert_chain_pems)
+    certificate = "".join(pem.bytes().decode() for pem in server.cert_chain_pems)
     key = server.private_key_pem.bytes().decode()
-    _give("own", os.getuid(), {_CA: authority.cert_pem.bytes().decode()})
-    _give("postgres", _SERVERS, {"server.crt": certificate, "server.key": key})
-    _give("mongo", _SERVERS, {"server.pem": key + certificate, "members.key": secrets.token_hex(64)})
+    _write_secrets("own", os.getuid(), {_CA: authority.cert_pem.bytes().decode()})
+    _write_secrets("postgres", _SERVER_UID, {"server.crt": certificate, "server.key": key})
+    _write_secrets("mongo", _SERVER_UID, {"server.pem": key + certificate, "members.key": secrets.token_hex(64)})
     (SECRETS_DIR / "own" / "done").touch()
 
 
-def _give(service: str, owner: int, files: Mapping[str, str]) -> None:
+def _write_secrets(service: str, owner: int, files: Mapping[str, str]) -> None:
     for name, text in files.items():
         file = SECRETS_DIR / service / name
         write_secret(file, text)
         shutil.chown(file, owner, 0)
 
 
-def _environment(secret: Mapping[str, str]) -> str:
-    """What of Airflow's environment is secret: connections, keys, its metadata database, Celery's broker."""
+def _airflow_exports(secret: Mapping[str, str]) -> str:
+    """The secret part of Airflow's environment: connections, keys, its metadata database, Celery's broker."""
     ca = SECRETS_DIR / "airflow" / _CA
     admin = _mongo(ca, replicaSet=mongo.REPLICA_SET)
     writer = replace(admin, login=embedded_stack.WRITER_USER, password=secret["writer"])
@@ -110,7 +114,7 @@ def _exports(variables: Mapping[str, str]) -> str:
 
 
 def init_mongo() -> None:
-    """Make the one MongoDB server a replica set with its accounts; run in the server's own network namespace."""
+    """Make the MongoDB server a replica set with its accounts; runs in the server's own network namespace."""
     secret = embedded_stack.load_or_create_secrets(SECRETS_DIR / "own")
     server = _mongo(SECRETS_DIR / "own" / _CA, "localhost")
     mongo.init_replica_set(server, "mongo:27017")
@@ -121,7 +125,7 @@ def init_mongo() -> None:
 
 
 def init_meg() -> None:
-    """Make both regions' MEG with demo data, the role that reads them, and Airflow's own database."""
+    """Create both regions' MEG with demo data, the role that reads them, and Airflow's own database."""
     secret = embedded_stack.load_or_create_secrets(SECRETS_DIR / "own")
     server = _postgres(SECRETS_DIR / "own" / _CA)
     server.ensure_role(demo_meg.READER_ROLE, secret["reader"])
@@ -130,7 +134,7 @@ def init_meg() -> None:
 
 
 def print_urls() -> None:
-    """Say where everything is."""
+    """Print the URLs and logins of the user interfaces."""
     secret = embedded_stack.load_or_create_secrets(SECRETS_DIR / "own")
     port = os.environ.get("BI_UI_PORT") or airflow.UI_PORT
     print(f"Airflow:       http://localhost:{port}   login: {airflow.LOGIN}   password: {secret['ui']}")
@@ -138,11 +142,11 @@ def print_urls() -> None:
     print(f"mongo-express: http://localhost:{port}   login: admin   password: password", flush=True)
 
 
-def _wait_until(ready: Callable[[], bool], otherwise: str) -> None:
-    deadline = time.monotonic() + _PATIENCE
+def _wait_until(ready: Callable[[], bool], problem: str) -> None:
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
     while not ready():
         if time.monotonic() > deadline:
-            raise StackError(f"{otherwise} within {_PATIENCE} s.")
+            raise StackError(f"{problem} within {_TIMEOUT_SECONDS} s.")
         time.sleep(0.2)
 
 

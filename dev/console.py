@@ -1,4 +1,4 @@
-"""What people see of a run: the console, and the table of what was published."""
+"""The console, and the table of published slices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ console = Console()
 
 
 def print_published(server: Mongo, database: str, run_ids: list[str]) -> int:
-    """Print what these runs published, read back from MongoDB, and return how many slices they were."""
+    """Print the slices that these DAG runs published, as read back from MongoDB, and return their number."""
     table = Table("collection", "region", "period", title="Published to MongoDB")
     for name in ("documents", "seconds"):
         table.add_column(name, justify="right")
@@ -20,9 +20,9 @@ def print_published(server: Mongo, database: str, run_ids: list[str]) -> int:
         order = [("job", 1), ("period", 1), ("region", 1)]
         loads = list(db["bi_loads"].find({"run_id": {"$in": run_ids}}, sort=order))
         for load in loads:
-            of_slice = {"region": load["region"], **({"period": load["period"]} if load["period"] else {})}
-            documents = db[load["job"]].count_documents(of_slice)
-            took = (load["published_at"] - load["started_at"]).total_seconds()
-            table.add_row(load["job"], load["region"], load["period"] or "-", f"{documents:,}", f"{took:.1f}")
+            slice_filter = {"region": load["region"], **({"period": load["period"]} if load["period"] else {})}
+            documents = db[load["job"]].count_documents(slice_filter)
+            seconds = (load["published_at"] - load["started_at"]).total_seconds()
+            table.add_row(load["job"], load["region"], load["period"] or "-", f"{documents:,}", f"{seconds:.1f}")
     console.print(table)
     return len(loads)

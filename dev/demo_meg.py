@@ -1,4 +1,4 @@
-"""The reference MEG with demo data: one database a region, made again only when the data would differ."""
+"""Seeds the reference MEG with demo data: a database per region, replaced only when its data would differ."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from dev.processes import StackError
 
 _SQL = Path(__file__).parents[1] / "include" / "meg"
 READER_ROLE = "bi_reader"
-_OURS = "MEG BI demo:"
-"""The start of the comment on each database that is made here and so may be replaced."""
+_LABEL_PREFIX = "MEG BI demo:"
+"""How the comment on each database that this module creates starts: only such a database may be replaced."""
 
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """What `meg_demo` of include/meg/demo.sql takes."""
+    """The arguments of `meg_demo` in include/meg/demo.sql; forms, months and sessions are counts."""
 
     seed: int
     forms: int
@@ -30,24 +30,24 @@ class DemoConfig:
 
 
 def seed_database(server: Postgres, database: str, demo: DemoConfig | None) -> bool:
-    """Make a reference MEG, without rows where `demo` is None; returns whether anything had to be done.
+    """Create a reference MEG, without rows where `demo` is None; returns whether the database changed.
 
     Raises:
-        StackError: A database of this name exists that was not made here.
+        StackError: A database of this name exists that this function did not create.
     """
-    label = " ".join([_OURS, repr(demo), *map(_fingerprint, ("schema", "demo", "indexes", "reader_role"))])
+    label = " ".join([_LABEL_PREFIX, repr(demo), *map(_fingerprint, ("schema", "demo", "indexes", "reader_role"))])
     if server.database_exists(database):
         with server.connect() as connection:
             row = connection.execute(
                 "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", (database,)
             ).fetchone()
-        made_by_us = row[0] if row else None
-        if made_by_us == label:
+        comment = row[0] if row else None
+        if comment == label:
             return False
-        if not str(made_by_us).startswith(_OURS):
+        if not str(comment).startswith(_LABEL_PREFIX):
             raise StackError(
-                f"The database {database} on {server.host}:{server.port} was not made by MEG BI's demo, so it is left "
-                f"alone. Name another server in {URL_ENV_VAR}, or remove that database yourself."
+                f"The database {database} on {server.host}:{server.port} was not created by MEG BI's demo, so it is "
+                f"not replaced. Hint: name another server in {URL_ENV_VAR}, or drop that database."
             )
     server.create_database(database, replace=True)
     with server.connect(database) as connection:

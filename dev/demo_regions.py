@@ -1,4 +1,4 @@
-"""The two regions that this machine's own stack has."""
+"""The two demo regions of the embedded stack."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ CATCHUP_MONTHS = 3
 
 @contextmanager
 def databases(folder: Path) -> Iterator[embedded_stack.DatabaseServers]:
-    """Both servers, with a MEG for each region.
+    """Run both database servers until the block ends, with a seeded MEG for each region.
 
     Raises:
-        StackError: They cannot be started.
+        StackError: A server cannot be started.
     """
-    with ExitStack() as until_done:
+    with ExitStack() as exit_stack:
         with console.status("Starting PostgreSQL and MongoDB"):
-            servers = until_done.enter_context(embedded_stack.databases(folder))
+            servers = exit_stack.enter_context(embedded_stack.databases(folder))
         seed(servers.postgres)
         yield servers
 
 
 def seed(server: Postgres) -> None:
-    """Make the MEG of each region, where it does not stand there yet."""
+    """Create and seed the MEG of each region, unless it is there already."""
     for number, (region, forms) in enumerate(DEMO_FORMS.items(), start=7):
-        # Until the month's end, so that the same data stands all month; no report looks past its own instant.
+        # Until the month's end, so that the data stays the same all month; no report looks past its own instant.
         demo = demo_meg.DemoConfig(seed=number, forms=forms, until=this_month().add(months=1).date())
         with console.status(f"Seeding MEG {region}"):
             demo_meg.seed_database(server, DEMO_DATABASES[region], demo)
@@ -44,7 +44,7 @@ def seed(server: Postgres) -> None:
 
 
 def demo_env(servers: embedded_stack.DatabaseServers) -> dict[str, str]:
-    """The settings and connections of these regions, as environment variables."""
+    """The settings and connections of the demo regions, as environment variables."""
     return {
         "BI_AGGREGATE": "1",
         "MEG_REGIONS": ",".join(DEMO_FORMS),
@@ -54,18 +54,18 @@ def demo_env(servers: embedded_stack.DatabaseServers) -> dict[str, str]:
 
 
 def this_month() -> pendulum.DateTime:
-    """The present month's first midnight.
+    """The first midnight of the current month in `BI_TIMEZONE`.
 
     Raises:
-        StackError: `BI_TIMEZONE` is none.
+        StackError: `BI_TIMEZONE` is not an IANA time zone.
     """
     timezone = os.environ.get("BI_TIMEZONE") or "UTC"
     try:
         return pendulum.now(timezone).start_of("month")
     except (ValueError, KeyError, OSError):
-        raise StackError(f"BI_TIMEZONE is {timezone!r}, which is no IANA time zone, such as Europe/Dublin.") from None
+        raise StackError(f"BI_TIMEZONE is {timezone!r}; expected an IANA time zone, such as Europe/Dublin.") from None
 
 
 def first_month() -> pendulum.DateTime:
-    """The first month that is loaded."""
+    """The first month that the demo loads."""
     return this_month().subtract(months=CATCHUP_MONTHS)

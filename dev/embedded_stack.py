@@ -1,4 +1,4 @@
-"""The whole stack: both databases, a seeded MEG for each region, and Airflow over them."""
+"""The embedded stack's folder, lock and secrets, and its two database servers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dev import airflow, demo_meg, mongo, postgres
 from dev.mongo import Mongo
@@ -23,12 +24,12 @@ WRITER_USER = "bi_writer"
 
 @dataclass(frozen=True)
 class DatabaseServers:
-    """The databases of a running stack.
+    """The database servers of a running stack.
 
     Attributes:
-        postgres: MEG's regions and Airflow's metadata.
-        mongo: MongoDB, through the account that the pipeline uses.
-        mongo_admin: MongoDB, through its administrator.
+        postgres: The server of the regions' MEG and of Airflow's metadata.
+        mongo: MongoDB, with the pipeline's account.
+        mongo_admin: MongoDB, with the administrator's account.
         secret: The stack's secrets, by name.
     """
 
@@ -38,8 +39,8 @@ class DatabaseServers:
     secret: Mapping[str, str]
 
     def connections(self, regions: Mapping[str, str]) -> dict[str, str]:
-        """Airflow's connections, as its environment variables; `regions` maps each region to its database."""
-        found = {
+        """Airflow's connections as environment variables; `regions` maps entry region to its database."""
+        connections: dict[str, dict[str, Any]] = {
             f"MEG_{region.upper()}": {
                 "conn_type": "postgres",
                 "host": self.postgres.host,
@@ -51,7 +52,7 @@ class DatabaseServers:
             }
             for region, database in regions.items()
         }
-        found["BI_MONGO"] = {
+        connections["BI_MONGO"] = {
             "conn_type": "mongo",
             "host": self.mongo.host,
             "port": self.mongo.port,
@@ -60,19 +61,19 @@ class DatabaseServers:
             "password": self.mongo.password,
             "extra": self.mongo.options,
         }
-        return {f"AIRFLOW_CONN_{name}": json.dumps(connection) for name, connection in found.items()}
+        return {f"AIRFLOW_CONN_{name}": json.dumps(connection) for name, connection in connections.items()}
 
 
 @contextmanager
 def stack_lock(stack: Path, *, reset: bool = False) -> Iterator[None]:
-    """Hold the stack's folder for this process alone, with nothing left running in it from before or after.
+    """Lock the stack's folder for this process, and end the stack's processes before and after the block.
 
     Args:
         stack: The folder.
-        reset: Whether what an earlier start left in it goes first.
+        reset: Whether to empty the folder first.
 
     Raises:
-        StackError: Another process holds it.
+        StackError: Another process holds the lock.
     """
     stack = stack.resolve()
     stack.mkdir(parents=True, exist_ok=True)
@@ -82,18 +83,18 @@ def stack_lock(stack: Path, *, reset: bool = False) -> Iterator[None]:
         except BlockingIOError:
             lock.seek(0)
             raise StackError(
-                f"The stack in {stack} is already running (process {lock.read().strip()}). Stop that one first."
+                f"The stack in {stack} is already running (process {lock.read().strip()}). Hint: stop it first."
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
         kill_stale_processes(stack)
         if reset:
-            for each in stack.iterdir():
-                if each.is_dir():
-                    shutil.rmtree(each)
-                elif each.name != "lock":
-                    each.unlink()
+            for entry in stack.iterdir():
+                if entry.is_dir():
+                    shutil.rmtree(entry)
+                elif entry.name != "lock":
+                    entry.unlink()
         try:
             yield
         finally:
@@ -101,30 +102,30 @@ def stack_lock(stack: Path, *, reset: bool = False) -> Iterator[None]:
 
 
 def load_or_create_secrets(stack: Path) -> dict[str, str]:
-    """The stack's secrets, by name, made at its first start."""
+    """The stack's secrets, by name, generated at its first start."""
     file = stack / "secrets.json"
-    found: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+    stored: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
     names = ("postgres", "mongo", "reader", "writer", "viewer", "redis")
-    wanted = {name: secrets.token_urlsafe(24) for name in names} | airflow.generate_secrets()
-    if wanted.keys() - found.keys():
-        found = wanted | found
-        write_secret(file, json.dumps(found))
-    return found
+    generated = {name: secrets.token_urlsafe(24) for name in names} | airflow.generate_secrets()
+    if generated.keys() - stored.keys():
+        stored = generated | stored
+        write_secret(file, json.dumps(stored))
+    return stored
 
 
 @contextmanager
 def databases(
     stack: Path, mongo_parameters: dict[str, str] | None = None, *, mongo_cache_gb: float = 0.5
 ) -> Iterator[DatabaseServers]:
-    """Both database servers, with the accounts of least privilege that the pipeline uses.
+    """Run both database servers until the block ends, with the least-privileged accounts that the pipeline uses.
 
     Args:
         stack: The stack's folder, which keeps their data.
-        mongo_parameters: MongoDB's, as `mongod --setParameter` takes them.
-        mongo_cache_gb: How much of memory MongoDB takes for its cache.
+        mongo_parameters: MongoDB's server parameters, as `mongod --setParameter` takes them.
+        mongo_cache_gb: The size of MongoDB's cache, in GB.
 
     Raises:
-        StackError: One of them cannot be started.
+        StackError: A server cannot be started.
     """
     secret = load_or_create_secrets(stack)
     with (
@@ -132,6 +133,6 @@ def databases(
         mongo.running(stack, secret["mongo"], parameters=mongo_parameters, cache_gb=mongo_cache_gb) as admin,
     ):
         pg.ensure_role(demo_meg.READER_ROLE, secret["reader"])
-        # On another's server the account is what it is.
+        # On an external server the given account serves for both.
         writer = mongo.ensure_writer_user(admin, WRITER_USER, secret["writer"]) if admin.pid else admin
         yield DatabaseServers(pg, writer, admin, secret)

@@ -1,4 +1,4 @@
-"""MongoDB as a replica set of one, with authentication: embedded, or a server named in BI_DEV_MONGO."""
+"""Runs MongoDB as a replica set of one member with authentication, or connects to the server in BI_DEV_MONGO."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pymongo.uri_parser import parse_uri
 from dev.processes import Service, StackError, child_env, free_port, stop, write_secret
 
 URL_ENV_VAR = "BI_DEV_MONGO"
-ROLE = Path(__file__).parents[1] / "include" / "mongo" / "role.json"
+ROLE_FILE = Path(__file__).parents[1] / "include" / "mongo" / "role.json"
 REPLICA_SET = "meg-bi"
 ADMIN = "admin"
 _ALREADY_INITIALISED, _UNAUTHORISED = 23, 13
@@ -31,12 +31,12 @@ class Mongo:
     """A running replica set.
 
     Attributes:
-        host: Where its primary listens.
+        host: The host on which its primary listens.
         port: The port.
         login: The account to use.
-        password: Its password.
+        password: The account's password.
         options: Further options of the connection.
-        pid: The embedded server's process; None for another's server.
+        pid: The process id of the embedded server; None for an external one.
     """
 
     host: str
@@ -47,7 +47,7 @@ class Mongo:
     pid: int | None = None
 
     def client(self) -> MongoClient[dict[str, Any]]:
-        """A client of this account."""
+        """A new client that uses this account."""
         return MongoClient(
             self.host, self.port, username=self.login, password=self.password, tz_aware=True, **self.options
         )
@@ -57,23 +57,23 @@ class Mongo:
 def running(
     stack: Path, password: str, *, parameters: dict[str, str] | None = None, cache_gb: float = 0.5
 ) -> Iterator[Mongo]:
-    """A replica set with an administrator, up until the block ends.
+    """Run a replica set with an administrator until the block ends.
 
     Args:
         stack: The stack's folder, which keeps its data.
-        password: The administrator's, kept with the data.
+        password: The administrator's password, fixed when the data is created.
         parameters: Server parameters, as `mongod --setParameter` takes them.
-        cache_gb: How much of memory it takes for its cache.
+        cache_gb: The size of its cache, in GB.
 
     Raises:
-        StackError: It cannot be started.
+        StackError: It cannot be started, or the external server cannot be used.
     """
     if url := os.environ.get(URL_ENV_VAR):
         yield _external(url)
         return
     data, complete = stack / "mongo", stack / "mongo.complete"
     if not complete.exists():
-        shutil.rmtree(data, ignore_errors=True)  # what an interrupted first start left
+        shutil.rmtree(data, ignore_errors=True)  # left by an interrupted first start
     data.mkdir(parents=True, exist_ok=True)
     key = stack / "mongo.key"
     if not key.exists():
@@ -106,20 +106,20 @@ def running(
 
 
 def ensure_writer_user(server: Mongo, login: str, password: str) -> Mongo:
-    """The same server through an account with the role of include/mongo/role.json and nothing else."""
-    role = json.loads(ROLE.read_text())
+    """Create or update an account with only the role of include/mongo/role.json; returns the server with its login."""
+    role = json.loads(ROLE_FILE.read_text())
     name = role.pop("createRole")
     with server.client() as client:
-        known = client.admin.command("rolesInfo", name)["roles"]
-        client.admin.command("updateRole" if known else "createRole", name, **role)
+        exists = client.admin.command("rolesInfo", name)["roles"]
+        client.admin.command("updateRole" if exists else "createRole", name, **role)
     return ensure_account(server, login, password, [name])
 
 
 def ensure_account(server: Mongo, login: str, password: str, roles: list[str]) -> Mongo:
-    """The same server through an account with these roles and nothing else."""
+    """Create or update an account with exactly these roles; returns the server with its login."""
     with server.client() as client:
-        known = client.admin.command("usersInfo", login)["users"]
-        client.admin.command("updateUser" if known else "createUser", login, pwd=password, roles=roles)
+        exists = client.admin.command("usersInfo", login)["users"]
+        client.admin.command("updateUser" if exists else "createUser", login, pwd=password, roles=roles)
     return replace(server, login=login, password=password)
 
 
@@ -137,38 +137,39 @@ def _external(url: str) -> Mongo:
         with server.client() as client:
             hello = client.admin.command("hello")
     except PyMongoError as error:
-        raise StackError(f"The MongoDB server that {URL_ENV_VAR} names does not answer: {error}") from None
+        raise StackError(f"The MongoDB server in {URL_ENV_VAR} does not answer: {error}") from None
     if "setName" not in hello:
         raise StackError(
-            f"The MongoDB server that {URL_ENV_VAR} names is not a replica set, so it has no transactions. "
-            "Start it with --replSet and run rs.initiate()."
+            f"The MongoDB server in {URL_ENV_VAR} is not a replica set, so it has no transactions. "
+            "Hint: start it with --replSet and run rs.initiate()."
         )
     return server
 
 
 def mongod_path() -> Path:
-    """The embedded server's program.
+    """The path of the embedded server's executable.
 
     Raises:
         StackError: There is none for this platform.
     """
     package = find_spec("fiftyone")
     for folder in package.submodule_search_locations or () if package else ():
-        mongod_path = Path(folder) / "db" / "bin" / "mongod"
-        if mongod_path.exists():
-            mongod_path.chmod(mongod_path.stat().st_mode | 0o111)  # the wheel may lack its run bit
-            return mongod_path
+        path = Path(folder) / "db" / "bin" / "mongod"
+        if path.exists():
+            path.chmod(path.stat().st_mode | 0o111)  # the wheel may lack its executable bit
+            return path
     raise StackError(
-        "There is no embedded MongoDB for this platform (its wheel is for Linux on x86-64). Start a replica set of "
-        f"your own and name it: {URL_ENV_VAR}='mongodb://admin:password@localhost:27017/?authSource=admin' make run"
+        "There is no embedded MongoDB for this platform (its wheel is for Linux on x86-64). "
+        "Hint: start a replica set of your own and name it: "
+        f"{URL_ENV_VAR}='mongodb://admin:password@localhost:27017/?authSource=admin' make run"
     )
 
 
-def _direct(server: Mongo, *, let_in: bool = False) -> MongoClient[dict[str, Any]]:
-    """A client of this one member, whether or not it is in a replica set yet."""
+def _direct(server: Mongo, *, login: bool = False) -> MongoClient[dict[str, Any]]:
+    """A client of this member alone, whether or not it is in a replica set yet."""
     options = {name: value for name, value in server.options.items() if name not in ("authSource", "replicaSet")}
     account: dict[str, Any] = (
-        {"username": server.login, "password": server.password, "authSource": "admin"} if let_in else {}
+        {"username": server.login, "password": server.password, "authSource": "admin"} if login else {}
     )
     return MongoClient(
         server.host, server.port, directConnection=True, serverSelectionTimeoutMS=2000, **options, **account
@@ -185,17 +186,17 @@ def _answers(server: Mongo) -> bool:
 
 
 def is_primary(server: Mongo) -> bool:
-    """Whether the server has elected itself."""
+    """Whether the server has elected itself primary."""
     with _direct(server) as client:
         return bool(client.admin.command("hello")["isWritablePrimary"])
 
 
 def init_replica_set(server: Mongo, member: str) -> None:
-    """Let the one member elect itself: at first, and when its address is another one than last time.
+    """Initiate the replica set, or give its one member this address.
 
     Args:
-        server: The server, asked from its own machine: it is open to anyone there until it has an administrator.
-        member: The address by which clients find it.
+        server: The server, on its own machine, which may use it without a login until it has an administrator.
+        member: The address, `host:port`, by which clients find it.
     """
     members = [{"_id": 0, "host": member}]
     with _direct(server) as client:
@@ -204,10 +205,10 @@ def init_replica_set(server: Mongo, member: str) -> None:
             return
         except OperationFailure as error:
             if error.code == _ALREADY_INITIALISED:
-                return  # and open still: a first start was interrupted before there was an administrator
+                return  # and has no administrator yet: the first start was interrupted
             if error.code != _UNAUTHORISED:
                 raise
-    with _direct(server, let_in=True) as client:
+    with _direct(server, login=True) as client:
         config = client.admin.command("replSetGetConfig")["config"]
         if config["members"][0]["host"] != member:
             config["members"][0]["host"] = member
@@ -216,7 +217,7 @@ def init_replica_set(server: Mongo, member: str) -> None:
 
 
 def ensure_admin_user(server: Mongo) -> None:
-    """Make the administrator, where there is none: only then the server lets its own machine do so."""
+    """Create the administrator unless there is one, when the server no longer allows this without a login."""
     with _direct(server) as client:
         try:
             client.admin.command("createUser", server.login, pwd=server.password, roles=["root"])

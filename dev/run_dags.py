@@ -1,4 +1,4 @@
-"""Let the real scheduler run the DAGs: what it missed by catchup, and what it has done once more."""
+"""Has Airflow's scheduler run DAGs, by catchup or by a trigger, and waits for them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from dev.api_client import ApiClient
 from dev.console import console
 from dev.processes import StackError
 
-_ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
+_END_STATES = {"success", "failed", "skipped", "upstream_failed", "removed"}
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """The runs of one DAG that are to be done.
+    """The DAG runs of one DAG to wait for.
 
     Attributes:
         dag_id: The DAG, paused or not.
-        scheduled_after: Those that the scheduler makes to be run after this instant; None for a run by hand.
-        count: How many there will be.
-        triggered: The run by hand, as its id and its parameters.
+        scheduled_after: Selects scheduled runs with a later `run_after`; None for a triggered run.
+        count: The number of runs.
+        triggered: The run to trigger, as its id and its parameters.
     """
 
     dag_id: str
@@ -36,18 +36,18 @@ class RunRequest:
 
 
 def run_and_wait(api: ApiClient, *requests: RunRequest, seconds: float = 1800) -> dict[str, dict[str, str]]:
-    """Have the scheduler do these runs, showing how far it is.
+    """Start these runs, clear those that have ended, and wait for them with a progress bar.
 
     Args:
         api: Airflow's REST API, logged in.
         *requests: The runs.
-        seconds: How long they may take.
+        seconds: The time limit.
 
     Returns:
         The final state, `success` or `failed`, of each run, by DAG and run id.
 
     Raises:
-        StackError: A DAG does not appear, its runs have not ended in time, or Airflow's API does not answer until then.
+        StackError: A DAG does not appear, its runs do not end in time, or Airflow's API does not answer.
     """
     deadline = time.monotonic() + seconds
     with api.retrying_until(deadline):
@@ -58,20 +58,20 @@ def run_and_wait(api: ApiClient, *requests: RunRequest, seconds: float = 1800) -
 
 
 def _start(api: ApiClient, request: RunRequest) -> None:
-    done = _runs(api, request)
-    for run in done:
-        if run["state"] in _ENDED:
+    runs = _get_runs(api, request)
+    for run in runs:
+        if run["state"] in _END_STATES:
             api_request(
                 api, "POST", f"/dags/{request.dag_id}/dagRuns/{run['dag_run_id']}/clear", json={"dry_run": False}
             )
-    if request.triggered and not done:
+    if request.triggered and not runs:
         run_id, conf = request.triggered
         trigger(api, request.dag_id, run_id, conf)
     api_request(api, "PATCH", f"/dags/{request.dag_id}", json={"is_paused": False})
 
 
 def trigger(api: ApiClient, dag_id: str, run_id: str, conf: Mapping[str, Any]) -> dict[str, Any]:
-    """Trigger a run with this id, unless an earlier attempt whose answer was lost has done so, and return it.
+    """Trigger a run with this id, unless an earlier call whose answer was lost has done so, and return it.
 
     Raises:
         StackError: Airflow refused it.
@@ -87,7 +87,7 @@ def wait_for_dag(api: ApiClient, dag_id: str, seconds: float = 600) -> None:
     """Wait until Airflow has parsed a DAG.
 
     Raises:
-        StackError: It cannot be imported, or did not appear in time.
+        StackError: It cannot be imported, or does not appear in time.
     """
     deadline = time.monotonic() + seconds
     while api.get(f"/dags/{dag_id}").status_code == httpx.codes.NOT_FOUND:
@@ -103,27 +103,27 @@ def _follow(api: ApiClient, requests: tuple[RunRequest, ...], deadline: float) -
     began = time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
-        bars = {each.dag_id: progress.add_task(each.dag_id, total=None) for each in requests}
+        bars = {request.dag_id: progress.add_task(request.dag_id, total=None) for request in requests}
         while True:
             states: dict[str, dict[str, str]] = {}
-            for each in requests:
-                runs = {run["dag_run_id"]: run["state"] for run in _runs(api, each)}
-                tasks = [state for run_id in runs for state in _task_states(api, each.dag_id, run_id)]
-                ended = sum(state in _ENDED for state in tasks)
-                progress.update(bars[each.dag_id], total=len(tasks) or None, completed=ended)
-                states[each.dag_id] = runs
-            if all(_are_done(states[each.dag_id], each.count) for each in requests):
+            for request in requests:
+                runs = {run["dag_run_id"]: run["state"] for run in _get_runs(api, request)}
+                tasks = [state for run_id in runs for state in _get_task_states(api, request.dag_id, run_id)]
+                ended = sum(state in _END_STATES for state in tasks)
+                progress.update(bars[request.dag_id], total=len(tasks) or None, completed=ended)
+                states[request.dag_id] = runs
+            if all(_have_ended(states[request.dag_id], request.count) for request in requests):
                 return states
             if time.monotonic() > deadline:
                 raise StackError(f"The DAGs did not end within {time.monotonic() - began:.0f} s: {states}")
             time.sleep(1)
 
 
-def _are_done(states: dict[str, str], count: int) -> bool:
-    return len(states) >= count and all(state in _ENDED for state in states.values())
+def _have_ended(states: dict[str, str], count: int) -> bool:
+    return len(states) >= count and all(state in _END_STATES for state in states.values())
 
 
-def _runs(api: ApiClient, request: RunRequest) -> list[dict[str, Any]]:
+def _get_runs(api: ApiClient, request: RunRequest) -> list[dict[str, Any]]:
     query: dict[str, Any] = {"order_by": "run_after", "limit": 100}
     if request.scheduled_after:
         query |= {"run_type": "scheduled", "run_after_gt": request.scheduled_after.isoformat()}
@@ -131,7 +131,7 @@ def _runs(api: ApiClient, request: RunRequest) -> list[dict[str, Any]]:
     return [run for run in runs if not request.triggered or run["dag_run_id"] == request.triggered[0]]
 
 
-def _task_states(api: ApiClient, dag_id: str, run_id: str) -> list[str | None]:
+def _get_task_states(api: ApiClient, dag_id: str, run_id: str) -> list[str | None]:
     states: list[str | None] = []
     while True:
         query = {"limit": 100, "offset": len(states)}
@@ -141,13 +141,13 @@ def _task_states(api: ApiClient, dag_id: str, run_id: str) -> list[str | None]:
             return states
 
 
-def api_request(api: ApiClient, method: str, path: str, **how: Any) -> dict[str, Any]:
-    """One call of the REST API, and what it answers.
+def api_request(api: ApiClient, method: str, path: str, **options: Any) -> dict[str, Any]:
+    """Call the REST API and return its answer.
 
     Raises:
         StackError: Airflow refused it.
     """
-    return _content(api.request(method, path, **how))
+    return _content(api.request(method, path, **options))
 
 
 def _content(response: httpx.Response) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def test_compare_renamed_fields_are_equal(compare: Compare) -> None:
     """Equal figures are equal under other field names."""
     done = compare("--rename", "form_id=form", "--rename", "period=month", "--where", '{"month": "2026-10"}')
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "They say the same." in done.stdout
+    assert "No differences." in done.stdout
     assert "Not compared, since the old documents have none: change_pct" in done.stdout
 
 
@@ -70,10 +70,10 @@ def test_compare_shows_both_figures(compare: Compare, servers: DatabaseServers) 
     done = compare("--rename", "form_id=form", "--rename", "period=month")
     assert done.returncode == 1, done.stdout + done.stderr
     shown = {line.split("│")[1].strip(): line for line in done.stdout.splitlines() if line.startswith("│")}
-    assert "99" in shown["only the old one has"]
-    assert "3" in shown["only ours has"]
-    assert "5" in shown["the old one has more than once"]
-    assert "4: 77, ours 1" in shown["submissions"]
+    assert "99" in shown["only in old"]
+    assert "3" in shown["only in new"]
+    assert "5" in shown["duplicate in old"]
+    assert "4: old 77, new 1" in shown["submissions"]
 
 
 def test_compare_ignores_other_slices(compare: Compare, servers: DatabaseServers) -> None:
@@ -90,10 +90,10 @@ def test_compare_ignores_other_slices(compare: Compare, servers: DatabaseServers
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--where", '{"month": "1999-01"}', "--rename", "form_id=form"), "only ours has"),
+        (("--where", '{"month": "1999-01"}', "--rename", "form_id=form"), "only in new"),
         (("--rename", "submisions=count"), "has no field submisions"),
-        (("--rename", "form_id"), "is not ours=theirs"),
-        (("--where", "[1]"), "no MongoDB filter"),
+        (("--rename", "form_id"), "is not NEW=OLD"),
+        (("--where", "[1]"), "is not a MongoDB filter"),
     ],
 )
 def test_compare_without_fields_is_no_match(compare: Compare, words: tuple[str, ...], said: str) -> None:
@@ -101,7 +101,7 @@ def test_compare_without_fields_is_no_match(compare: Compare, words: tuple[str, 
     done = compare(*words)
     assert done.returncode != 0
     assert said in done.stdout + done.stderr
-    assert "They say the same" not in done.stdout
+    assert "No differences" not in done.stdout
 
 
 def test_compare_empty_collections(compare: Compare) -> None:

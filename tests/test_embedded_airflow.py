@@ -38,7 +38,7 @@ from dev.embedded_stack import databases, stack_lock
 
 folder, port = Path(sys.argv[1]), int(sys.argv[2])
 with stack_lock(folder), databases(folder) as servers:
-    environment = airflow.environment(folder, servers.postgres, servers.secret, {}, port=port)
+    environment = airflow.build_env(folder, servers.postgres, servers.secret, {}, port=port)
     airflow.migrate(folder, servers.postgres, servers.secret, environment)
     print(environment["AIRFLOW__API__PORT"], flush=True)
     sys.stdin.readline()

@@ -21,7 +21,7 @@ from tests.conftest import ROOT, STACK
 from tests.load_helpers import live_documents, monthly_slice
 from tests.meg_factory import MegFactory
 
-VERSIONS = sorted(each.stem for each in (ROOT / "dev" / "compat").glob("*.in"))
+VERSIONS = sorted(each.stem for each in (ROOT / "dev" / "airflow_pins").glob("*.in"))
 REPORTS = """
 from bi_ops.catalog import source_contract, sql
 from bi_ops.reports.definitions import load_reports
@@ -106,5 +106,5 @@ def test_mwaa_bundle_is_reproducible(tmp_path: Path) -> None:
 
 def test_mwaa_unknown_version_is_refused() -> None:
     """A version that MWAA lacks is refused."""
-    with pytest.raises(StackError, match="Name one of"):
+    with pytest.raises(StackError, match="name one of"):
         mwaa.build_bundle("2.10.5")

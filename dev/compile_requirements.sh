@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 compile() { .venv/bin/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-emit-index-url --no-annotate "$@"; }
 compile dev/requirements.in -o dev/requirements.txt
 compile bench/requirements.in -c dev/requirements.txt -o bench/requirements.txt
-for asked in dev/compat/*.in; do
+for source in dev/airflow_pins/*.in; do
     # shellcheck disable=SC2046 - several options
-    compile "$asked" -o "${asked%.in}.txt" $(sed -n '2s/^# //p' "$asked")
+    compile "$source" -o "${source%.in}.txt" $(sed -n '2s/^# //p' "$source")
 done
