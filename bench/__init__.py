@@ -1,1 +1,1 @@
-"""What it costs, measured on the machine at hand; every comparison is of one run."""
+"""Benchmarks on the local machine, as ratios; both sides of each ratio are measured in the same run."""

@@ -1,6 +1,6 @@
-"""`make bench`: every ratio beside its goal, in one run on this machine; `make bench QUICK=1` most of them, smaller.
+"""`make bench`: runs the benchmarks and compares each ratio with its goal; `make bench QUICK=1` runs a smaller suite.
 
-What was measured goes into dist/bench/; a whole run also writes docs/performance.md's figures and its picture.
+The results are written to dist/bench/; a full run also updates the figures and the chart of docs/performance.md.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rich.table import Table
 
 from bench import airflow_overhead, celery_baseline, postgres_cost, profiling, reports_latency, scaling, throughput
 from bench.airflow_instance import WORK_DIR
-from bench.results import FIGURE_COLUMNS, Section, chart_spec, markdown_table
+from bench.results import RATIO_COLUMNS, Section, chart_spec, markdown_table
 from dev import embedded_stack
 from dev.console import console
 from dev.generate_docs import replace_section
@@ -31,62 +31,66 @@ from dev.processes import StackError, die_with_parent
 ROOT = Path(__file__).parents[1]
 _GUIDE = ROOT / "docs" / "performance.md"
 _CACHE_GB = 2.0
-"""MongoDB's cache: a slice of 100,000 documents with three indexes did not fit into half a gigabyte."""
+"""MongoDB's cache: a slice of 100,000 documents with three indexes does not fit into half a gigabyte."""
 
-_WIDTH = 120
+_MIN_WIDTH = 120
 """Columns, where the output goes to a file or a log."""
 
-Measure = Callable[[embedded_stack.DatabaseServers, float], Section]
-Benchmarks = Mapping[str, tuple[int, Measure]]
-"""By name, how many seconds to leave for it on a slow machine, and what it does until a moment of `time.monotonic`."""
+Benchmark = Callable[[embedded_stack.DatabaseServers, float], Section]
+"""Takes the databases and its deadline, by `time.monotonic`."""
+Suite = Mapping[str, tuple[int, Benchmark]]
+"""By name: the seconds to reserve for a benchmark on a slow machine, and the benchmark."""
 
-FULL_SUITE: Benchmarks = {
-    "path": (180, lambda servers, until: throughput.run(servers, until, 200_000, max_rounds=5, dlt_rounds=2)),
-    "million": (290, lambda servers, until: throughput.run(servers, until, 1_000_000, max_rounds=1, dlt_rounds=1)),
+FULL_SUITE: Suite = {
+    "path": (180, lambda servers, deadline: throughput.run(servers, deadline, 200_000, max_rounds=5, dlt_rounds=2)),
+    "million": (
+        290,
+        lambda servers, deadline: throughput.run(servers, deadline, 1_000_000, max_rounds=1, dlt_rounds=1),
+    ),
     "meg": (
         95,
-        lambda servers, until: postgres_cost.run(
-            servers, until, [200, 2_000, 20_000], max_rounds=5, observations=5_000_000
+        lambda servers, deadline: postgres_cost.run(
+            servers, deadline, [200, 2_000, 20_000], max_rounds=5, observations=5_000_000
         ),
     ),
-    "airflow": (145, lambda servers, until: airflow_overhead.run(servers, until, max_rounds=3)),
+    "airflow": (145, lambda servers, deadline: airflow_overhead.run(servers, deadline, max_rounds=3)),
     "growth": (
         440,
         lambda servers, _: scaling.run(servers, [1_000, 10_000, 100_000], months=24, regions=8, rounds=5),
     ),
-    "old": (80, lambda servers, until: celery_baseline.run(servers, until, 2_000, max_rounds=3)),
-    "reports": (220, lambda servers, until: reports_latency.run(servers, until, 2_000, max_rounds=200)),
+    "old": (80, lambda servers, deadline: celery_baseline.run(servers, deadline, 2_000, max_rounds=3)),
+    "reports": (220, lambda servers, deadline: reports_latency.run(servers, deadline, 2_000, max_rounds=200)),
     "profiles": (40, lambda servers, _: profiling.run(servers, 500_000)),
 }
-QUICK_SUITE: Benchmarks = {
-    "path": (50, lambda servers, until: throughput.run(servers, until, 50_000, max_rounds=2, dlt_rounds=1)),
+QUICK_SUITE: Suite = {
+    "path": (50, lambda servers, deadline: throughput.run(servers, deadline, 50_000, max_rounds=2, dlt_rounds=1)),
     "meg": (
         60,
-        lambda servers, until: postgres_cost.run(servers, until, [2_000], max_rounds=3, observations=5_000_000),
+        lambda servers, deadline: postgres_cost.run(servers, deadline, [2_000], max_rounds=3, observations=5_000_000),
     ),
     "growth": (140, lambda servers, _: scaling.run(servers, [200, 2_000], months=2, regions=2, rounds=1)),
-    "reports": (30, lambda servers, until: reports_latency.run(servers, until, 300, max_rounds=20)),
+    "reports": (30, lambda servers, deadline: reports_latency.run(servers, deadline, 300, max_rounds=20)),
 }
-_WHOLE_SECONDS, _QUICK_SECONDS = 24 * 60, 4.8 * 60
-"""What all of it may take: less than was promised, as the last round of a section may take longer than those before."""
+_FULL_SECONDS, _QUICK_SECONDS = 24 * 60, 4.8 * 60
+"""The time limits of a suite: below the promised ones, as the last round of a benchmark may take longer than others."""
 
 
 def main() -> int:
-    """Measure, print, write, and return the exit status: 0 whatever the ratios are."""
+    """Run the benchmarks, print and write the results, and return the exit status: 0 whatever the ratios are."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller and fewer, to see whether something got slow")
-    parser.add_argument("--only", help=f"some of {', '.join(FULL_SUITE)}, with commas between")
-    asked = parser.parse_args()
-    wanted = QUICK_SUITE if asked.quick else FULL_SUITE
-    names = asked.only.split(",") if asked.only else [*wanted]
-    if strangers := set(names) - set(wanted):
-        parser.error(f"there is no benchmark {sorted(strangers)[0]!r}; there are {', '.join(wanted)}")
+    parser.add_argument("--quick", action="store_true", help="run a smaller suite in minutes")
+    parser.add_argument("--only", help=f"a comma-separated selection of {', '.join(FULL_SUITE)}")
+    arguments = parser.parse_args()
+    suite = QUICK_SUITE if arguments.quick else FULL_SUITE
+    names = arguments.only.split(",") if arguments.only else [*suite]
+    if unknown := set(names) - set(suite):
+        parser.error(f"there is no benchmark {sorted(unknown)[0]!r}; there are {', '.join(suite)}")
     if "MAKELEVEL" in os.environ:
         die_with_parent()
     if not console.is_terminal:
-        console.width = max(console.width, _WIDTH)
-    began = time.monotonic()
-    end = began + (_QUICK_SECONDS if asked.quick else _WHOLE_SECONDS)
+        console.width = max(console.width, _MIN_WIDTH)
+    start = time.monotonic()
+    deadline = start + (_QUICK_SECONDS if arguments.quick else _FULL_SECONDS)
     sections = []
     try:
         with (
@@ -95,37 +99,37 @@ def main() -> int:
         ):
             for number, name in enumerate(names):
                 console.rule(name)
-                started = time.monotonic()
-                _, measure = wanted[name]
-                section = measure(servers, end - sum(wanted[later][0] for later in names[number + 1 :]))
-                section.seconds = round(time.monotonic() - started, 1)
+                section_start = time.monotonic()
+                _, benchmark = suite[name]
+                section = benchmark(servers, deadline - sum(suite[later][0] for later in names[number + 1 :]))
+                section.seconds = round(time.monotonic() - section_start, 1)
                 sections.append(section)
-                _show(section)
+                _print_section(section)
     except StackError as error:
         console.print(str(error), style="red", markup=False, highlight=False)
         return 1
-    console.print(f"{time.monotonic() - began:.0f} s in all")
-    _write(sections, whole=names == [*FULL_SUITE] and not asked.quick)
+    console.print(f"{time.monotonic() - start:.0f} s in total")
+    _write_results(sections, whole=names == [*FULL_SUITE] and not arguments.quick)
     return 0
 
 
-def _show(section: Section) -> None:
+def _print_section(section: Section) -> None:
     for title, columns, rows in (
         (section.title, section.columns, section.rows),
-        ("", FIGURE_COLUMNS[:-1], [figure.row()[:-1] for figure in section.figures]),
+        ("", RATIO_COLUMNS[:-1], [ratio.row()[:-1] for ratio in section.ratios]),
     ):
         if rows:
             table = Table(*columns, title=title, title_justify="left")
             for row in rows:
                 table.add_row(*row)
             console.print(table)
-    why = [f"{figure.name}: {figure.reason}" for figure in section.figures if figure.misses_goal]
-    for note in (*why, *section.notes):
+    reasons = [f"{ratio.name}: {ratio.reason}" for ratio in section.ratios if ratio.misses_goal]
+    for note in (*reasons, *section.notes):
         console.print(note, markup=False, highlight=False)
     console.print(f"({section.seconds:.0f} s)")
 
 
-def _write(sections: list[Section], *, whole: bool) -> None:
+def _write_results(sections: list[Section], *, whole: bool) -> None:
     folder = ROOT / "dist" / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     machine = _machine()
@@ -133,7 +137,7 @@ def _write(sections: list[Section], *, whole: bool) -> None:
     (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     png = vl_convert.vegalite_to_png(chart_spec(sections), scale=2)
     (folder / "performance.png").write_bytes(png)
-    text = _performance_text(sections, machine)
+    text = _results_markdown(sections, machine)
     (folder / "performance.md").write_text(text)
     if whole:
         (ROOT / "docs" / "performance.png").write_bytes(png)
@@ -141,15 +145,15 @@ def _write(sections: list[Section], *, whole: bool) -> None:
     console.print(f"Written to {folder.relative_to(ROOT)}/" + (" and docs/performance.md" if whole else ""))
 
 
-def _performance_text(sections: list[Section], machine: str) -> str:
-    """The figures as Markdown."""
+def _results_markdown(sections: list[Section], machine: str) -> str:
+    """The results as Markdown."""
     parts = [f"{machine}\n"]
     for section in sections:
         parts.append(f"### {section.title}\n")
         if section.rows:
             parts.append(markdown_table(section.columns, section.rows))
-        if section.figures:
-            parts.append(markdown_table(FIGURE_COLUMNS, [figure.row() for figure in section.figures]))
+        if section.ratios:
+            parts.append(markdown_table(RATIO_COLUMNS, [ratio.row() for ratio in section.ratios]))
         if section.notes:
             parts.append("\n".join(section.notes) + "\n")
     return "\n".join(parts)
@@ -160,7 +164,7 @@ def _machine() -> str:
     memory = psutil.virtual_memory().total / 2**30
     day = datetime.now(timezone.utc).date()
     python = f"Python {platform.python_version()}"
-    return f"{day}, {os.cpu_count()} cores ({cpu}), {memory:.0f} GB, {python}, all of it on one machine."
+    return f"{day}, {os.cpu_count()} cores ({cpu}), {memory:.0f} GB, {python}, everything on one machine."
 
 
 def _cpuinfo() -> list[str]:

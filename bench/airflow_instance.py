@@ -1,4 +1,4 @@
-"""An Airflow with the monthly DAG and an empty one, over databases of its own: what several benchmarks run on."""
+"""Runs an Airflow with the monthly DAG and an empty one for the benchmarks."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ class AirflowInstance:
     """A running Airflow.
 
     Attributes:
-        up: Its processes.
+        services: Its processes.
         api: Its REST API, logged in.
     """
 
-    up: AirflowServices
+    services: AirflowServices
     api: ApiClient
 
-    def seconds_of(self, dag_id: str, *confs: Mapping[str, Any], within: float = 900) -> float:
-        """Trigger a run for each of these parameters, and tell how long it was from the first trigger to the last end.
+    def run_dag(self, dag_id: str, *confs: Mapping[str, Any], timeout: float = 900) -> float:
+        """Trigger a run with each of these parameters; returns the seconds from the first trigger to the last end.
 
         Raises:
-            StackError: One failed, or did not end in time.
+            StackError: A run failed, or did not end within `timeout` seconds.
         """
         runs = [
-            trigger(self.api, dag_id, f"bench__{uuid4()}", conf)  # by an id of its own, so that a retry makes no second
+            trigger(self.api, dag_id, f"bench__{uuid4()}", conf)  # its own id: a retry starts no second run
             for conf in confs
         ]
         api_request(self.api, "PATCH", f"/dags/{dag_id}", json={"is_paused": False})
-        deadline = time.monotonic() + within
+        deadline = time.monotonic() + timeout
         while any(run["state"] in ("queued", "running") for run in runs):
             if time.monotonic() > deadline:
-                raise StackError(f"The runs of {dag_id} did not end within {within:g} s.")
-            time.sleep(1)  # each look costs the API 70 ms
+                raise StackError(f"The runs of {dag_id} did not end within {timeout:g} s.")
+            time.sleep(1)  # each request takes 70 ms of the API server's time
             runs = [api_request(self.api, "GET", f"/dags/{dag_id}/dagRuns/{run['dag_run_id']}") for run in runs]
         if any(run["state"] != "success" for run in runs):
             raise StackError(f"A run of {dag_id} failed; the tasks' logs are in {WORK_DIR}/airflow/logs.")
@@ -59,34 +59,34 @@ class AirflowInstance:
         return (max(instants[1]) - min(instants[0])).total_seconds()
 
     def load_months(self, *periods: str, **conf: Any) -> float:
-        """Load months of submissions; returns the seconds."""
-        return self.seconds_of("bi_monthly", *({"period": period, "jobs": [JOB], **conf} for period in periods))
+        """Load `monthly_submissions` for these months; returns the seconds."""
+        return self.run_dag("bi_monthly", *({"period": period, "jobs": [JOB], **conf} for period in periods))
 
     def set_region_database(self, servers: embedded_stack.DatabaseServers, database: str) -> None:
-        """Let the region's connection, where the environment has none, lead to this database."""
+        """Point the region's connection to this database; the environment must not define that connection."""
         fields = json.loads(servers.connections({REGION: database})[f"AIRFLOW_CONN_MEG_{REGION.upper()}"])
         fields |= {"connection_id": f"meg_{REGION}", "extra": json.dumps(fields["extra"])}
         self.api.delete(f"/connections/meg_{REGION}")
         api_request(self.api, "POST", "/connections", json=fields)
 
-    def tasks(self) -> int:
-        """How many stage tasks the last run had."""
+    def count_stage_tasks(self) -> int:
+        """The number of stage tasks of the last DAG run."""
         runs = api_request(self.api, "GET", "/dags/bi_monthly/dagRuns", params={"order_by": "-run_after", "limit": 1})
         path = f"/dags/bi_monthly/dagRuns/{runs['dag_runs'][0]['dag_run_id']}/taskInstances"
-        found = api_request(self.api, "GET", path, params={"task_id": f"{JOB}.{REGION}.stage", "limit": 1})
-        return int(found["total_entries"])
+        page = api_request(self.api, "GET", path, params={"task_id": f"{JOB}.{REGION}.stage", "limit": 1})
+        return int(page["total_entries"])
 
 
 @contextmanager
 def run_airflow(
     servers: embedded_stack.DatabaseServers, regions: Mapping[str, str], **settings: str
 ) -> Iterator[AirflowInstance]:
-    """Airflow on LocalExecutor over these databases, until the block ends.
+    """Run Airflow on LocalExecutor until the block ends.
 
     Args:
         servers: The databases.
         regions: The database of each region's MEG.
-        **settings: Further environment variables, which may be the regions' names where there are no databases.
+        **settings: Further environment variables, such as `MEG_REGIONS` where `regions` is empty.
     """
     environment = airflow.build_env(
         WORK_DIR,
@@ -102,7 +102,7 @@ def run_airflow(
         },
     )
     airflow.migrate(WORK_DIR, servers.postgres, servers.secret, environment)
-    with airflow.run_services(WORK_DIR, environment, servers.secret) as up, up.api() as api:
+    with airflow.run_services(WORK_DIR, environment, servers.secret) as services, services.api() as api:
         for dag_id in ("bi_monthly", "bench_empty"):
             wait_for_dag(api, dag_id)
-        yield AirflowInstance(up, api)
+        yield AirflowInstance(services, api)

@@ -1,4 +1,4 @@
-"""The same rows from MEG to MongoDB by other means: what people write, and what they install."""
+"""Loads the same rows from MEG to MongoDB by other means: plain Airflow hooks, dlt, ADBC with pymongoarrow."""
 
 from __future__ import annotations
 
@@ -19,37 +19,39 @@ from pymongo import MongoClient
 from pymongoarrow.api import write
 
 os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
-os.environ["PROVIDERS__ENABLE_AIRFLOW_SECRETS"] = "false"  # or dlt asks Airflow for each setting of its own
+os.environ["PROVIDERS__ENABLE_AIRFLOW_SECRETS"] = "false"  # or dlt looks up each of its settings in Airflow
 _BATCH = 10_000
 _PERIOD = {"region": "eu", "period": "2026-10", "period_start": datetime(2026, 10, 1, tzinfo=timezone.utc)}
-_RUN = "scheduled__2026-11-01T00:00:00+00:00"
+_RUN_ID = "scheduled__2026-11-01T00:00:00+00:00"
 
 
 def documents(names: list[str], rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
-    """The documents that the package makes of these rows, in plain Python."""
-    stamps = {"schema_version": 1, "loaded_at": datetime.now(timezone.utc), "run_id": _RUN}
-    return [{"_id": f"eu:2026-10:{row[0]}", **_PERIOD, **dict(zip(names, row, strict=True)), **stamps} for row in rows]
+    """The documents that the package makes of these rows, built in plain Python."""
+    metadata = {"schema_version": 1, "loaded_at": datetime.now(timezone.utc), "run_id": _RUN_ID}
+    return [
+        {"_id": f"eu:2026-10:{row[0]}", **_PERIOD, **dict(zip(names, row, strict=True)), **metadata} for row in rows
+    ]
 
 
 def copy_to_null(_mongo: str, postgres: str, sql: str, _names: list[str], _collection: str) -> None:
-    """How fast PostgreSQL hands out the rows at all."""
+    """Read the rows and discard them: the upper limit of PostgreSQL's speed."""
     with (
         psycopg.connect(postgres) as connection,
         connection.cursor() as cursor,
-        cursor.copy(f"COPY ({sql}) TO STDOUT (FORMAT binary)") as copied,
+        cursor.copy(f"COPY ({sql}) TO STDOUT (FORMAT binary)") as copy,
     ):
-        for _ in copied:
+        for _ in copy:
             pass
 
 
 def get_records_insert_many(_mongo: str, _postgres: str, sql: str, names: list[str], collection: str) -> None:
-    """What the providers' documentation leads to: everything in memory, then into the live collection."""
+    """Use the hooks as the providers document them: all rows in memory, then into the live collection."""
     rows = PostgresHook("meg_eu").get_records(sql)
     MongoHook("bi_mongo").insert_many(collection, documents(names, rows))
 
 
 def dlt_pipeline(mongo: str, postgres: str, sql: str, names: list[str], collection: str) -> None:
-    """Dlt has no destination for MongoDB, so this is one of its custom ones."""
+    """Load with dlt through a custom destination, as it has none for MongoDB."""
 
     def rows() -> Iterator[list[dict[str, Any]]]:
         with psycopg.connect(postgres) as connection, connection.cursor(name="dlt", binary=True) as cursor:
@@ -68,7 +70,7 @@ def dlt_pipeline(mongo: str, postgres: str, sql: str, names: list[str], collecti
 
 
 def pymongoarrow_adbc(mongo: str, postgres: str, sql: str, _names: list[str], collection: str) -> None:
-    """Columns all the way: ADBC into Arrow, Arrow into BSON."""
+    """Load by columns: ADBC into Arrow, Arrow into BSON."""
     parts = psycopg.conninfo.conninfo_to_dict(postgres)
     uri = "postgresql://{user}:{password}@{host}:{port}/{dbname}".format(**parts)
     with adbc.connect(uri) as connection, connection.cursor() as cursor:
@@ -79,13 +81,13 @@ def pymongoarrow_adbc(mongo: str, postgres: str, sql: str, _names: list[str], co
         **_PERIOD,
         "schema_version": 1,
         "loaded_at": datetime.now(timezone.utc),
-        "run_id": _RUN,
+        "run_id": _RUN_ID,
     }.items():
         table = table.append_column(name, pa.array([value] * len(table)))
     table = table.add_column(0, "_id", ids)
-    times = [name for name in table.column_names if pa.types.is_timestamp(table[name].type)]
-    for name in times:
-        place = table.column_names.index(name)
-        table = table.set_column(place, name, table[name].cast(pa.timestamp("ms", "UTC"), safe=False))
+    timestamp_columns = [name for name in table.column_names if pa.types.is_timestamp(table[name].type)]
+    for name in timestamp_columns:
+        position = table.column_names.index(name)
+        table = table.set_column(position, name, table[name].cast(pa.timestamp("ms", "UTC"), safe=False))
     with MongoClient[dict[str, Any]](mongo) as client:
         write(client["bi"][collection], table)

@@ -1,4 +1,4 @@
-"""The old way, for comparison only: Celery tasks over a Redis, each of ten forms, appending, with no guard."""
+"""The Celery baseline, for comparison only: tasks of ten forms that append their documents, without any guard."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from bench.scaling import seed
 from dev import celery_workers, embedded_stack
 from dev.processes import Service, child_env, stop
 
-_AT_ONCE = 2 * (os.cpu_count() or 2)
-"""What the embedded Airflow does at once."""
+_CONCURRENCY = 2 * (os.cpu_count() or 2)
+"""As many tasks at once as the embedded Airflow runs."""
 _PERIOD = "2026-10"
 _SQL = """
 SELECT
@@ -37,36 +37,36 @@ WHERE f.id = ANY(%s)
 GROUP BY f.id, f.name, i.name
 """
 
-app = celery.Celery("old_way", broker=os.environ.get("OLD_BROKER"), backend=os.environ.get("OLD_BROKER"))
+app = celery.Celery("celery_baseline", broker=os.environ.get("OLD_BROKER"), backend=os.environ.get("OLD_BROKER"))
 
 
 @app.task
 def aggregate_forms(form_ids: list[int]) -> int:
-    """Ten forms of a month, added to whatever is there."""
+    """Append a month's documents of ten forms; returns their number."""
     with psycopg.connect(os.environ["OLD_MEG"]) as connection, connection.cursor() as cursor:
-        found = cursor.execute(_SQL, [form_ids]).fetchall()
+        rows = cursor.execute(_SQL, [form_ids]).fetchall()
         names = [column.name for column in cursor.description or ()]
-    rows = [{"region": REGION, "period": _PERIOD, **dict(zip(names, row, strict=True))} for row in found]
+    documents = [{"region": REGION, "period": _PERIOD, **dict(zip(names, row, strict=True))} for row in rows]
     with MongoClient[Any](os.environ["OLD_MONGO"]) as client:
-        client["bi"]["old_monthly_submissions"].insert_many(rows)
-    return len(rows)
+        client["bi"]["old_monthly_submissions"].insert_many(documents)
+    return len(documents)
 
 
 @contextmanager
-def _working(servers: embedded_stack.DatabaseServers, database: str) -> Iterator[celery.Celery]:
-    needed = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": ""}
-    with celery_workers.redis_broker(WORK_DIR, needed) as broker:
+def _run_worker(servers: embedded_stack.DatabaseServers, database: str) -> Iterator[celery.Celery]:
+    env = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": ""}  # the result backend is not used
+    with celery_workers.redis_broker(WORK_DIR, env) as broker:
         settings = {
             "OLD_BROKER": broker["AIRFLOW__CELERY__BROKER_URL"],
             "OLD_MEG": conninfo(servers.postgres, database),
             "OLD_MONGO": mongo_uri(servers.mongo),
         }
-        words = ["-A", "bench.celery_baseline", "worker", "--concurrency", str(_AT_ONCE), "--loglevel", "INFO"]
-        log = WORK_DIR / "logs" / "old-way.log"
+        options = ["-A", "bench.celery_baseline", "worker", "--concurrency", str(_CONCURRENCY), "--loglevel", "INFO"]
+        log = WORK_DIR / "logs" / "celery-baseline.log"
         log.unlink(missing_ok=True)
         worker = Service(
-            "the old way's worker",
-            [sys.executable, "-m", "celery", *words],
+            "the Celery worker",
+            [sys.executable, "-m", "celery", *options],
             log=log,
             environment=child_env(WORK_DIR, settings),
         )
@@ -78,42 +78,59 @@ def _working(servers: embedded_stack.DatabaseServers, database: str) -> Iterator
             stop(worker)
 
 
-def _month(servers: embedded_stack.DatabaseServers, database: str) -> None:
-    """A month, from the first task sent to the last one done."""
+def _load_month(servers: embedded_stack.DatabaseServers, database: str) -> None:
+    """Load a month, from sending the first task to the end of the last one."""
     with servers.postgres.connect(database) as connection:
         ids = [row[0] for row in connection.execute("SELECT id FROM megforms_auditform ORDER BY id")]
-    sent = celery.group(aggregate_forms.s(ids[first : first + 10]) for first in range(0, len(ids), 10))()
-    documents = sum(sent.get(timeout=600))
+    group = celery.group(aggregate_forms.s(ids[first : first + 10]) for first in range(0, len(ids), 10))()
+    documents = sum(group.get(timeout=600))
     if documents != len(ids):
-        raise RuntimeError(f"{documents} documents arrived, not {len(ids)}")
+        raise RuntimeError(f"{documents} documents were inserted; expected {len(ids)}")
 
 
 def run(servers: embedded_stack.DatabaseServers, deadline: float, forms: int, max_rounds: int) -> Section:
-    """The same month by Celery and by Airflow.
+    """Load the same month with Celery and with Airflow.
 
     Args:
         servers: The databases.
-        deadline: When the last of them is to end.
-        forms: How many forms there are.
-        max_rounds: How many times.
+        deadline: When to end, by `time.monotonic`.
+        forms: The number of forms.
+        max_rounds: The maximum number of rounds.
     """
     database = seed(servers, forms)
     drop_databases(servers)
-    with _working(servers, database):
-        measure(_month, servers, database)  # warm
-        old = [measure(_month, servers, database).seconds for _ in range(max_rounds)]
+    with _run_worker(servers, database):
+        measure(_load_month, servers, database)  # warm
+        celery_seconds = [measure(_load_month, servers, database).seconds for _ in range(max_rounds)]
     with servers.mongo_admin.client() as client:
-        left = client[embedded_stack.LIVE_DATABASE]["old_monthly_submissions"].estimated_document_count()
+        celery_documents = client[embedded_stack.LIVE_DATABASE]["old_monthly_submissions"].estimated_document_count()
     with run_airflow(servers, {REGION: database}) as airflow:
         airflow.load_months(_PERIOD)  # warm
-        ours = [airflow.load_months(_PERIOD) for _ in rounds(max_rounds, deadline)]
-        tasks = airflow.tasks()
+        airflow_seconds = [airflow.load_months(_PERIOD) for _ in rounds(max_rounds, deadline)]
+        tasks = airflow.count_stage_tasks()
     with servers.mongo_admin.client() as client:
-        right = client[embedded_stack.LIVE_DATABASE][JOB].estimated_document_count()
-    section = Section(f"The old way: a month of {forms:,} forms", ("way", "seconds", "runs", "documents after them"))
+        airflow_documents = client[embedded_stack.LIVE_DATABASE][JOB].estimated_document_count()
+    section = Section(
+        f"Celery baseline: a month of {forms:,} forms", ("system", "seconds", "runs", "documents afterwards")
+    )
     section.rows = [
-        [f"Celery, {forms // 10} tasks of ten forms", f"{statistics.median(old):.1f}", str(len(old) + 1), f"{left:,}"],
-        [f"Airflow, {tasks} stage tasks", f"{statistics.median(ours):.1f}", str(len(ours) + 1), f"{right:,}"],
+        [
+            f"Celery, {forms // 10} tasks of ten forms",
+            f"{statistics.median(celery_seconds):.1f}",
+            str(len(celery_seconds) + 1),
+            f"{celery_documents:,}",
+        ],
+        [
+            f"Airflow, {tasks} stage tasks",
+            f"{statistics.median(airflow_seconds):.1f}",
+            str(len(airflow_seconds) + 1),
+            f"{airflow_documents:,}",
+        ],
     ]
-    section.figures = [Ratio(f"a month of {forms:,} forms: Airflow / Celery", ratios(ours, old[: len(ours)]))]
+    section.ratios = [
+        Ratio(
+            f"a month of {forms:,} forms: Airflow / Celery",
+            ratios(airflow_seconds, celery_seconds[: len(airflow_seconds)]),
+        )
+    ]
     return section

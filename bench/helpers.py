@@ -1,4 +1,4 @@
-"""Loading slices without Airflow, and where to: what several benchmarks do."""
+"""Helpers of several benchmarks: connection strings, and loading a slice without Airflow."""
 
 from __future__ import annotations
 
@@ -23,65 +23,69 @@ REGION = "eu"
 
 
 def conninfo(server: Postgres, database: str) -> str:
-    """Where a database is, as libpq takes it."""
+    """The connection string of a PostgreSQL database, as libpq takes it."""
     return psycopg.conninfo.make_conninfo(
         host=server.host, port=server.port, user=server.admin, password=server.password, dbname=database
     )
 
 
 def mongo_uri(server: Mongo) -> str:
-    """Where MongoDB is, as its drivers take it."""
+    """The connection string of MongoDB, with its password."""
     options = "&".join(f"{name}={value}" for name, value in server.options.items())
     return f"mongodb://{server.login}:{server.password}@{server.host}:{server.port}/?{options}"
 
 
 def open_meg(server: Postgres, database: str) -> MegReader:
-    """A MEG, as the pipeline reads it."""
+    """A reader of the MEG in this database, as the pipeline has it."""
     return MegReader(REGION, lambda: psycopg.connect(conninfo(server, database)), application_name="bench")
 
 
 def drop_databases(servers: embedded_stack.DatabaseServers) -> None:
-    """Nothing live, nothing staged."""
+    """Drop the live and the staging database."""
     with servers.mongo_admin.client() as client:
         for name in (embedded_stack.LIVE_DATABASE, f"{embedded_stack.LIVE_DATABASE}_staging"):
             client.drop_database(name)
 
 
-def stage_slice(opened: MegReader, store: Store, of: Slice, run: DagRunRef) -> None:
-    """Plan a slice, and read each task's chunks in turn."""
+def stage_slice(meg: MegReader, store: Store, slice_: Slice, run: DagRunRef) -> None:
+    """Plan a slice, and stage its tasks one after the other."""
     settings = Settings.from_env({})
-    store.ensure_staging_collections(of.job.name)
+    store.ensure_staging_collections(slice_.job.name)
     tasks = plan(
-        opened,
-        of,
+        meg,
+        slice_,
         sql=render_sql("list_forms.sql"),
         forms_per_chunk=settings.forms_per_chunk,
         max_tasks=settings.max_mapped_tasks,
     )
-    load = register(store, of, run, tasks)
-    sql = render_sql(f"{of.job.name}.sql")
+    load = register_load(store, slice_, run, tasks)
+    sql = render_sql(f"{slice_.job.name}.sql")
     for number, chunks in enumerate(tasks):
-        for _ in stage(opened, store, load, number, chunks, sql=sql):
+        for _ in stage(meg, store, load, number, chunks, sql=sql):
             pass
 
 
-def register(store: Store, of: Slice, run: DagRunRef, tasks: Sequence[Sequence[Chunk]]) -> Load:
-    """A load of a slice, as plan keeps it."""
+def register_load(store: Store, slice_: Slice, run: DagRunRef, tasks: Sequence[Sequence[Chunk]]) -> Load:
+    """Register a load of a slice, as the plan task does."""
     settings = Settings.from_env({})
-    planned = LoadSettings(settings.timezone, settings.forms_per_chunk)
-    load = Load(of, run, planned, tuple(tasks), datetime.now(timezone.utc))
+    load_settings = LoadSettings(settings.timezone, settings.forms_per_chunk)
+    load = Load(slice_, run, load_settings, tuple(tasks), datetime.now(timezone.utc))
     LoadRegister(store).create(load)
     return load
 
 
-def latest_load(store: Store, of: Slice) -> Load:
-    """The load of a slice that was planned last, maybe by another process."""
-    row = store.loads.find_one(of.to_json(), sort=[("staged_at", -1)])
+def latest_load(store: Store, slice_: Slice) -> Load:
+    """The load of a slice that was planned last, possibly by another process.
+
+    Raises:
+        RuntimeError: There is none.
+    """
+    row = store.loads.find_one(slice_.to_json(), sort=[("staged_at", -1)])
     if row is None:
-        raise RuntimeError(f"Nothing was planned of {of}.")
-    return LoadRegister(store).get(row["_id"], of.task_group)
+        raise RuntimeError(f"No load of {slice_} is registered.")
+    return LoadRegister(store).get(row["_id"], slice_.task_group)
 
 
-def publish_slice(store: Store, of: Slice) -> None:
-    """Publish what has been read of a slice."""
-    publish(store, latest_load(store, of), max_shrink=0.5, force=True)
+def publish_slice(store: Store, slice_: Slice) -> None:
+    """Publish the last load of a slice."""
+    publish(store, latest_load(store, slice_), max_shrink=0.5, force=True)

@@ -1,4 +1,4 @@
-"""How often something is measured, and one measurement, in a process of its own: time, processor time and memory."""
+"""Measures time, processor time and memory of a function in its own process, and counts rounds."""
 
 from __future__ import annotations
 
@@ -12,70 +12,72 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 _PROCESSES = multiprocessing.get_context("fork")
-_MB = 1024  # ru_maxrss is in KiB
+_KIB_PER_MB = 1024  # ru_maxrss is in KiB
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one run took.
+    """The cost of one call.
 
     Attributes:
-        seconds: By the clock.
-        cpu: Of this process's processor time, in seconds; not the servers'.
-        peak: By how many MB the process grew beyond what it was with everything imported.
+        seconds: Wall time.
+        cpu: Processor time of the client process, without the servers', in seconds.
+        peak_mb: Growth of the process's memory beyond its size after the imports, in MB.
     """
 
     seconds: float
     cpu: float
-    peak: float
+    peak_mb: float
 
 
-def rounds(most: int, until: float) -> Iterator[int]:
-    """Count rounds from 0: the first in any case, and more for as long as another would end in time.
+def rounds(max_rounds: int, deadline: float) -> Iterator[int]:
+    """Count rounds from 0: at least one, and further ones as long as the next is expected to end in time.
 
     Args:
-        most: How many there may be.
-        until: When they are to end, by `time.monotonic`.
+        max_rounds: The maximum number of rounds.
+        deadline: When to end, by `time.monotonic`.
     """
-    began = time.monotonic()
-    for number in range(most):
+    start = time.monotonic()
+    for number in range(max_rounds):
         now = time.monotonic()
-        if number and now + (now - began) / number > until:
+        if number and now + (now - start) / number > deadline:
             return
         yield number
 
 
-def measure(run: Callable[..., Any], *arguments: Any, setup: Callable[..., Any] | None = None) -> Measurement:
-    """Run something in a fork of this process and measure it there.
+def measure(func: Callable[..., Any], *arguments: Any, setup: Callable[..., Any] | None = None) -> Measurement:
+    """Call a function in a fork of this process and measure it there.
 
     Args:
-        run: What to measure; what it needs is imported here already, and not connected.
-        *arguments: What it is called with.
-        setup: What to do first, unmeasured, in the same process; what it returns is the last argument.
+        func: The function; its imports must be done already, and no connection be open.
+        *arguments: Its arguments.
+        setup: A function to call first, unmeasured, in the same process; its result is appended to the arguments.
 
     Raises:
-        RuntimeError: It failed; its own traceback is on the console.
+        RuntimeError: The function failed; its traceback is on the console.
     """
-    here, there = _PROCESSES.Pipe(duplex=False)
-    process = _PROCESSES.Process(target=_measured, args=(there, run, arguments, setup))
+    receiver, sender = _PROCESSES.Pipe(duplex=False)
+    process = _PROCESSES.Process(target=_measure_and_send, args=(sender, func, arguments, setup))
     process.start()
-    there.close()
+    sender.close()
     try:
-        cost: Measurement = here.recv()
+        measurement: Measurement = receiver.recv()
     except EOFError:
-        raise RuntimeError(f"{run.__name__} failed") from None
+        raise RuntimeError(f"{func.__name__} failed") from None
     finally:
         process.join()
-    return cost
+    return measurement
 
 
-def _measured(
-    there: Connection, run: Callable[..., Any], arguments: tuple[Any, ...], before: Callable[..., Any] | None
+def _measure_and_send(
+    sender: Connection, func: Callable[..., Any], arguments: tuple[Any, ...], setup: Callable[..., Any] | None
 ) -> None:
-    given = (*arguments, before(*arguments)) if before else arguments
+    all_arguments = (*arguments, setup(*arguments)) if setup else arguments
     gc.collect()
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    began, worked = time.perf_counter(), time.process_time()
-    run(*given)
-    seconds, cpu = time.perf_counter() - began, time.process_time() - worked
-    there.send(Measurement(seconds, cpu, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - grown) / _MB))
+    start_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start, start_cpu = time.perf_counter(), time.process_time()
+    func(*all_arguments)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
+    sender.send(
+        Measurement(seconds, cpu, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start_rss) / _KIB_PER_MB)
+    )

@@ -1,4 +1,4 @@
-"""Where the time goes: a sampling profiler's view of stage and of publish."""
+"""Profiles stage and publish with the sampling profiler py-spy."""
 
 from __future__ import annotations
 
@@ -16,60 +16,66 @@ from bench.results import Section
 from bench.throughput import Candidates, prepare
 from dev import embedded_stack
 
-_FRAMES = 8
-_RATE = 200
+_MAX_FUNCTIONS = 8
+_SAMPLE_RATE = 200
 """Samples a second."""
 
 
 def run(servers: embedded_stack.DatabaseServers, rows: int) -> Section:
-    """Stage and publish these rows while py-spy looks on; needs to be allowed to (root, or ptrace_scope 0).
+    """Stage and publish these rows under py-spy, which needs root or ptrace_scope 0.
 
     Args:
         servers: The databases.
-        rows: How many rows.
+        rows: The number of rows.
     """
     prepare(servers)
-    ways = Candidates(servers, rows)
-    ways.empty()
-    section = Section(f"Where the time of {rows:,} rows goes (py-spy)", ("step", "share of the samples", "in"))
+    candidates = Candidates(servers, rows)
+    candidates.reset()
+    section = Section(f"Time by function for {rows:,} rows (py-spy)", ("step", "share of samples", "function"))
     steps: list[tuple[str, Callable[..., None], tuple[str, ...]]] = [
-        ("stage", ways.stage, ("spied", ways.sql())),
-        ("publish", ways.publish, ("spied",)),
+        ("stage", candidates.stage, ("profiled", candidates.sql())),
+        ("publish", candidates.publish, ("profiled",)),
     ]
     for name, step, arguments in steps:
-        process = get_context("fork").Process(target=_late, args=(step, arguments))
+        process = get_context("fork").Process(target=_run_delayed, args=(step, arguments))
         process.start()
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "samples"
-            options = ["--format", "raw", "--rate", str(_RATE), "--idle", "--duration", "60", "--output", str(output)]
-            spy = Path(sys.executable).parent / "py-spy"
-            done = subprocess.run(
-                [str(spy), "record", "--pid", str(process.pid), *options], capture_output=True, text=True, check=False
+            options = [
+                *("--format", "raw", "--rate", str(_SAMPLE_RATE), "--idle", "--duration", "60"),
+                *("--output", str(output)),
+            ]
+            py_spy = Path(sys.executable).parent / "py-spy"
+            result = subprocess.run(
+                [str(py_spy), "record", "--pid", str(process.pid), *options],
+                capture_output=True,
+                text=True,
+                check=False,
             )
             process.join()
             if not output.exists():
-                section.notes.append(f"py-spy could not look: {done.stderr.strip().splitlines()[-1]}")
+                section.notes.append(f"py-spy failed: {result.stderr.strip().splitlines()[-1]}")
                 return section
-            section.rows += [[name, f"{share:.0%}", where] for where, share in _main_thread(output.read_text())]
+            section.rows += [[name, f"{share:.0%}", where] for where, share in _main_thread_shares(output.read_text())]
     return section
 
 
-def _late(step: Callable[..., None], arguments: tuple[str, ...]) -> None:
-    """Begin once the profiler has come."""
+def _run_delayed(step: Callable[..., None], arguments: tuple[str, ...]) -> None:
+    """Call the step once the profiler has attached."""
     time.sleep(0.7)
     step(*arguments)
     sys.stdout.flush()
     os._exit(0)
 
 
-def _main_thread(samples: str) -> list[tuple[str, float]]:
-    """The functions of this project's, and of others that it calls, in which the main thread was seen most."""
-    seen: Counter[str] = Counter()
+def _main_thread_shares(samples: str) -> list[tuple[str, float]]:
+    """The functions with the most samples of the main thread, each as `package function > innermost function`."""
+    samples_by_function: Counter[str] = Counter()
     for line in samples.splitlines():
-        stack_of_calls, _, count = line.rpartition(" ")
-        frames = stack_of_calls.split(";")
-        ours = [frame for frame in frames if "bi_ops" in frame]
-        if ours and "_bootstrap" not in frames[0]:
-            seen[f"{ours[-1].split(':')[0]} > {frames[-1].split(' (')[0]}"] += int(count)
-    total = sum(seen.values()) or 1
-    return [(where, count / total) for where, count in seen.most_common(_FRAMES)]
+        stack, _, count = line.rpartition(" ")
+        frames = stack.split(";")
+        package_frames = [frame for frame in frames if "bi_ops" in frame]
+        if package_frames and "_bootstrap" not in frames[0]:
+            samples_by_function[f"{package_frames[-1].split(':')[0]} > {frames[-1].split(' (')[0]}"] += int(count)
+    total = sum(samples_by_function.values()) or 1
+    return [(where, count / total) for where, count in samples_by_function.most_common(_MAX_FUNCTIONS)]

@@ -1,4 +1,4 @@
-"""The results and their output: tables, ratios beside their goals, a picture, JSON."""
+"""Benchmark results and their output: ratios with their goals, tables, a chart."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Ratio:
     """A ratio of two things measured in the same run.
 
     Attributes:
-        name: What is held against what.
-        ratios: One a round.
-        min_goal: The goal, where more is better.
-        max_goal: The goal, where less is better.
-        explanation: What keeps it from its goal, where it may fall short.
+        name: The two measured things, as `a / b`.
+        ratios: One per round.
+        min_goal: The goal of a ratio that should be high.
+        max_goal: The goal of a ratio that should be low.
+        explanation: Why it may miss its goal.
     """
 
     name: str
@@ -40,23 +40,23 @@ class Ratio:
 
     @property
     def goal_score(self) -> float | None:
-        """How many times as good as its goal it is; None where it has none."""
+        """The ratio relative to its goal: 1 or more reaches it; None without a goal."""
         if self.min_goal is not None:
             return self.ratio / self.min_goal
         return None if self.max_goal is None else self.max_goal / self.ratio
 
     @property
     def reason(self) -> str:
-        """Why it falls short, as far as is known."""
+        """Why it misses its goal, as far as is known."""
         return self.explanation or "not understood"
 
     @property
     def misses_goal(self) -> bool:
-        """Whether it has a goal that it does not reach."""
+        """Whether it has a goal and does not reach it."""
         return self.goal_score is not None and self.goal_score < 1
 
     def row(self) -> list[str]:
-        """It as a row of the table of all figures."""
+        """The ratio as a row of the table with `RATIO_COLUMNS`."""
         spread = f"{min(self.ratios):.2f} to {max(self.ratios):.2f}"
         row = [self.name, f"{self.ratio:.2f}", spread, str(len(self.ratios)), self.goal]
         if self.goal_score is None:
@@ -64,7 +64,7 @@ class Ratio:
         return [*row, f"{1 - self.goal_score:.1%} short", self.reason] if self.misses_goal else [*row, "reached", ""]
 
 
-FIGURE_COLUMNS = ("ratio of", "median", "spread", "rounds", "goal", "", "why")
+RATIO_COLUMNS = ("ratio of", "median", "spread", "rounds", "goal", "", "why")
 
 
 @dataclass
@@ -72,18 +72,18 @@ class Section:
     """One benchmark's results.
 
     Attributes:
-        title: What it is about.
-        columns: The names of the table's columns, the first of which names the rows.
+        title: The heading.
+        columns: The column names of the table; the first column names the rows.
         rows: The table.
-        figures: The ratios.
-        notes: What a reader must know to understand them.
-        seconds: How long it took.
+        ratios: The ratios, with their goals.
+        notes: Explanations for the reader.
+        seconds: The duration of the benchmark.
     """
 
     title: str
     columns: tuple[str, ...] = ()
     rows: list[list[str]] = field(default_factory=list)
-    figures: list[Ratio] = field(default_factory=list)
+    ratios: list[Ratio] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0
 
@@ -100,26 +100,26 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
 
 
 def chart_spec(sections: Sequence[Section]) -> dict[str, Any]:
-    """The figures that have a goal, as a Vega-Lite specification: how many times as good as the goal each is."""
+    """A Vega-Lite chart of each ratio that has a goal, relative to the goal."""
     values = [
-        {"section": section.title, "figure": figure.name, "reaches": round(figure.goal_score, 3)}
+        {"section": section.title, "ratio": ratio.name, "score": round(ratio.goal_score, 3)}
         for section in sections
-        for figure in section.figures
-        if figure.goal_score is not None
+        for ratio in section.ratios
+        if ratio.goal_score is not None
     ]
     bar = {
         "mark": {"type": "bar", "height": 12},
         "encoding": {
-            "y": {"field": "figure", "type": "nominal", "sort": None, "axis": {"title": None, "labelLimit": 420}},
+            "y": {"field": "ratio", "type": "nominal", "sort": None, "axis": {"title": None, "labelLimit": 420}},
             "x": {
-                "field": "reaches",
+                "field": "score",
                 "type": "quantitative",
                 "scale": {"type": "log"},
-                "title": "times as good as the goal (logarithmic)",
+                "title": "relative to the goal (logarithmic; 1 reaches it)",
             },
             "x2": {"datum": 1},
             "color": {
-                "condition": {"test": "datum.reaches >= 1", "value": "#2a7f62"},
+                "condition": {"test": "datum.score >= 1", "value": "#2a7f62"},
                 "value": "#c8553d",
             },
         },

@@ -1,4 +1,4 @@
-"""The path of a row from MEG to MongoDB, against its limits and against other ways of going it."""
+"""Throughput of stage and publish, compared with the databases' limits and with other tools."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ _JOB = Job(
     mode=LoadMode.REPLACE_PERIOD,
     key="{form_id}",
     summary="",
-    fields=tuple(Field(name, kind, "") for name, kind in _COLUMNS.items()),
+    fields=tuple(Field(name, type_, "") for name, type_ in _COLUMNS.items()),
     measure="submissions",
 )
 _MONTH = Period.parse("2026-10", Cadence.MONTHLY, "UTC")
 _SLICE = Slice(_JOB, "eu", _MONTH.end, _MONTH)
 DATABASE = "bench_path"
-_MADE_UP = """
+_CREATE_ROWS_SQL = """
 CREATE TABLE IF NOT EXISTS result AS
 SELECT
     n AS form_id,
@@ -67,22 +67,23 @@ SELECT
     CASE WHEN n % 3 > 0 THEN round((n % 1009) / 7.0, 2)::double precision END AS change_pct
 FROM generate_series(1, {rows}::bigint) AS n
 """
-_MOST_ROWS = 1_000_000
-_NOWHERE = "binary COPY to nowhere"
-_INSERT = "insert of encoded documents"
-_OLD = "get_records, insert_many"
-_STAGE, _PUBLISH, _AGAIN, _TENTH = "stage", "publish", "publish again, unchanged", "publish again, a tenth changed"
-_RIVALS: Mapping[str, Callable[..., None]] = {
-    _NOWHERE: baselines.copy_to_null,
+_MAX_ROWS = 1_000_000
+_READ_LIMIT = "binary COPY to nowhere"
+_WRITE_LIMIT = "insert of encoded documents"
+_HOOKS = "get_records, insert_many"
+_STAGE, _PUBLISH = "stage", "publish"
+_PUBLISH_UNCHANGED, _PUBLISH_TENTH = "publish again, unchanged", "publish again, a tenth changed"
+_BASELINES: Mapping[str, Callable[..., None]] = {
+    _READ_LIMIT: baselines.copy_to_null,
     "ADBC, pymongoarrow": baselines.pymongoarrow_adbc,
     "dlt": baselines.dlt_pipeline,
-    _OLD: baselines.get_records_insert_many,
+    _HOOKS: baselines.get_records_insert_many,
 }
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """All the ways, over one number of rows."""
+    """The ways to load a number of rows that are compared."""
 
     servers: embedded_stack.DatabaseServers
     rows: int
@@ -101,8 +102,8 @@ class Candidates:
         )
         return f"SELECT {columns} FROM result WHERE form_id <= {self.rows}"
 
-    def empty(self) -> None:
-        """Nothing live and nothing staged, and the two indexes that reports would like."""
+    def reset(self) -> None:
+        """Empty both databases, and create the indexes that the reports use."""
         drop_databases(self.servers)
         with self.servers.mongo_admin.client() as client:
             live = client[embedded_stack.LIVE_DATABASE][_JOB.name]
@@ -110,35 +111,35 @@ class Candidates:
             live.create_index("institution_name")
             Store(client, embedded_stack.LIVE_DATABASE).ensure_staging_collections(_JOB.name)
 
-    def round(self, dlt: bool) -> dict[str, Measurement]:
-        """Each way once; what is held against each other most stands side by side, as a machine's speed drifts."""
-        costs: dict[str, Measurement] = {}
-        self.empty()
-        costs[_INSERT] = measure(self.insert, setup=self.encoded)
-        self.check(self.rows)
-        for name, rival in _RIVALS.items():
+    def run_round(self, dlt: bool) -> dict[str, Measurement]:
+        """Measure each candidate once. Those compared with each other run in a row, as a machine's speed drifts."""
+        measurements: dict[str, Measurement] = {}
+        self.reset()
+        measurements[_WRITE_LIMIT] = measure(self.insert, setup=self.encode_documents)
+        self.check_count(self.rows)
+        for name, load_rows in _BASELINES.items():
             if name != "dlt" or dlt:
-                self.empty()
-                costs[name] = measure(rival, self.mongo, self.postgres, self.sql(), [*_COLUMNS], _JOB.name)
-                self.check(0 if name == _NOWHERE else self.rows)
-        self.empty()
-        costs[_STAGE] = measure(self.stage, "first", self.sql())
-        costs[_PUBLISH] = measure(self.publish, "first")
+                self.reset()
+                measurements[name] = measure(load_rows, self.mongo, self.postgres, self.sql(), [*_COLUMNS], _JOB.name)
+                self.check_count(0 if name == _READ_LIMIT else self.rows)
+        self.reset()
+        measurements[_STAGE] = measure(self.stage, "first", self.sql())
+        measurements[_PUBLISH] = measure(self.publish, "first")
         measure(self.stage, "again", self.sql())
-        costs[_AGAIN] = measure(self.publish, "again")
+        measurements[_PUBLISH_UNCHANGED] = measure(self.publish, "again")
         measure(self.stage, "tenth", self.sql("(form_id %% 10 = 0)::integer"))
-        costs[_TENTH] = measure(self.publish, "tenth")
-        self.check(self.rows)
-        return costs
+        measurements[_PUBLISH_TENTH] = measure(self.publish, "tenth")
+        self.check_count(self.rows)
+        return measurements
 
-    def check(self, expected: int) -> None:
-        """So many documents arrived."""
+    def check_count(self, expected: int) -> None:
+        """Raise a RuntimeError unless this many documents are live."""
         with self.servers.mongo_admin.client() as client:
-            found = client[embedded_stack.LIVE_DATABASE][_JOB.name].count_documents({})
-        if found != expected:
-            raise RuntimeError(f"{found} documents arrived, not {expected}")
+            count = client[embedded_stack.LIVE_DATABASE][_JOB.name].count_documents({})
+        if count != expected:
+            raise RuntimeError(f"{count} documents are live; expected {expected}")
 
-    def encoded(self) -> list[RawBSONDocument]:
+    def encode_documents(self) -> list[RawBSONDocument]:
         """The documents that the package makes of the rows."""
         with psycopg.connect(self.postgres) as connection:
             rows = connection.execute(self.sql()).fetchall()
@@ -147,20 +148,20 @@ class Candidates:
 
     def insert(self, documents: list[RawBSONDocument]) -> None:
         with MongoClient[Any](self.mongo) as client:
-            for first in range(0, len(documents), 10_000):
+            for start in range(0, len(documents), 10_000):
                 client[embedded_stack.LIVE_DATABASE][_JOB.name].insert_many(
-                    documents[first : first + 10_000], ordered=False
+                    documents[start : start + 10_000], ordered=False
                 )
 
     def stage(self, run: str, sql: str) -> None:
         with (
             MongoClient[Any](self.mongo) as client,
-            open_meg(self.servers.postgres, DATABASE) as opened,
+            open_meg(self.servers.postgres, DATABASE) as meg,
         ):
             store = Store(client, embedded_stack.LIVE_DATABASE)
             load = _load(run)
             LoadRegister(store).create(load)
-            for _ in stage(opened, store, load, 0, [None], sql=sql):
+            for _ in stage(meg, store, load, 0, [None], sql=sql):
                 pass
 
     def publish(self, run: str) -> None:
@@ -169,17 +170,17 @@ class Candidates:
 
 
 def _load(run: str) -> Load:
-    """The load of a run, as each process makes it again."""
+    """The load of a run, with the same id in every process."""
     now = datetime.now(timezone.utc)
     return Load(_SLICE, DagRunRef("bi_monthly", run), LoadSettings("UTC", 10), ([None],), now, id=run)
 
 
 def prepare(servers: embedded_stack.DatabaseServers) -> None:
-    """Make the rows, where they do not stand there yet."""
+    """Create the rows, unless they are there already."""
     if not servers.postgres.database_exists(DATABASE):
         servers.postgres.create_database(DATABASE)
     with servers.postgres.connect(DATABASE) as connection:
-        connection.execute(_MADE_UP.format(rows=_MOST_ROWS))
+        connection.execute(_CREATE_ROWS_SQL.format(rows=_MAX_ROWS))
         connection.execute(f"GRANT SELECT ON result TO {demo_meg.READER_ROLE}")
         connection.execute("VACUUM ANALYZE result")
 
@@ -187,69 +188,76 @@ def prepare(servers: embedded_stack.DatabaseServers) -> None:
 def run(
     servers: embedded_stack.DatabaseServers, deadline: float, rows: int, max_rounds: int, dlt_rounds: int
 ) -> Section:
-    """Each way, several times in turn.
+    """Measure all candidates in turn, several times.
 
     Args:
         servers: The databases.
-        deadline: When the last of them is to end.
-        rows: How many rows there are.
-        max_rounds: How many times.
-        dlt_rounds: How many times dlt, which takes as long as all the others together.
+        deadline: When to end, by `time.monotonic`.
+        rows: The number of rows.
+        max_rounds: The maximum number of rounds.
+        dlt_rounds: The number of rounds with dlt, which takes as long as all the others together.
     """
     prepare(servers)
-    ways = Candidates(servers, rows)
+    candidates = Candidates(servers, rows)
     connections = servers.connections({"eu": DATABASE})
     os.environ |= connections
-    costs = [ways.round(dlt=number < dlt_rounds) for number in rounds(max_rounds, deadline)]
+    round_measurements = [candidates.run_round(dlt=number < dlt_rounds) for number in rounds(max_rounds, deadline)]
     for name in connections:
-        del os.environ[name]  # or an Airflow that is started later would have them
-    section = Section(f"The path of {rows:,} rows", ("way", "thousand rows/s", "CPU seconds", "MB more than at rest"))
-    names = [*costs[0]]
+        del os.environ[name]  # or an Airflow that is started later would inherit them
+    section = Section(
+        f"Throughput, {rows:,} rows", ("candidate", "thousand rows/s", "CPU seconds", "additional memory (MB)")
+    )
+    names = [*round_measurements[0]]
     for name in names:
-        of_name = [each[name] for each in costs if name in each]
+        measurements = [round_[name] for round_ in round_measurements if name in round_]
         section.rows.append(
             [
                 name,
-                f"{rows / 1000 / statistics.median(cost.seconds for cost in of_name):,.0f}",
-                f"{statistics.median(cost.cpu for cost in of_name):.2f}",
-                f"{max(cost.peak for cost in of_name):.0f}",
+                f"{rows / 1000 / statistics.median(measurement.seconds for measurement in measurements):,.0f}",
+                f"{statistics.median(measurement.cpu for measurement in measurements):.2f}",
+                f"{max(measurement.peak_mb for measurement in measurements):.0f}",
             ]
         )
-    section.figures = _figures(costs, rows)
+    section.ratios = _get_ratios(round_measurements, rows)
     return section
 
 
-def _figures(costs: list[dict[str, Measurement]], rows: int) -> list[Ratio]:
-    def seconds(*names: str, of: list[dict[str, Measurement]] = costs) -> list[float]:
-        return [sum(each[name].seconds for name in names) for each in of]
+def _get_ratios(round_measurements: list[dict[str, Measurement]], rows: int) -> list[Ratio]:
+    def seconds(*names: str, rounds_: list[dict[str, Measurement]] = round_measurements) -> list[float]:
+        return [sum(round_[name].seconds for name in names) for round_ in rounds_]
 
-    many = f"{rows:,} rows"
-    with_dlt = [each for each in costs if "dlt" in each]
-    old, both = seconds(_OLD), seconds(_STAGE, _PUBLISH)
-    memory = [max(each[name].peak for name in (_STAGE, _PUBLISH, _AGAIN, _TENTH)) for each in costs]
+    label = f"{rows:,} rows"
+    with_dlt = [round_ for round_ in round_measurements if "dlt" in round_]
+    hooks, stage_and_publish = seconds(_HOOKS), seconds(_STAGE, _PUBLISH)
+    memory = [
+        max(round_[name].peak_mb for name in (_STAGE, _PUBLISH, _PUBLISH_UNCHANGED, _PUBLISH_TENTH))
+        for round_ in round_measurements
+    ]
     return [
-        Ratio(f"{many}: speed of stage / {_OLD}", ratios(old, seconds(_STAGE)), min_goal=1.7),
+        Ratio(f"{label}: speed of stage / {_HOOKS}", ratios(hooks, seconds(_STAGE)), min_goal=1.7),
         Ratio(
-            f"{many}: speed of stage and publish / {_OLD}",
-            ratios(old, both),
+            f"{label}: speed of stage and publish / {_HOOKS}",
+            ratios(hooks, stage_and_publish),
             min_goal=1.0,
-            explanation="every document is written twice, the second time in a transaction, which MongoDB alone takes "
-            "two thirds to four fifths of the time for; 0.7 is the least that would do",
+            explanation="every document is written twice, the second time in a transaction; MongoDB alone takes two "
+            "thirds to four fifths of the time; 0.7 would be acceptable",
         ),
         Ratio(
-            f"{many}: speed of stage and publish / dlt",
-            ratios(seconds("dlt", of=with_dlt), seconds(_STAGE, _PUBLISH, of=with_dlt)),
+            f"{label}: speed of stage and publish / dlt",
+            ratios(seconds("dlt", rounds_=with_dlt), seconds(_STAGE, _PUBLISH, rounds_=with_dlt)),
             min_goal=3,
             explanation="dlt's time is its own Python, ours MongoDB's transactions, which are slower on some machines",
         ),
         Ratio(
-            f"{many}: speed of publish, unchanged / first",
-            ratios(seconds(_PUBLISH), seconds(_AGAIN)),
+            f"{label}: speed of publish, unchanged / first",
+            ratios(seconds(_PUBLISH), seconds(_PUBLISH_UNCHANGED)),
             min_goal=2,
-            explanation="only MongoDB's writing is saved; both read the staged data and compare each document",
+            explanation="only MongoDB's writes are saved; both read the staged data and compare each document",
         ),
-        Ratio(f"{many}: speed of publish, a tenth changed / first", ratios(seconds(_PUBLISH), seconds(_TENTH))),
-        Ratio(f"{many}: speed of stage / the limit of reading", ratios(seconds(_NOWHERE), seconds(_STAGE))),
-        Ratio(f"{many}: speed of publish / the limit of writing", ratios(seconds(_INSERT), seconds(_PUBLISH))),
-        Ratio(f"{many}: memory of stage or publish / 50 MB", ratios(memory, [50.0] * len(memory)), max_goal=1),
+        Ratio(
+            f"{label}: speed of publish, a tenth changed / first", ratios(seconds(_PUBLISH), seconds(_PUBLISH_TENTH))
+        ),
+        Ratio(f"{label}: speed of stage / the limit of reading", ratios(seconds(_READ_LIMIT), seconds(_STAGE))),
+        Ratio(f"{label}: speed of publish / the limit of writing", ratios(seconds(_WRITE_LIMIT), seconds(_PUBLISH))),
+        Ratio(f"{label}: memory of stage or publish / 50 MB", ratios(memory, [50.0] * len(memory)), max_goal=1),
     ]

@@ -1,4 +1,4 @@
-"""200 mapped tasks that do nothing: what Airflow itself costs. `bi_monthly` beside it is the package's own."""
+"""200 mapped tasks that do nothing, to measure Airflow's own cost."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ from airflow.sdk import dag, task
 
 @dag(schedule=None, start_date=pendulum.datetime(2020, 1, 1), params={"tasks": 200})
 def bench_empty() -> None:
-    """As many tasks as the parameter says."""
+    """Map as many empty tasks as the parameter `tasks` says."""
 
     @task
-    def listed(**context: Any) -> list[int]:
+    def list_numbers(**context: Any) -> list[int]:
         return [*range(context["params"]["tasks"])]
 
     @task
-    def nothing(number: int) -> None:
-        """And returns nothing: a result is another call of the API."""
+    def do_nothing(number: int) -> None:
+        """Return nothing: a result would cost another call of the API."""
 
-    nothing.expand(number=listed())
+    do_nothing.expand(number=list_numbers())
 
 
 bench_empty()

@@ -1,4 +1,4 @@
-"""The package's own monthly DAG, in a folder of Airflow's where the empty one is too."""
+"""The package's monthly DAG, in one DAGs folder with the empty one."""
 
 from bi_ops.airflow.dag_factory import build_dag
 from bi_ops.catalog.periods import Cadence
