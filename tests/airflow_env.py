@@ -22,7 +22,7 @@ NO_SCHEDULED_RUNS = {
     "BI_START_DATE": pendulum.now().add(months=2).to_date_string(),
     "MEG_REGIONS": "eu",
 }
-"""The region eu, and no run but those that a test triggers."""
+"""The region eu, and no DAG runs but those that a test triggers."""
 FAST_FAILURE_DETECTION = {
     "PYTHONPATH": str(ROOT / "tests" / "policy"),
     "TEST_RETRIES": "6",
@@ -33,7 +33,7 @@ FAST_FAILURE_DETECTION = {
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "20",
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "3",
 }
-"""What died is noticed within seconds, not minutes, and tried again as often as in production."""
+"""A dead process is noticed within seconds, not minutes, and its task retried as often as in production."""
 
 
 def new_airflow(servers: DatabaseServers, stack: Path, settings: Mapping[str, str], *, port: int = 0) -> dict[str, str]:
@@ -54,7 +54,7 @@ def new_airflow(servers: DatabaseServers, stack: Path, settings: Mapping[str, st
 
 @dataclass(frozen=True)
 class AirflowApi:
-    """Airflow's REST API, with what tests of a DAG's runs ask it.
+    """Airflow's REST API, with requests about the runs of one DAG.
 
     Attributes:
         api: The client, logged in.
@@ -65,20 +65,20 @@ class AirflowApi:
     dag_id: str
 
     def get(self, path: str, **query: Any) -> dict[str, Any]:
-        answer = self.api.get(path, params=query)
-        answer.raise_for_status()
-        body: dict[str, Any] = answer.json()
+        response = self.api.get(path, params=query)
+        response.raise_for_status()
+        body: dict[str, Any] = response.json()
         return body
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        answer = self.api.post(path, json=body)
-        assert answer.is_success, answer.text
-        content: dict[str, Any] = answer.json()
+        response = self.api.post(path, json=body)
+        assert response.is_success, response.text
+        content: dict[str, Any] = response.json()
         return content
 
     def trigger(self, run_id: str = "", *, logical_date: str | None = None, **conf: Any) -> str:
         """Trigger a run and return its id."""
-        run_id = run_id or f"test__{uuid4()}"  # which a retried call does not make twice
+        run_id = run_id or f"test__{uuid4()}"  # with an id, so that a retried call starts no second run
         body = {"dag_run_id": run_id, "logical_date": logical_date, "conf": conf}
         return str(self.post(f"/dags/{self.dag_id}/dagRuns", body)["dag_run_id"])
 
@@ -91,16 +91,16 @@ class AirflowApi:
             time.sleep(0.5)
         return str(state)
 
-    def clear(self, run_id: str, **which: Any) -> str:
+    def clear(self, run_id: str, **selection: Any) -> str:
         """Clear tasks of a run with all that follows them, as the UI does, and wait for the run to end."""
-        body = {"dry_run": False, "dag_run_id": run_id, "only_failed": False, "include_downstream": True, **which}
+        body = {"dry_run": False, "dag_run_id": run_id, "only_failed": False, "include_downstream": True, **selection}
         assert self.post(f"/dags/{self.dag_id}/clearTaskInstances", body)["total_entries"] > 0
         return self.state_of(run_id)
 
     def tasks(self, run_id: str) -> dict[tuple[str, int], dict[str, Any]]:
         """The run's task instances, by task id and map index."""
-        found = self.get(f"/dags/{self.dag_id}/dagRuns/{run_id}/taskInstances", limit=100)["task_instances"]
-        return {(task["task_id"], task["map_index"]): task for task in found}
+        instances = self.get(f"/dags/{self.dag_id}/dagRuns/{run_id}/taskInstances", limit=100)["task_instances"]
+        return {(task["task_id"], task["map_index"]): task for task in instances}
 
     def log_lines(self, run_id: str, task_id: str, map_index: int = -1) -> list[str]:
         """The lines of the log of a task's last attempt."""

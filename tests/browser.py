@@ -13,7 +13,7 @@ from dev import airflow
 from dev.airflow import AirflowServices
 from tests.conftest import ROOT
 
-SHOTS = ROOT / "dist" / "screenshots"
+SCREENSHOTS_DIR = ROOT / "dist" / "screenshots"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 NEEDS_CHROMIUM = pytest.mark.skipif(
     CHROMIUM is None, reason="there is no Chromium here, and only root may install it: apt-get install chromium"
@@ -21,16 +21,16 @@ NEEDS_CHROMIUM = pytest.mark.skipif(
 
 
 @contextmanager
-def logged_in(up: AirflowServices) -> Iterator[tuple[BrowserContext, Page]]:
-    """A browser of 1280 px width and its tab, which shows Airflow's home page."""
-    SHOTS.mkdir(parents=True, exist_ok=True)
+def log_in(services: AirflowServices) -> Iterator[tuple[BrowserContext, Page]]:
+    """Open a browser of 1280 px width, log in, and yield it with its tab on Airflow's home page."""
+    SCREENSHOTS_DIR.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
         page = context.new_page()
-        page.goto(up.url)
+        page.goto(services.url)
         page.fill("input[name=username]", airflow.LOGIN)
-        page.fill("input[name=password]", up.password)
+        page.fill("input[name=password]", services.password)
         page.keyboard.press("Enter")
         expect(page.get_by_text("BI reports").first).to_be_visible(timeout=30_000)
         yield context, page

@@ -18,12 +18,12 @@ def documented_commands() -> dict[str, set[str]]:
     """Each command as it is written, in the documents' order, with the names of the files that show it."""
     commands: dict[str, set[str]] = {}
     for path in [*(ROOT / name for name in _NAMES), *sorted((ROOT / "docs").rglob("*.md"))]:
-        for command in _commands_of(path):
+        for command in _read_commands(path):
             commands.setdefault(command, set()).add(str(path.relative_to(ROOT)))
     return commands
 
 
-def _commands_of(path: Path) -> list[str]:
+def _read_commands(path: Path) -> list[str]:
     text = path.read_text()
     lines = [_COMMENT.sub("", line).strip() for block in _FENCED.findall(text) for line in block.splitlines()]
     inline = [" ".join(code.split()) for code in _INLINE.findall(_FENCED.sub("", text))]

@@ -1,4 +1,4 @@
-"""Loading a slice as the operators do, without Airflow: plan, stage every chunk, publish."""
+"""Loads a slice as the operators do, without Airflow: plan, stage every chunk, publish."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def monthly_slice(name: str = "2026-10", *, region: str = "eu", job: Job = SUBMI
 
 
 def slice_of(name: str, at: datetime, *, region: str = "eu", timezone: str = "UTC") -> Slice:
-    """The slice of any job that describes the instant `at`, or the period that ended last before it."""
+    """The slice of a job for the instant `at`: a snapshot of it, or the last period that ended before it."""
     job = get_job(name)
     if job.is_snapshot:
         return Slice(job, region, at)
@@ -50,12 +50,12 @@ def documents_of(store: Store, slice_: Slice) -> dict[str, dict[str, Any]]:
 
 
 def plan_slice(
-    store: Store, meg: MegReader, slice_: Slice, run: DagRunRef = RUN, *, timezone: str = "UTC", **divided: int
+    store: Store, meg: MegReader, slice_: Slice, run: DagRunRef = RUN, *, timezone: str = "UTC", **plan_options: int
 ) -> Load:
-    """Plan as the operator does: the load is in the register."""
+    """Plan as the operator does, and register the load."""
     store.ensure_staging_collections(slice_.job.name)
-    divided = {"forms_per_chunk": 10, "max_tasks": 256, **divided}
-    tasks = plan(meg, slice_, sql=render_sql("list_forms.sql"), **divided)
+    plan_options = {"forms_per_chunk": 10, "max_tasks": 256, **plan_options}
+    tasks = plan(meg, slice_, sql=render_sql("list_forms.sql"), **plan_options)
     return register(store, slice_, tasks, run, timezone=timezone)
 
 
@@ -75,25 +75,27 @@ def stage_slice(
     *,
     sql: str | None = None,
     timezone: str = "UTC",
-    **divided: int,
+    **plan_options: int,
 ) -> Load:
-    """Plan and stage; what is returned is ready to publish."""
-    load = plan_slice(store, meg, slice_, run, timezone=timezone, **divided)
+    """Plan and stage; returns a load that is ready to publish."""
+    load = plan_slice(store, meg, slice_, run, timezone=timezone, **plan_options)
     for task in range(len(load.tasks)):
         stage_task(store, meg, load, task, sql=sql)
     return load
 
 
 def stage_task(store: Store, meg: MegReader, load: Load, task: int, *, sql: str | None = None) -> int:
-    """Stage one task of a load; returns how many documents that gave."""
+    """Stage one task of a load; returns the number of documents."""
     sql = render_sql(f"{load.slice.job.name}.sql") if sql is None else sql
     return sum(batch.documents for batch in stage(meg, store, load, task, load.tasks[task], sql=sql))
 
 
-def load_slice(store: Store, meg: MegReader, slice_: Slice, run: DagRunRef = RUN, **how: Any) -> PublishResult:
-    """The whole of a load, with the default guards."""
-    publishing = {name: how.pop(name) for name in ("force", "dry_run", "max_transaction_documents") if name in how}
-    return publish(store, stage_slice(store, meg, slice_, run, **how), max_shrink=0.5, **publishing)
+def load_slice(store: Store, meg: MegReader, slice_: Slice, run: DagRunRef = RUN, **options: Any) -> PublishResult:
+    """Plan, stage and publish a slice, with the default guards."""
+    publish_options = {
+        name: options.pop(name) for name in ("force", "dry_run", "max_transaction_documents") if name in options
+    }
+    return publish(store, stage_slice(store, meg, slice_, run, **options), max_shrink=0.5, **publish_options)
 
 
 def live_documents(store: Store, slice_: Slice) -> list[dict[str, Any]]:
@@ -107,9 +109,11 @@ def numbers_of(store: Store, slice_: Slice) -> dict[int, int]:
 
 
 def live_raw_documents(store: Store, slice_: Slice) -> dict[str, bytes]:
-    """The live documents of a slice to the byte, each without the load metadata behind its last field."""
-    found = (bytes(document.raw) for document in store.live_collection(slice_.job.name).find(slice_.id_range.filter))
-    return {get_id(raw).decode(): raw[4 : raw.rindex(b"\x09loaded_at\0")] for raw in found}
+    """The live documents of a slice as bytes, each without the load metadata after its last field."""
+    raw_documents = (
+        bytes(document.raw) for document in store.live_collection(slice_.job.name).find(slice_.id_range.filter)
+    )
+    return {get_id(raw).decode(): raw[4 : raw.rindex(b"\x09loaded_at\0")] for raw in raw_documents}
 
 
 def stage_documents(
@@ -120,38 +124,38 @@ def stage_documents(
     *,
     read_at: datetime | None = None,
     timezone: str = "UTC",
-    **more: Any,
+    **extra: Any,
 ) -> Load:
-    """Stage made-up documents, `submissions` by form id, past MEG: for tests of publish alone."""
+    """Stage generated documents, without MEG, with these submissions by form id."""
     store.ensure_staging_collections(slice_.job.name)
     forms = list(numbers.items())
-    parts = [forms[first : first + 5000] for first in range(0, len(forms), 5000)] or [[]]
-    load = register(store, slice_, [[None]] * len(parts), run, timezone=timezone)
+    batches = [forms[first : first + 5000] for first in range(0, len(forms), 5000)] or [[]]
+    load = register(store, slice_, [[None]] * len(batches), run, timezone=timezone)
     loads = LoadRegister(store)
-    for number, part in enumerate(parts):
+    for number, batch in enumerate(batches):
         attempt = loads.begin_task(load, number)
         with StagedSlice(store, load).writer(number, attempt) as task:
-            task.write([make_document(slice_, form, submissions, **more) for form, submissions in part])
-        measure = sum(submissions for _, submissions in part)
-        completion = Completion(attempt, 1, len(part), measure, read_at or datetime.now(timezones.utc))
+            task.write([make_document(slice_, form, submissions, **extra) for form, submissions in batch])
+        measure = sum(submissions for _, submissions in batch)
+        completion = Completion(attempt, 1, len(batch), measure, read_at or datetime.now(timezones.utc))
         loads.complete_task(load, number, completion)
     return load
 
 
-def make_document(slice_: Slice, form: int, submissions: int, **more: Any) -> bytes:
-    """A document of a form, encoded, as it is staged."""
-    fields = {"region": slice_.region, "form_id": form, "submissions": submissions, **more}
+def make_document(slice_: Slice, form: int, submissions: int, **extra: Any) -> bytes:
+    """A document of a form, encoded as it is staged."""
+    fields = {"region": slice_.region, "form_id": form, "submissions": submissions, **extra}
     return bson.encode({"_id": slice_.document_id(form_id=form), **fields})
 
 
 def staged_count(store: Store, load: Load) -> int:
-    """How many documents the completed tasks of a load have staged."""
+    """The number of documents that the completed tasks of a load have staged."""
     return sum(bucket.documents for bucket in StagedSlice(store, load).list_buckets(LoadRegister(store).staged(load)))
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait for a condition, and fail where it does not come true."""
+    """Wait for a condition, and fail where it does not become true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.05)

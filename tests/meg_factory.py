@@ -1,4 +1,4 @@
-"""Filling a MEG row by row, and reading its raw rows back."""
+"""Fills a MEG row by row, and reads its raw rows back."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def raw_tables(connection: psycopg.Connection[Any]) -> dict[str, list[dict[str, 
 
 
 class MegFactory:
-    """An empty MEG, filled by the row: each method adds one, with what a test does not care about made up."""
+    """Empties a MEG and fills it: each method adds a row, with defaults for the columns that are not given."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self.connection = connection
@@ -80,7 +80,7 @@ class MegFactory:
 
     def institution(self, **columns: Any) -> int:
         number = next(self._next_id)
-        made_up = {
+        defaults = {
             "id": number,
             "name": f"Institution {number}",
             "slug": f"institution-{number}",
@@ -90,11 +90,11 @@ class MegFactory:
             "handles_patient_data": True,
             "created_at": LONG_AGO,
         }
-        return self.add("megforms_institution", **{**made_up, **columns})
+        return self.add("megforms_institution", **{**defaults, **columns})
 
     def form(self, institution: int, **columns: Any) -> int:
         number = next(self._next_id)
-        made_up = {
+        defaults = {
             "id": number,
             "institution_id": institution,
             "name": f"Form {number}",
@@ -103,11 +103,11 @@ class MegFactory:
             "collects_patient_data": False,
             "created_at": LONG_AGO,
         }
-        return self.add("megforms_auditform", **{**made_up, **columns})
+        return self.add("megforms_auditform", **{**defaults, **columns})
 
     def user(self, **columns: Any) -> int:
         number = next(self._next_id)
-        made_up = {
+        defaults = {
             "id": number,
             "username": f"user{number}",
             "first_name": "Aoife",
@@ -117,12 +117,12 @@ class MegFactory:
             "is_staff": False,
             "date_joined_at": LONG_AGO,
         }
-        return self.add("auth_user", **{**made_up, **columns})
+        return self.add("auth_user", **{**defaults, **columns})
 
     def auditor(self, institution: int, *, user: int | None = None, **columns: Any) -> int:
-        made_up = {"level": "institution", "is_admin": False, "mfa_enabled": True}
+        defaults = {"level": "institution", "is_admin": False, "mfa_enabled": True}
         user = self.user() if user is None else user
-        return self.add("megforms_auditor", institution_id=institution, user_id=user, **{**made_up, **columns})
+        return self.add("megforms_auditor", institution_id=institution, user_id=user, **{**defaults, **columns})
 
     def ward(self, institution: int) -> int:
         department = self.add("megforms_department", institution_id=institution, name="Medicine")
@@ -130,8 +130,8 @@ class MegFactory:
 
     def session(self, form: int, submitted_at: datetime | None, *, observations: int = 1, **columns: Any) -> int:
         started_at = (submitted_at or LONG_AGO) - timedelta(minutes=10)
-        made_up = {"form_id": form, "platform": "web", "started_at": started_at, "submitted_at": submitted_at}
-        session = self.add("megforms_auditsession", **{**made_up, **columns})
+        defaults = {"form_id": form, "platform": "web", "started_at": started_at, "submitted_at": submitted_at}
+        session = self.add("megforms_auditsession", **{**defaults, **columns})
         for _ in range(observations):
             self.observation(session, form)
         return session
@@ -140,7 +140,7 @@ class MegFactory:
         return self.add("megforms_observation", session_id=session, form_id=form, created_at=LONG_AGO, **columns)
 
     def bulk_forms(self, count: int) -> int:
-        """Forms with ids from 1 on, each with one submission on 5 October 2026; returns their institution."""
+        """Add forms with ids from 1 on, each with one submission on 5 October 2026; returns their institution's id."""
         institution = self.institution(id=1_000_000)
         self.connection.execute(
             "INSERT INTO megforms_auditform"

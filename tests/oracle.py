@@ -1,4 +1,4 @@
-"""The definitions once more, in plain Python over the raw rows: what the SQL under test must agree with."""
+"""The oracle: the collections' definitions in plain Python over raw rows, with which the SQL is compared."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.oracle_helpers import (
     duration,
     exact,
     inactive,
+    is_alive,
     is_valid,
-    lives,
     microseconds,
     percentile,
     ratio,
@@ -114,7 +114,7 @@ class Oracle:
         """The session of each observation that counts, as often as it has observations."""
         return [row for row in self._submitted(start, end) for _ in range(self._observations[row["id"]])]
 
-    def _forms_of(self, period: Period, used: set[int]) -> Iterator[Row]:
+    def _forms_in(self, period: Period, used: set[int]) -> Iterator[Row]:
         for form in self._tables["megforms_auditform"]:
             archived_before = form["archived_at"] is not None and form["archived_at"] < period.start
             alive = form["created_at"] < period.end and not archived_before
@@ -139,7 +139,7 @@ class Oracle:
         now = by_form(self._submissions(period.start, period.end))
         before = by_form(self._submissions(period.previous().start, period.start))
         documents = {}
-        for form in self._forms_of(period, set(now)):
+        for form in self._forms_in(period, set(now)):
             mine, previous = now[form["id"]], len(before[form["id"]])
             platforms = Counter(session["platform"] for session in mine)
             fields = {
@@ -161,7 +161,7 @@ class Oracle:
         sessions = by_form(self._submitted(period.start, period.end))
         used = set(by_form(self._submissions(period.start, period.end)))
         documents = {}
-        for form in self._forms_of(period, used):
+        for form in self._forms_in(period, used):
             mine = sessions[form["id"]]
             seconds = sorted(length for length in map(duration, mine) if length is not None and is_valid(length))
             observations = sum(self._observations[session["id"]] for session in mine)
@@ -191,7 +191,7 @@ class Oracle:
             ever = by_form(self._submissions(None, quarter.end))
             now = by_form(self._submissions(quarter.start, quarter.end))
             before = by_form(self._submissions(quarter.previous().start, quarter.start))
-            for form in self._forms_of(quarter, set(now)):
+            for form in self._forms_in(quarter, set(now)):
                 mine = ever[form["id"]]
                 current, previous = len(now[form["id"]]), len(before[form["id"]])
                 archived_at = form["archived_at"]
@@ -237,7 +237,7 @@ class Oracle:
                 "users": len(self._active_users(institution["id"], as_of)),
                 "users_active_30d": len(distinct(since(used, ago(as_of, 30)), "auditor_id")),
                 "users_active_90d": len(distinct(used, "auditor_id")),
-                "forms_published": sum(row["is_published"] and lives(row, as_of) for row in forms),
+                "forms_published": sum(row["is_published"] and is_alive(row, as_of) for row in forms),
                 "forms_used_90d": len(distinct(since(ever, ago(as_of, 90)), "form_id")),
                 **{f"submissions_{days}d": len(since(ever, ago(as_of, days))) for days in (30, 90, 365)},
                 "last_submitted_at": bson_time(max(times(ever), default=None)),
@@ -287,7 +287,7 @@ class Oracle:
             admins = [user for user in users if self._auditor_of_user[user["id"]]["is_admin"]]
             figures = {
                 "forms_with_patient_data": sum(
-                    row["is_published"] and row["collects_patient_data"] and lives(row, as_of)
+                    row["is_published"] and row["collects_patient_data"] and is_alive(row, as_of)
                     for row in self._tables["megforms_auditform"]
                     if row["institution_id"] == institution["id"]
                 ),

@@ -1,4 +1,4 @@
-"""The small figures that the oracle's definitions are made of: counts, ratios, percentiles, rules and instants."""
+"""Helpers of the oracle: counts, ratios, percentiles, risk rules and instants."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Row = dict[str, Any]
 
 
 def by_form(sessions: Iterable[Row]) -> defaultdict[int, list[Row]]:
-    found = defaultdict(list)
+    sessions_by_form = defaultdict(list)
     for session in sessions:
-        found[session["form_id"]].append(session)
-    return found
+        sessions_by_form[session["form_id"]].append(session)
+    return sessions_by_form
 
 
 def distinct(rows: Iterable[Row], name: str) -> set[Any]:
@@ -34,7 +34,7 @@ def ago(as_of: datetime, days: int) -> datetime:
     return as_of.astimezone(timezone.utc) - timedelta(days=days)
 
 
-def lives(form: Row, as_of: datetime) -> bool:
+def is_alive(form: Row, as_of: datetime) -> bool:
     return bool(form["created_at"] < as_of and (form["archived_at"] is None or form["archived_at"] >= as_of))
 
 
@@ -73,15 +73,15 @@ def is_valid(duration: timedelta) -> bool:
 
 
 def exact(duration: timedelta) -> Decimal:
-    return Decimal(microseconds_of(duration)) / 1_000_000
+    return Decimal(to_microseconds(duration)) / 1_000_000
 
 
-def microseconds_of(duration: timedelta) -> int:
+def to_microseconds(duration: timedelta) -> int:
     return duration // timedelta(microseconds=1)
 
 
 def microseconds(instant: datetime) -> int:
-    return microseconds_of(instant - datetime(1970, 1, 1, tzinfo=timezone.utc))
+    return to_microseconds(instant - datetime(1970, 1, 1, tzinfo=timezone.utc))
 
 
 def percentile(sorted_durations: list[timedelta], share: float) -> float | None:
@@ -89,10 +89,10 @@ def percentile(sorted_durations: list[timedelta], share: float) -> float | None:
     if not sorted_durations:
         return None
     seconds = [duration.total_seconds() for duration in sorted_durations]
-    place = share * (len(seconds) - 1)
-    low, high = int(place), min(int(place) + 1, len(seconds) - 1)
-    between = seconds[low] + (place - low) * (seconds[high] - seconds[low])
-    return rounded(Decimal(f"{between:.15g}"), 1)
+    position = share * (len(seconds) - 1)
+    low, high = int(position), min(int(position) + 1, len(seconds) - 1)
+    value = seconds[low] + (position - low) * (seconds[high] - seconds[low])
+    return rounded(Decimal(f"{value:.15g}"), 1)
 
 
 def ratio(dividend: int, divisor: int, places: int) -> float | None:
@@ -104,7 +104,7 @@ def rounded(number: Decimal, places: int) -> float:
 
 
 def bson_time(instant: datetime | None) -> datetime | None:
-    """In UTC and whole milliseconds, as BSON keeps a date."""
+    """The instant in UTC and whole milliseconds, as BSON stores a date."""
     if instant is None:
         return None
     utc = instant.astimezone(timezone.utc)

@@ -1,4 +1,4 @@
-"""Many requests of the reports page at once, beside a synchronous route that is timed all the while."""
+"""Puts the reports page under load, and measures a synchronous route at the same time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bi_ops.reports.definitions import load_reports
 
 PAGE_REQUESTS = 60
 PAGE_PATHS = ["api/freshness", *(f"api/reports/{report.name}" for report in load_reports())]
-"""None of them is cached by the page, so each needs MongoDB."""
+"""The page caches none of these responses, so each request needs MongoDB."""
 
 
 @dataclass
@@ -35,7 +35,7 @@ class LoadResult:
         return 1000 * statistics.quantiles(self.version, n=100, method="inclusive")[98]
 
     def assert_unavailable(self) -> None:
-        """Every request of the page got 503 with the time after which to come back."""
+        """Assert that every request of the page got status 503 with the time after which to retry."""
         for response, _ in self.pages:
             assert response.status_code == 503, response.text[:300]
             assert int(response.headers["Retry-After"]) >= 1
@@ -53,17 +53,17 @@ def put_under_load(
     Args:
         url: The server.
         version_path: The synchronous route.
-        headers: Of every request.
-        min_seconds: How long the synchronous route is requested at least.
+        headers: The headers of every request.
+        min_seconds: The minimum time for which the synchronous route is requested.
     """
 
     async def request_page(client: httpx.AsyncClient, path: str, load: LoadResult) -> None:
-        began = time.monotonic()
+        start = time.monotonic()
         response = await client.get(f"/bi-reports/{path}")
-        load.pages.append((response, time.monotonic() - began))
+        load.pages.append((response, time.monotonic() - start))
 
     async def run() -> LoadResult:
-        load, began = LoadResult(), time.monotonic()
+        load, start = LoadResult(), time.monotonic()
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(
             base_url=url, timeout=90, limits=limits, headers=headers, trust_env=False
@@ -71,10 +71,10 @@ def put_under_load(
             await client.get(version_path)
             paths = itertools.islice(itertools.cycle(PAGE_PATHS), PAGE_REQUESTS)
             pages = [asyncio.create_task(request_page(client, path, load)) for path in paths]
-            while time.monotonic() - began < min_seconds or not all(page.done() for page in pages):
-                started = time.monotonic()
+            while time.monotonic() - start < min_seconds or not all(page.done() for page in pages):
+                request_start = time.monotonic()
                 (await client.get(version_path)).raise_for_status()
-                load.version.append(time.monotonic() - started)
+                load.version.append(time.monotonic() - request_start)
                 await asyncio.sleep(0.01)
             await asyncio.gather(*pages)
         return load

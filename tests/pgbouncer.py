@@ -1,4 +1,4 @@
-"""A real PgBouncer before the embedded PostgreSQL."""
+"""Runs PgBouncer in front of the embedded PostgreSQL."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ needs_pgbouncer = pytest.mark.skipif(
 def pgbouncer(
     folder: Path, servers: DatabaseServers, *, password: str | None = None, database: str = "", **settings: str
 ) -> Iterator[tuple[DatabaseServers, Service]]:
-    """The databases with PgBouncer in PostgreSQL's place, and its process.
+    """Run PgBouncer until the block ends; yields the databases with it in PostgreSQL's place, and its process.
 
     Args:
         folder: An empty folder.
         servers: The databases.
-        password: What its auth_file has for the reader; the right one by default.
+        password: The reader's password in its auth_file; the right one by default.
         database: Changes to its entry for `meg_eu`, such as `port=1`.
         **settings: Further settings of pgbouncer.ini.
     """
@@ -50,8 +50,8 @@ def pgbouncer(
     lines = [f"{name} = {value}" for name, value in {**defaults, **settings}.items()]
     (folder / "pgbouncer.ini").write_text("\n".join(["[databases]", f"meg_eu = {entry}", "[pgbouncer]", *lines, ""]))
     account = "nobody" if os.geteuid() == 0 else None  # it refuses to run as root
-    for each in (folder, *folder.iterdir()) if account else ():
-        shutil.chown(each, account)
+    for path in (folder, *folder.iterdir()) if account else ():
+        shutil.chown(path, account)
     service = Service(
         "PgBouncer",
         [str(PROGRAM), str(folder / "pgbouncer.ini")],

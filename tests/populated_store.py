@@ -1,4 +1,4 @@
-"""Every collection, loaded from demo data: for what reads them."""
+"""Loads every collection from demo data, for tests of their readers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ XSS_NAME = "<script>alert(1)</script>"
 
 @contextmanager
 def filled_store(servers: DatabaseServers) -> Iterator[Store]:
-    """The collections of two regions; one institution of each has a hostile name."""
+    """Load the collections of two regions; one institution of each has a name with markup."""
     with servers.mongo_admin.client() as admin:
         for name in (LIVE_DATABASE, f"{LIVE_DATABASE}_staging"):
             admin.drop_database(name)
@@ -35,10 +35,10 @@ def filled_store(servers: DatabaseServers) -> Iterator[Store]:
             with MegReader(region, connect_as_reader(servers, database), application_name="test") as meg:
                 for job in JOBS:
                     for name in MONTHS if job.chunked else MONTHS[-1:]:
-                        of = (
+                        slice_ = (
                             monthly_slice(name, region=region, job=job)
                             if job.chunked
                             else slice_of(job.name, AS_OF, region=region)
                         )
-                        load_slice(store, meg, of)
+                        load_slice(store, meg, slice_)
         yield store

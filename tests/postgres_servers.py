@@ -1,4 +1,4 @@
-"""PostgreSQL servers beside the shared one, set up as some administrators do."""
+"""Runs further PostgreSQL servers with special set-ups: without a time zone, or as a standby."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from dev.processes import run_as
 
 @contextmanager
 def server_without_timezone(stack: Path, servers: DatabaseServers, name: str) -> Iterator[DatabaseServers]:
-    """The databases with another PostgreSQL: one that lacks a time zone, and has an empty MEG `meg_eu`.
+    """Run a PostgreSQL that lacks a time zone and has an empty MEG `meg_eu`; yields the databases with it.
 
-    The embedded server finds its time zones beside its programs, so its installation is linked without that zone.
+    The embedded server looks for time zones in its installation, so a copy of that is linked without the zone.
     """
     shutil.rmtree(stack, ignore_errors=True)
     original = postgres.find_bin_dir().parent
     installation = stack / "packages" / original.parent.name / original.name
     shutil.copytree(original, installation, copy_function=os.link, symlinks=True)
-    for libraries in original.parents[1].glob(f"{original.parent.name}.libs"):  # programs find them by this place
+    for libraries in original.parents[1].glob(f"{original.parent.name}.libs"):  # the programs find them by this path
         (stack / "packages" / libraries.name).symlink_to(libraries)
     (installation / "share" / "postgresql" / "timezone" / name).unlink()
     password = servers.secret["postgres"]
@@ -36,11 +36,11 @@ def server_without_timezone(stack: Path, servers: DatabaseServers, name: str) ->
 
 @contextmanager
 def standby(stack: Path, servers: DatabaseServers, **settings: str) -> Iterator[DatabaseServers]:
-    """The databases with a streaming standby of their PostgreSQL in its place, with these settings."""
+    """Run a streaming standby with these settings; yields the databases with it in PostgreSQL's place."""
     shutil.rmtree(stack, ignore_errors=True)
     stack.mkdir(parents=True)
     primary, account = servers.postgres, {}
-    if os.geteuid() == 0:  # the server refuses to run as root, and reads only what is its own
+    if os.geteuid() == 0:  # the server refuses to run as root, and reads only its own files
         shutil.chown(stack, "nobody")
         account = run_as("nobody")
     bin_dir, data = postgres.find_bin_dir(), stack / "postgres"

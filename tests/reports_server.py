@@ -1,4 +1,4 @@
-"""A server like Airflow's API server: the page's app beside a synchronous route, in one event loop and thread pool."""
+"""Serves the page's app and a synchronous route in one event loop and thread pool, as Airflow's API server does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small MEGs in which everything that could go wrong is likely: a hypothesis strategy of whole databases."""
+"""Hypothesis strategies: small MEGs in which edge cases are likely, and streams of document ids."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from tests.meg_factory import LONG_AGO, utc
 Row = dict[str, Any]
 Draw = Any
 
+INSTANTS = (utc(2026, 11, 1), utc(2026, 10, 1), utc(2027, 1, 1, 13, 37), utc(2024, 3, 1), utc(2026, 10, 4, 5))
+ZONES = ("UTC", "Europe/Dublin", "Australia/Sydney")
 NAMES = ("", " ", "Aoife", "D'Arcy 🏥", "$set.a..b", "Ní \u0001 Dhónaill", "%s", 'a "b" \\c', "İ")
 LENGTHS = (
     None,
@@ -28,19 +30,19 @@ LENGTHS = (
 )
 
 
-def every_edge(at: datetime, zone: str) -> list[datetime]:
-    """Every instant that a definition cuts time at, with the microseconds beside it."""
-    edges = [at, *(at - timedelta(days=days) for days in (30, 90, 180, 365))]
-    edges += [period.start for period in Period.containing(at, Cadence.MONTHLY, zone).trailing(3)]
-    edges += [period.start for period in Period.containing(at, Cadence.QUARTERLY, zone).trailing(11)]
+def boundary_instants(as_of: datetime, zone: str) -> list[datetime]:
+    """Every boundary in time of a definition, with the microseconds before and after it."""
+    edges = [as_of, *(as_of - timedelta(days=days) for days in (30, 90, 180, 365))]
+    edges += [period.start for period in Period.containing(as_of, Cadence.MONTHLY, zone).trailing(3)]
+    edges += [period.start for period in Period.containing(as_of, Cadence.QUARTERLY, zone).trailing(11)]
     return [edge + timedelta(microseconds=nudge) for edge in edges for nudge in (-1, 0, 1)]
 
 
-def instants(at: datetime, zone: str) -> st.SearchStrategy[datetime]:
-    """Instants on, just before and just after everything that a definition cuts time at."""
-    windows = [at, *(at - timedelta(days=days) for days in (30, 90, 180, 365))]
-    months = [period.start for period in Period.containing(at, Cadence.MONTHLY, zone).trailing(3)]
-    quarters = [period.start for period in Period.containing(at, Cadence.QUARTERLY, zone).trailing(11)]
+def instants(as_of: datetime, zone: str) -> st.SearchStrategy[datetime]:
+    """Instants on, just before and just after each boundary in time of a definition."""
+    windows = [as_of, *(as_of - timedelta(days=days) for days in (30, 90, 180, 365))]
+    months = [period.start for period in Period.containing(as_of, Cadence.MONTHLY, zone).trailing(3)]
+    quarters = [period.start for period in Period.containing(as_of, Cadence.QUARTERLY, zone).trailing(11)]
     # Clocks change in Dublin and in Sydney; a leap day.
     clocks = [utc(2026, 10, 25, 1), utc(2026, 3, 29, 1), utc(2026, 10, 3, 16), utc(2026, 4, 4, 16)]
     leap_day = [utc(2024, 2, 29, 12)]
@@ -50,149 +52,178 @@ def instants(at: datetime, zone: str) -> st.SearchStrategy[datetime]:
 
 
 @st.composite
-def megs(draw: Draw, at: datetime, zone: str) -> dict[str, list[Row]]:
-    """The rows of every table of a small MEG, by table, in an order that keeps the foreign keys."""
+def meg_databases(draw: Draw, as_of: datetime, zone: str) -> dict[str, list[Row]]:
+    """The rows of a small MEG by table, in the order of the foreign keys."""
     first_id = draw(st.sampled_from([1, 1, -3, 2**63 - 500]))
-    when, sometimes = instants(at, zone), st.one_of(st.none(), instants(at, zone))
-    text, yes = st.sampled_from(NAMES), st.booleans()
-    rarely = st.sampled_from([False, False, False, False, True])
+    instant, instant_or_none = instants(as_of, zone), st.one_of(st.none(), instants(as_of, zone))
+    text, boolean = st.sampled_from(NAMES), st.booleans()
+    rarely_true = st.sampled_from([False, False, False, False, True])
 
-    def rows(most: int, **columns: Any) -> list[Row]:
-        count = draw(st.integers(0, most))
+    def rows(max_rows: int, **columns: Any) -> list[Row]:
+        count = draw(st.integers(0, max_rows))
         return [
-            {"id": first_id + number, **{name: draw(drawn) for name, drawn in columns.items()}}
+            {"id": first_id + number, **{name: draw(strategy) for name, strategy in columns.items()}}
             for number in range(count)
         ]
 
-    def one_of(parents: list[Row], *, or_none: bool = False) -> st.SearchStrategy[Any]:
+    def pick_parent(parents: list[Row], *, or_none: bool = False) -> st.SearchStrategy[Any]:
         choices = [parent["id"] for parent in parents] + ([None] if or_none else [])
         return st.sampled_from(choices)
 
     tables: dict[str, list[Row]] = {}
 
-    def put(table: str, most: int, *parents: list[Row], **columns: Any) -> list[Row]:
-        tables[table] = rows(most, **columns) if all(parents) else []
+    def add_table(table: str, max_rows: int, *parents: list[Row], **columns: Any) -> list[Row]:
+        tables[table] = rows(max_rows, **columns) if all(parents) else []
         return tables[table]
 
-    born = st.one_of(st.just(LONG_AGO), when)
-    groups = put("megforms_institutiongroup", 2, name=text)
-    institutions = put(
+    created_at = st.one_of(st.just(LONG_AGO), instant)
+    groups = add_table("megforms_institutiongroup", 2, name=text)
+    institutions = add_table(
         "megforms_institution",
         3,
-        group_id=one_of(groups, or_none=True),
+        group_id=pick_parent(groups, or_none=True),
         name=text,
         country=st.sampled_from(["IE", "AU"]),
-        is_active=yes,
-        is_demo=rarely,
-        handles_patient_data=yes,
-        created_at=born,
+        is_active=boolean,
+        is_demo=rarely_true,
+        handles_patient_data=boolean,
+        created_at=created_at,
     )
     for institution in institutions:
         institution["slug"] = f"institution{institution['id']}"
-    departments = put("megforms_department", 3, institutions, institution_id=_lazy(institutions), name=text)
-    users = put(
+    departments = add_table(
+        "megforms_department", 3, institutions, institution_id=_pick_required_parent(institutions), name=text
+    )
+    users = add_table(
         "auth_user",
         12,
         first_name=text,
         last_name=text,
-        is_active=yes,
-        is_staff=rarely,
-        last_login_at=sometimes,
-        date_joined_at=born,
+        is_active=boolean,
+        is_staff=rarely_true,
+        last_login_at=instant_or_none,
+        date_joined_at=created_at,
     )
     for user in users:
         user |= {"username": f"user{user['id']}", "email": "secret@example.org"}
-        user["created_by_id"] = draw(one_of(users, or_none=True))
-    wards = put(
+        user["created_by_id"] = draw(pick_parent(users, or_none=True))
+    wards = add_table(
         "megforms_ward",
         3,
         departments,
-        department_id=_lazy(departments),
+        department_id=_pick_required_parent(departments),
         name=text,
-        is_active=yes,
-        created_by_id=one_of(users, or_none=True),
-        created_at=born,
+        is_active=boolean,
+        created_by_id=pick_parent(users, or_none=True),
+        created_at=created_at,
     )
     auditors = [
         {
             "id": user["id"],
             "user_id": user["id"],
-            "institution_id": draw(one_of(institutions)),
+            "institution_id": draw(pick_parent(institutions)),
             "level": draw(st.sampled_from(["institution", "institution", "group", "global"])),
-            "is_admin": draw(yes),
-            "mfa_enabled": draw(yes),
+            "is_admin": draw(boolean),
+            "mfa_enabled": draw(boolean),
         }
         for user in users
-        if institutions and not draw(rarely)
+        if institutions and not draw(rarely_true)
     ]
     tables["megforms_auditor"] = auditors
-    forms = put(
+    forms = add_table(
         "megforms_auditform",
         4,
         institutions,
-        institution_id=_lazy(institutions),
+        institution_id=_pick_required_parent(institutions),
         name=text,
         form_type=st.sampled_from(["audit", "survey"]),
-        is_published=yes,
-        collects_patient_data=yes,
+        is_published=boolean,
+        collects_patient_data=boolean,
         review_cycle_days=st.sampled_from([None, 0, 90]),
-        created_at=born,
-        archived_at=sometimes,
+        created_at=created_at,
+        archived_at=instant_or_none,
     )
-    sessions = put(
+    sessions = add_table(
         "megforms_auditsession",
         14,
         forms,
-        form_id=_lazy(forms),
-        ward_id=one_of(wards, or_none=True),
-        auditor_id=one_of(auditors, or_none=True),
+        form_id=_pick_required_parent(forms),
+        ward_id=pick_parent(wards, or_none=True),
+        auditor_id=pick_parent(auditors, or_none=True),
         platform=st.sampled_from(["web", "ios", "android", "public"]),
-        started_at=when,
+        started_at=instant,
         ended_at=st.sampled_from(LENGTHS),
-        submitted_at=st.one_of(when, when, when, st.none()),
-        deleted_at=st.sampled_from([None, None, None, at]),
+        submitted_at=st.one_of(instant, instant, instant, st.none()),
+        deleted_at=st.sampled_from([None, None, None, as_of]),
     )
     for session in sessions:
         length = session["ended_at"]
         session["ended_at"] = None if length is None else session["started_at"] + length
-    gone = st.sampled_from([None, None, None, at])
-    observations = put(
+    deleted_at = st.sampled_from([None, None, None, as_of])
+    observations = add_table(
         "megforms_observation",
         30,
         sessions,
-        session_id=_lazy(sessions),
-        form_id=one_of(forms, or_none=True),
-        created_at=when,
-        deleted_at=gone,
+        session_id=_pick_required_parent(sessions),
+        form_id=pick_parent(forms, or_none=True),
+        created_at=instant,
+        deleted_at=deleted_at,
     )
-    form_of = {session["id"]: session["form_id"] for session in sessions}
+    form_ids = {session["id"]: session["form_id"] for session in sessions}
     for observation in observations:
-        if observation["form_id"] is None:  # as good as all of MEG's
-            observation["form_id"] = form_of[observation["session_id"]]
-    made = {"created_by_id": _lazy(users), "created_at": when, "deleted_at": gone}
-    issues = put(
+        if observation["form_id"] is None:  # as in nearly all of MEG's rows
+            observation["form_id"] = form_ids[observation["session_id"]]
+    creation = {"created_by_id": _pick_required_parent(users), "created_at": instant, "deleted_at": deleted_at}
+    issues = add_table(
         "issues_issue",
         6,
         institutions,
         users,
-        institution_id=_lazy(institutions),
-        form_id=one_of(forms, or_none=True),
-        closed_at=sometimes,
-        **made,
+        institution_id=_pick_required_parent(institutions),
+        form_id=pick_parent(forms, or_none=True),
+        closed_at=instant_or_none,
+        **creation,
     )
-    edited = {"edited_by_id": _lazy(users), "edited_at": when}
-    put("issues_issuechange", 8, issues, users, issue_id=_lazy(issues), **edited)
-    put("documents_document", 14, institutions, users, institution_id=_lazy(institutions), name=text, **made)
-    put("audits_auditschedule", 6, forms, users, form_id=_lazy(forms), **made)
-    put("reviews_reviewedit", 8, observations, users, observation_id=_lazy(observations), **edited)
+    edit = {"edited_by_id": _pick_required_parent(users), "edited_at": instant}
+    add_table("issues_issuechange", 8, issues, users, issue_id=_pick_required_parent(issues), **edit)
+    add_table(
+        "documents_document",
+        14,
+        institutions,
+        users,
+        institution_id=_pick_required_parent(institutions),
+        name=text,
+        **creation,
+    )
+    add_table("audits_auditschedule", 6, forms, users, form_id=_pick_required_parent(forms), **creation)
+    add_table("reviews_reviewedit", 8, observations, users, observation_id=_pick_required_parent(observations), **edit)
     tables["client_management_securitysettings"] = [
-        {"institution_id": institution["id"], **_settings(draw)} for institution in institutions if not draw(rarely)
+        {"institution_id": institution["id"], **_settings(draw)}
+        for institution in institutions
+        if not draw(rarely_true)
     ]
     return tables
 
 
-def _lazy(parents: list[Row]) -> st.SearchStrategy[Any]:
-    """One of the parents' ids; nothing is ever drawn from it where there are none."""
+@st.composite
+def meg_cases(draw: Draw) -> tuple[dict[str, list[Row]], datetime, str]:
+    """The rows of a small MEG, the as-of instant and the time zone of a load of it."""
+    as_of, zone = draw(st.sampled_from(INSTANTS)), draw(st.sampled_from(ZONES))
+    return draw(meg_databases(as_of, zone)), as_of, zone
+
+
+def id_streams() -> st.SearchStrategy[list[list[int]]]:
+    """Up to five unsorted lists of ids, with ids in common."""
+    return st.lists(st.lists(st.integers(0, 60)), max_size=5)
+
+
+def batch_sizes() -> st.SearchStrategy[int]:
+    """Sizes of batches, small enough that most streams have several."""
+    return st.integers(1, 4)
+
+
+def _pick_required_parent(parents: list[Row]) -> st.SearchStrategy[Any]:
+    """One of the parents' ids; a strategy that is never drawn from where there are none."""
     return st.sampled_from([parent["id"] for parent in parents]) if parents else st.nothing()
 
 

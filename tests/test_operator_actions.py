@@ -23,7 +23,7 @@ from dev.airflow import AirflowServices
 from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
 from dev.processes import stop
 from tests.airflow_env import NO_SCHEDULED_RUNS, AirflowApi, new_airflow
-from tests.browser import NEEDS_CHROMIUM, SHOTS, logged_in
+from tests.browser import NEEDS_CHROMIUM, SCREENSHOTS_DIR, log_in
 from tests.conftest import STACK
 from tests.load_helpers import live_documents, live_raw_documents, monthly_slice, wait_until
 from tests.meg_factory import MegFactory, utc
@@ -236,11 +236,11 @@ def test_log_reason_fits_window(region: Region) -> None:
     """Each line of a failure's reason ends within Airflow's log view, in a window of 1280 px."""
     run_id = region.dag.trigger(jobs=[], period="2031-10")
     assert region.dag.state_of(run_id) == "failed"
-    with logged_in(region.up) as (_, page):
+    with log_in(region.up) as (_, page):
         page.goto(f"{region.up.url}/dags/{DAG}/runs/{quote(run_id)}/tasks/gate")
         view = page.get_by_test_id("virtualized-list")
         expect(view.get_by_text("Hint:")).to_be_visible(timeout=30_000)
-        page.screenshot(path=SHOTS / "log.png")
+        page.screenshot(path=SCREENSHOTS_DIR / "log.png")
         edge = view.bounding_box()
         assert edge
         lines = view.get_by_text(re.compile(r"^(DAG bi_monthly:|Expected:|Actual:|Hint:)")).all()

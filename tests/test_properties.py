@@ -8,7 +8,6 @@ from typing import Any
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from psycopg import sql
 
 from bi_ops.catalog.jobs import JOBS
@@ -16,12 +15,9 @@ from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import Store
 from dev.embedded_stack import DatabaseServers
 from tests.load_helpers import documents_of, load_slice, slice_of
-from tests.meg_factory import TABLES, MegFactory, connect_as_reader, raw_tables, utc
+from tests.meg_factory import TABLES, MegFactory, connect_as_reader, raw_tables
 from tests.oracle import Oracle
-from tests.strategies import megs
-
-INSTANTS = (utc(2026, 11, 1), utc(2026, 10, 1), utc(2027, 1, 1, 13, 37), utc(2024, 3, 1), utc(2026, 10, 4, 5))
-ZONES = ("UTC", "Europe/Dublin", "Australia/Sydney")
+from tests.strategies import meg_cases
 
 
 def fill(connection: psycopg.Connection[Any], tables: dict[str, list[dict[str, Any]]]) -> None:
@@ -40,12 +36,12 @@ def fill(connection: psycopg.Connection[Any], tables: dict[str, list[dict[str, A
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
-@given(data=st.data(), at=st.sampled_from(INSTANTS), zone=st.sampled_from(ZONES))
+@given(case=meg_cases())
 def test_collections_equal_oracle(
-    servers: DatabaseServers, store: Store, data: st.DataObject, at: datetime, zone: str
+    servers: DatabaseServers, store: Store, case: tuple[dict[str, list[dict[str, Any]]], datetime, str]
 ) -> None:
     """All collections equal the oracle on generated data."""
-    tables = data.draw(megs(at, zone))
+    tables, as_of, zone = case
     with (
         servers.postgres.connect("meg_eu") as connection,
         MegReader("eu", connect_as_reader(servers, "meg_eu"), application_name="test") as meg,
@@ -53,10 +49,10 @@ def test_collections_equal_oracle(
         fill(connection, tables)
         oracle = Oracle(raw_tables(connection), zone=zone)
         for job in JOBS:
-            of = slice_of(job.name, at, timezone=zone)
+            slice_ = slice_of(job.name, as_of, timezone=zone)
             store.ledger.delete_many({})
-            load_slice(store, meg, of, timezone=zone, force=True)
-            assert documents_of(store, of) == oracle.of(job.name, of.period, of.as_of), job.name
+            load_slice(store, meg, slice_, timezone=zone, force=True)
+            assert documents_of(store, slice_) == oracle.of(job.name, slice_.period, slice_.as_of), job.name
 
 
 def test_postgres_refuses_nul_in_text(rows: MegFactory) -> None:

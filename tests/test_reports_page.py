@@ -20,7 +20,7 @@ from dev import airflow
 from dev.airflow import AirflowServices
 from dev.embedded_stack import DatabaseServers
 from tests.airflow_env import new_airflow
-from tests.browser import NEEDS_CHROMIUM, SHOTS, logged_in
+from tests.browser import NEEDS_CHROMIUM, SCREENSHOTS_DIR, log_in
 from tests.conftest import STACK
 from tests.populated_store import AS_OF, XSS_NAME
 
@@ -71,7 +71,7 @@ def up(servers: DatabaseServers, filled: Store) -> Iterator[AirflowServices]:
 
 @pytest.fixture(scope="module")
 def seen(up: AirflowServices) -> Iterator[Seen]:
-    with logged_in(up) as (context, page):
+    with log_in(up) as (context, page):
         watched = Seen(context, page, up.url)
         page.on("request", lambda request: watched.hosts.add(urlsplit(request.url).netloc))
         page.on("console", lambda said: watched.problems.append(said.text) if said.type == "error" else None)
@@ -89,7 +89,7 @@ def test_page_draws_all_reports(seen: Seen) -> None:
     assert frame.locator("#freshness tbody tr").count() == 14
     assert frame.locator(".strip a.missing").count() == 4
     assert frame.locator("#problem").is_hidden()
-    seen.page.screenshot(path=SHOTS / "page.png")
+    seen.page.screenshot(path=SCREENSHOTS_DIR / "page.png")
     assert seen.hosts - {""} == {urlsplit(seen.url).netloc}  # what is made within the page has no host
     assert seen.problems == []
 
@@ -143,7 +143,7 @@ def test_page_follows_dark_mode(seen: Seen) -> None:
     expect(frame.locator("html")).to_have_class(re.compile("dark"))
     expect(frame.locator("figure svg")).to_have_count(len(load_reports()), timeout=30_000)
     assert frame.locator("body").evaluate("body => getComputedStyle(body).backgroundColor") != light
-    seen.page.screenshot(path=SHOTS / "dark.png")
+    seen.page.screenshot(path=SCREENSHOTS_DIR / "dark.png")
 
 
 def test_page_fits_phone(seen: Seen) -> None:
@@ -153,7 +153,7 @@ def test_page_fits_phone(seen: Seen) -> None:
     phone.goto(f"{seen.url}/bi-reports/")
     expect(phone.locator("figure svg")).to_have_count(len(load_reports()), timeout=30_000)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
-    phone.screenshot(path=SHOTS / "phone.png")
+    phone.screenshot(path=SCREENSHOTS_DIR / "phone.png")
     phone.close()
 
 
@@ -176,7 +176,7 @@ def test_page_problem_shows_its_command(seen: Seen, filled: Store) -> None:
         expect(problem).to_have_count(1)
         expect(problem.locator("strong")).to_have_text("region <b>old</b>")
         expect(problem.locator("pre")).to_contain_text('deleteMany({region: "<b>old</b>"})')
-        seen.page.screenshot(path=SHOTS / "problem.png")
+        seen.page.screenshot(path=SCREENSHOTS_DIR / "problem.png")
     finally:
         filled.ledger.delete_one({"_id": row["_id"]})
 

@@ -10,7 +10,6 @@ import bson
 import pytest
 from bson import ObjectId
 from hypothesis import given
-from hypothesis import strategies as st
 
 from bi_ops.errors import DuplicateKeyError, SupersededError
 from bi_ops.load import staging
@@ -22,6 +21,7 @@ from bi_ops.mongo.raw_bson import get_id
 from bi_ops.mongo.store import Store
 from tests.load_helpers import make_document, monthly_slice, plan_slice, register, stage_task, staged_count
 from tests.meg_factory import MegFactory
+from tests.strategies import batch_sizes, id_streams
 
 FORMS = 500
 
@@ -94,7 +94,7 @@ def test_stage_task_keeps_other_tasks(store: Store) -> None:
     assert store.staging_collection(monthly_slice().job.name).count_documents({}) == 3
 
 
-@given(st.lists(st.lists(st.integers(0, 60)), max_size=5), st.integers(1, 4))
+@given(id_streams(), batch_sizes())
 def test_windows_yield_everything_once(streams: list[list[int]], size: int) -> None:
     """Windows give every element once, and equal ones together."""
     documents = [[bson.encode({"_id": f"{number:03}"}) for number in sorted(set(stream))] for stream in streams]

@@ -1,4 +1,4 @@
-"""Somebody who is notified: a web server that keeps what is posted to it."""
+"""A web server that keeps the notifications that are posted to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass
 class Listener:
-    """Where to post to, and what was.
+    """A running server and the messages posted to it.
 
     Attributes:
         port: The port on loopback.
@@ -30,7 +30,7 @@ class Listener:
 
 @contextmanager
 def listening() -> Iterator[Listener]:
-    """Listens until the block ends."""
+    """Run a server until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -38,7 +38,7 @@ def listening() -> Iterator[Listener]:
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, *_words: object) -> None:
+        def log_message(self, *_args: object) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

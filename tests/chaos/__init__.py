@@ -1,1 +1,1 @@
-"""Faults of every kind, injected while a slice is loaded again and again and a reader looks on."""
+"""Injects faults of every kind while a slice is loaded repeatedly and read concurrently."""

@@ -1,4 +1,4 @@
-"""One attempt of a task in a process of its own: the very operator that Airflow runs, and little else of Airflow."""
+"""Runs one attempt of a task in its own process, with the operator that Airflow runs but without Airflow's services."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ MONTH = Period.parse("2026-10", SUBMISSIONS.cadence, "UTC")
 
 @dataclass(frozen=True)
 class Kill:
-    """When an attempt's process is killed.
+    """When to kill an attempt's process.
 
     Attributes:
-        command: At which command to MongoDB, counted from 1; 0 for at none.
-        answered: Whether when that is answered, or when it is sent.
+        command: The number of the command to MongoDB, counted from 1; 0 for no kill.
+        answered: Whether to kill when the command is answered instead of when it is sent.
     """
 
     command: int = 0
@@ -39,7 +39,7 @@ class Kill:
 
 class _Killer(monitoring.CommandListener):
     def __init__(self, kill: Kill) -> None:
-        self._left = kill.command
+        self._remaining = kill.command
         self._answered = kill.answered
 
     def started(self, _event: monitoring.CommandStartedEvent) -> None:
@@ -54,8 +54,8 @@ class _Killer(monitoring.CommandListener):
         pass
 
     def _count(self) -> None:
-        self._left -= 1
-        if self._left == 0:
+        self._remaining -= 1
+        if self._remaining == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -66,7 +66,7 @@ def run_attempt(
     environment: Mapping[str, str],
     kill: Kill,
     log: Path,
-    out: Connection,
+    sender: Connection,
 ) -> None:
     """Run one attempt of `plan`, `stage` or `publish` and send its outcome: the result, or whether it is retried."""
     with log.open("ab") as output:
@@ -75,7 +75,7 @@ def run_attempt(
     os.environ.update(environment)
     if kill.command:
         monitoring.register(_Killer(kill))
-    pushed: dict[str, Any] = {}
+    xcoms: dict[str, Any] = {}
     map_index = inputs.get("map_index", -1)
     context: Any = {
         "dag": SimpleNamespace(dag_id=DAG),
@@ -89,18 +89,18 @@ def run_attempt(
             start_date=datetime.now(timezone.utc),
         ),
         "params": {"jobs": [SUBMISSIONS.name], "regions": ["eu"], "period": None, "force": False, "dry_run": False},
-        "ti": SimpleNamespace(xcom_push=pushed.__setitem__, map_index=map_index),
+        "ti": SimpleNamespace(xcom_push=xcoms.__setitem__, map_index=map_index),
     }
     try:
-        returned = _operator(step, inputs).execute(context)
+        result = _operator(step, inputs).execute(context)
     except AirflowFailException as error:
-        out.send(("failed for good", str(error), pushed))
+        sender.send(("failed for good", str(error), xcoms))
     except AirflowSkipException as error:
-        out.send(("skipped", str(error), pushed))
+        sender.send(("skipped", str(error), xcoms))
     except Exception as error:
-        out.send(("failed", f"{type(error).__name__}: {error}", pushed))
+        sender.send(("failed", f"{type(error).__name__}: {error}", xcoms))
     else:
-        out.send(("succeeded", returned, pushed))
+        sender.send(("succeeded", result, xcoms))
 
 
 def _operator(step: str, inputs: Mapping[str, Any]) -> Any:

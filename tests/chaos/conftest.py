@@ -1,4 +1,4 @@
-"""The environment for injecting faults, and a table of the faults at the end, from all processes that injected some."""
+"""The fixture of the chaos environment, and a table of all processes' faults at the end."""
 
 from __future__ import annotations
 
@@ -27,38 +27,38 @@ def chaos() -> Iterator[ChaosEnvironment]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    latest = {}  # each test records all that its process has done so far
+    latest = {}  # each test records the totals of its process so far
     for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
-        for name, figures in getattr(report, "user_properties", ()):
+        for name, stats in getattr(report, "user_properties", ()):
             if name == "chaos":
-                latest[figures["title"], figures["worker"]] = figures
+                latest[stats["title"], stats["worker"]] = stats
     for title in sorted({title for title, _ in latest}):
-        print_figures(title, [figures for (of_title, _), figures in latest.items() if of_title == title])
+        print_stats(title, [stats for (stats_title, _), stats in latest.items() if stats_title == title])
 
 
-def print_figures(title: str, figures: list[dict[str, Any]]) -> None:
-    faults: Counter[str] = sum((Counter(part["faults"]) for part in figures), Counter())
-    loads = total(figures, "loads")
+def print_stats(title: str, stats: list[dict[str, Any]]) -> None:
+    faults: Counter[str] = sum((Counter(process_stats["faults"]) for process_stats in stats), Counter())
+    loads = total(stats, "loads")
     table = Table("fault", "times", title=f"Faults in {title}, injected into {loads} loads (BI_CHAOS_SEED={SEED})")
-    for name, times in faults.items():
-        table.add_row(name, str(times))
+    for name, count in faults.items():
+        table.add_row(name, str(count))
     table.add_section()
     for label, value in (
         ("faults", faults.total()),
-        ("tasks that a new scheduler had to free", total(figures, "freed")),
-        ("attempts of tasks", total(figures, "attempts")),
-        ("snapshot reads", total(figures, "reads")),
-        ("reads that found the server down", total(figures, "unread")),
-        ("documents lost", total(figures, "lost")),
-        ("documents doubled", total(figures, "doubled")),
-        ("documents stale", total(figures, "stale")),
-        ("half-seen slices", sum(len(part["torn_reads"]) for part in figures)),
+        ("tasks that a new scheduler had to free", total(stats, "freed")),
+        ("attempts of tasks", total(stats, "attempts")),
+        ("snapshot reads", total(stats, "reads")),
+        ("reads that found the server down", total(stats, "unread")),
+        ("documents lost", total(stats, "lost")),
+        ("documents doubled", total(stats, "doubled")),
+        ("documents stale", total(stats, "stale")),
+        ("half-seen slices", sum(len(process_stats["torn_reads"]) for process_stats in stats)),
     ):
         table.add_row(label, str(value))
     console.print(table)
-    for remark in (remark for part in figures for remark in part["remarks"]):
+    for remark in (remark for process_stats in stats for remark in process_stats["remarks"]):
         console.print(remark, highlight=False)
 
 
-def total(figures: Iterable[dict[str, Any]], name: str) -> int:
-    return sum(part[name] for part in figures)
+def total(stats: Iterable[dict[str, Any]], name: str) -> int:
+    return sum(process_stats[name] for process_stats in stats)

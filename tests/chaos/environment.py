@@ -1,4 +1,4 @@
-"""What faults are injected into: both servers, a month that is loaded over and over, and a reader of it."""
+"""The environment into which faults are injected: both servers, a month that is loaded repeatedly, and its reader."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ STACK = stack_folder("chaos")
 SEED = int(os.environ.setdefault("BI_CHAOS_SEED", str(int(time.time()))))  # for the processes of `pytest -n` too
 PARAMETERS = {"transactionLifetimeLimitSeconds": "1", "enableTestCommands": "1"}
 FORMS = 2_450
-"""Enough for two batches of writes in one transaction; a seventh of them is missing from each version."""
+"""Enough for two batches of writes in one transaction; each version lacks a seventh of them."""
 DEMO = 1_000_001
 """The institution that a form belongs to while it is missing."""
 Attempt = tuple[str, Any, dict[str, Any]]
-"""How a step ended, what it returned or why it did not, and what it pushed."""
+"""The outcome of a step, its result or error message, and its XComs."""
 MAX_ATTEMPTS = 7
-"""As many as the operators have."""
+"""As many as the operators' retries allow."""
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(
     ["tests.chaos.attempt", "bi_ops.airflow.connections", "bi_ops.load.stage", "bi_ops.load.publish"]
@@ -52,7 +52,7 @@ class ChaosStats:
     """The faults that were injected, and their effects.
 
     `freed` counts the tasks that stayed queued after a kill until the scheduler was started again; `remarks` are
-    printed below the figures.
+    printed below the table.
     """
 
     faults: Counter[str] = field(default_factory=Counter)
@@ -68,18 +68,18 @@ class ChaosStats:
     remarks: list[str] = field(default_factory=list)
 
     def as_property(self, title: str) -> dict[str, Any]:
-        """The figures so far, as a test records them for the summary at the end (tests/chaos/conftest.py)."""
+        """The statistics so far, as a test records them for the summary at the end (tests/chaos/conftest.py)."""
         worker = os.environ.get("PYTEST_XDIST_WORKER", "")
         return {**asdict(self), "faults": dict(self.faults), "title": title, "worker": worker}
 
 
 def expected(version: int) -> set[int]:
-    """The forms of a version: with each version some come, some go, and all others change."""
+    """The form ids of a version: from one version to the next some appear, some disappear and all others change."""
     return {form for form in range(1, FORMS + 1) if form % 7 != version % 7}
 
 
 class Reader(threading.Thread):
-    """Reads the live slice in snapshots, without pause, and holds each against the versions that may be there."""
+    """Reads the live slice in snapshots continuously, and compares each with the versions that may be live."""
 
     def __init__(self, client: MongoClient[dict[str, Any]], stats: ChaosStats) -> None:
         super().__init__(daemon=True)
@@ -113,12 +113,12 @@ class Reader(threading.Thread):
 
 
 class ChaosEnvironment:
-    """Both servers, the region eu's MEG in them, and all that can be done to them.
+    """Both servers with the region eu's MEG, and operations on them.
 
     Args:
         servers: The databases.
-        to_meg: A proxy before PostgreSQL.
-        to_mongo: A proxy before MongoDB.
+        to_meg: A proxy in front of PostgreSQL.
+        to_mongo: A proxy in front of MongoDB.
     """
 
     def __init__(self, servers: DatabaseServers, to_meg: Proxy, to_mongo: Proxy) -> None:
@@ -140,13 +140,13 @@ class ChaosEnvironment:
 
     @contextmanager
     def live_month(self) -> Iterator[None]:
-        """A month is live, and somebody reads it."""
+        """Load the month, and run the reader for the block."""
         for name in (LIVE_DATABASE, f"{LIVE_DATABASE}_staging"):
             self.client.drop_database(name)
         with self.servers.postgres.connect("meg_eu") as connection:
-            rows = MegFactory(connection)
-            rows.bulk_forms(FORMS)
-            rows.institution(id=DEMO, is_demo=True)
+            meg_factory = MegFactory(connection)
+            meg_factory.bulk_forms(FORMS)
+            meg_factory.institution(id=DEMO, is_demo=True)
         self.next_version()
         self.load()
         self.reader.start()
@@ -157,9 +157,9 @@ class ChaosEnvironment:
             self.client.close()
 
     def next_version(self) -> None:
-        """Change every row of MEG's that the month is about."""
+        """Change every form in MEG."""
         self.version += 1
-        self.reader.allowed |= {self.version}  # beside what was live, or may be after a load that failed
+        self.reader.allowed |= {self.version}  # besides the live version, and that of a load that failed
 
         def change() -> bool:
             try:
@@ -178,7 +178,7 @@ class ChaosEnvironment:
     def attempt(
         self, step: str, run_id: str, *, environment: Mapping[str, str] | None = None, **inputs: Any
     ) -> Attempt:
-        """One attempt of a step, past all servers' proxies: what came of it, as `run_attempt` says."""
+        """Run one attempt of a step without the proxies, and return its outcome."""
         return self._attempt(
             step, run_id, inputs, {**self._environment(through_proxy=False), **(environment or {})}, Kill()
         )
@@ -191,13 +191,13 @@ class ChaosEnvironment:
         through_proxy: bool = False,
         has_rival: bool = False,
     ) -> None:
-        """Load the month as a DAG run does, each task tried as often as Airflow retries it.
+        """Load the month as a DAG run does, with each task retried as often as Airflow would.
 
         Args:
-            run_id: The run; a new one for none.
-            kills: How the first try of a step dies, by step.
+            run_id: The DAG run; empty for a new one.
+            kills: When to kill the first attempt of a step, by step.
             through_proxy: Whether both servers are reached through the proxies.
-            has_rival: Whether another load may publish a newer reading meanwhile.
+            has_rival: Whether another load may publish a newer reading at the same time.
         """
         self.stats.loads += 1
         run_id = run_id or f"run-{self.stats.loads}"
@@ -206,18 +206,18 @@ class ChaosEnvironment:
         def task(step: str, **inputs: Any) -> tuple[Any, dict[str, Any]]:
             result = "nothing"
             for _ in range(MAX_ATTEMPTS):
-                outcome, result, pushed = self._attempt(step, run_id, inputs, environment, kills.pop(step, Kill()))
+                outcome, result, xcoms = self._attempt(step, run_id, inputs, environment, kills.pop(step, Kill()))
                 if outcome == "succeeded" or (has_rival and outcome == "skipped" and step == "publish"):
-                    return result, pushed
+                    return result, xcoms
                 assert outcome not in ("failed for good", "skipped"), result
                 time.sleep(0.3)
             raise AssertionError(f"{step} did not succeed in {MAX_ATTEMPTS} attempts: {result}")
 
-        chunks, pushed = task("plan")
+        chunks, xcoms = task("plan")
         for number, task_chunks in enumerate(chunks):
-            task("stage", load=pushed["load"], chunks=task_chunks, map_index=number)
-        task("publish", load=pushed["load"])
-        self.last_load = run_id, pushed["load"], chunks
+            task("stage", load=xcoms["load"], chunks=task_chunks, map_index=number)
+        task("publish", load=xcoms["load"])
+        self.last_load = run_id, xcoms["load"], chunks
 
     def _attempt(
         self, step: str, run_id: str, inputs: dict[str, Any], environment: dict[str, str], kill: Kill
@@ -241,22 +241,22 @@ class ChaosEnvironment:
         return outcome
 
     def check(self) -> None:
-        """Hold what is live against what MEG has now: nothing lost, nothing doubled, nothing of another version."""
+        """Compare the live documents with MEG, and count those that are lost, doubled or of another version."""
         documents = list(self.client[LIVE_DATABASE][SUBMISSIONS.name].find({"region": "eu", "period": MONTH.name}))
-        right = expected(self.version)
+        expected_ids = expected(self.version)
         ids = {document["form_id"] for document in documents if document["form_name"] == f"v{self.version}"}
-        self.stats.lost += len(right - ids)
-        self.stats.doubled += len(documents) - len(right & ids)
+        self.stats.lost += len(expected_ids - ids)
+        self.stats.doubled += len(documents) - len(expected_ids & ids)
         self.stats.stale += sum(document["form_name"] != f"v{self.version}" for document in documents)
         assert all(document["submissions"] == 1 for document in documents)
-        [row] = self.client[LIVE_DATABASE]["bi_loads"].find({"job": SUBMISSIONS.name, "region": "eu"})
-        assert row["documents"] == len(right)
+        [ledger_entry] = self.client[LIVE_DATABASE]["bi_loads"].find({"job": SUBMISSIONS.name, "region": "eu"})
+        assert ledger_entry["documents"] == len(expected_ids)
         reads = self.stats.reads
         wait_until(lambda: self.stats.reads > reads or not self.reader.is_alive())
         assert self.reader.is_alive(), "the reader has died"
 
     def assert_whole(self) -> None:
-        """All loads so far left the month whole, and no reader saw it otherwise."""
+        """Assert that all loads so far left the month whole, and that the reader never saw it otherwise."""
         stats = self.stats
         assert (stats.lost, stats.doubled, stats.stale, stats.torn_reads) == (0, 0, 0, []), f"BI_CHAOS_SEED={SEED}"
 
@@ -264,14 +264,14 @@ class ChaosEnvironment:
         """Load a new version of the month while a fault is injected, then check the result.
 
         Args:
-            load: Loads it.
-            disturb: Injects a fault at some moment of the load and returns its name; None where it came too late.
+            load: Loads the version.
+            disturb: Injects a fault during the load and returns its name, or None where it came too late.
         """
         self.next_version()
         self.loading.set()
         failures: list[BaseException] = []
 
-        def disturbing() -> None:
+        def run_disturb() -> None:
             assert disturb
             try:
                 if kind := disturb():
@@ -279,7 +279,7 @@ class ChaosEnvironment:
             except BaseException as error:
                 failures.append(error)
 
-        thread = threading.Thread(target=disturbing) if disturb else None
+        thread = threading.Thread(target=run_disturb) if disturb else None
         if thread:
             thread.start()
         try:
@@ -294,36 +294,36 @@ class ChaosEnvironment:
         self.reader.allowed = {self.version}
 
     def wait_a_moment(self, max_seconds: float = 1.0) -> bool:
-        """Wait for some part of a load; whether it is still going on."""
+        """Wait for a random part of a load; returns whether it is still running."""
         time.sleep(self.random.uniform(0, max_seconds))
         return self.loading.is_set()
 
     def wait_while_reading(self) -> bool:
-        """Wait for some part of a load in which MEG is read; whether it still is."""
+        """Wait for a random part of the time in which MEG is read; returns whether it still is."""
         return self.wait_a_moment(0.7) and self.step in ("plan", "stage")
 
     def wait_for_transaction(self) -> bool:
-        """Wait until a publish is in the midst of its transaction; whether it came to that."""
+        """Wait until a transaction of a publish is open; returns whether one was."""
         while self.loading.is_set():
             if self.client.admin.command("serverStatus")["transactions"]["currentOpen"]:
                 return True
         return False
 
     def _environment(self, *, through_proxy: bool) -> dict[str, str]:
-        """Connections with short timeouts, so that what would take minutes takes seconds."""
+        """Settings, and connections with timeouts of seconds instead of minutes."""
         connections = {name: json.loads(value) for name, value in self.servers.connections({"eu": "meg_eu"}).items()}
         mongo, meg = connections["AIRFLOW_CONN_BI_MONGO"], connections["AIRFLOW_CONN_MEG_EU"]
         meg["extra"] = {"connect_timeout": 2}
         mongo["extra"] |= {"serverSelectionTimeoutMS": 4000, "connectTimeoutMS": 1000, "socketTimeoutMS": 2000}
         if through_proxy:
             meg["port"], mongo["port"] = self.to_meg.port, self.to_mongo.port
-            mongo["extra"].pop("replicaSet")  # by which the driver would find its way around the proxy
+            mongo["extra"].pop("replicaSet")  # with which the driver would bypass the proxy
             mongo["extra"]["directConnection"] = True
         settings = {"BI_FORMS_PER_CHUNK": "100", "BI_MAX_MAPPED_TASKS": "3", "MEG_REGIONS": "eu", "BI_AGGREGATE": "1"}
         return {**settings, **{name: json.dumps(value) for name, value in connections.items()}}
 
     def admin(self) -> psycopg.Connection[Any]:
-        """An administrator's connection to MEG's server, past the proxy."""
+        """An administrator's connection to MEG, without the proxy."""
         return self.servers.postgres.connect("meg_eu")
 
     def mongo_is_primary(self) -> bool:
@@ -341,7 +341,7 @@ class ChaosEnvironment:
 
 
 class _Restartable:
-    """A server that can be killed and started again exactly as it was."""
+    """A server process that can be killed, and started again with the same command and environment."""
 
     def __init__(self, pid: int) -> None:
         process = psutil.Process(pid)
@@ -353,10 +353,10 @@ class _Restartable:
         self.process.wait(10)
 
     def start(self) -> None:
-        if "-D" in self._command:  # PostgreSQL's data folder, with the note of who has it
+        if "-D" in self._command:  # PostgreSQL's data folder, with its stale lock file
             Path(self._command[self._command.index("-D") + 1], "postmaster.pid").unlink(missing_ok=True)
         account = run_as(self._user if os.geteuid() == 0 and self._user != "root" else None)
-        started = subprocess.Popen(
+        popen = subprocess.Popen(
             self._command,
             env=self._environment,
             stdin=subprocess.DEVNULL,
@@ -365,7 +365,7 @@ class _Restartable:
             start_new_session=True,
             **account,
         )
-        self.process = psutil.Process(started.pid)
+        self.process = psutil.Process(popen.pid)
 
     def freeze(self) -> None:
         self._signal(signal.SIGSTOP)
@@ -374,7 +374,7 @@ class _Restartable:
         self._signal(signal.SIGCONT)
 
     def _signal(self, signal_: signal.Signals) -> None:
-        """To the server first, so that it makes no more processes, then to those that it has."""
+        """Send a signal to the server first, so that it starts no more processes, then to its children."""
         self.process.send_signal(signal_)
         for child in self.process.children(recursive=True):
             with suppress(psutil.NoSuchProcess):

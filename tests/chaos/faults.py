@@ -1,4 +1,4 @@
-"""The kinds of faults. Each is injected in a moment of a load, healed before the next, and counted if it took place."""
+"""The kinds of faults: each is injected during a load, ended before the next load, and counted if it took place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.load_helpers import SUBMISSIONS, wait_until
 
 READER = "bi_reader"
 _OUT_OF_DISK_SPACE = 14031
-_END_ALL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s"
+_END_CONNECTIONS_SQL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s"
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class FaultKind:
     """A kind of fault.
 
     Attributes:
-        name: What it is called in the figures.
-        few: How often it is injected by `pytest tests/chaos`.
-        many: How often by `make chaos`.
-        inject: Does one load with it, and counts it where it took place.
+        name: Its name in the table.
+        few: How often `pytest tests/chaos` injects it.
+        many: How often `make chaos` injects it.
+        inject: Runs one load with the fault, and counts the fault if it took place.
     """
 
     name: str
@@ -41,23 +41,23 @@ class FaultKind:
     inject: Callable[[ChaosEnvironment], None]
 
     def inject_all(self, chaos: ChaosEnvironment, *, all_faults: bool) -> None:
-        """Load again and again, until the fault has taken place often enough."""
-        wanted = self.many if all_faults else self.few
-        for _ in range(5 + 5 * wanted):
-            if chaos.stats.faults[self.name] >= wanted:
+        """Repeat the load until the fault has taken place often enough."""
+        goal = self.many if all_faults else self.few
+        for _ in range(5 + 5 * goal):
+            if chaos.stats.faults[self.name] >= goal:
                 return
             self.inject(chaos)
-        raise AssertionError(f"{self.name}: {chaos.stats.faults[self.name]} of {wanted} faults; BI_CHAOS_SEED={SEED}")
+        raise AssertionError(f"{self.name}: {chaos.stats.faults[self.name]} of {goal} faults; BI_CHAOS_SEED={SEED}")
 
 
-def _disturbed(
+def _with_disturbance(
     name: str,
     disturb: Callable[[ChaosEnvironment], bool | None],
     *,
     when: Callable[[ChaosEnvironment], bool] = ChaosEnvironment.wait_a_moment,
     through_proxy: bool = False,
 ) -> Callable[[ChaosEnvironment], None]:
-    """A load during which something is done to a server; `disturb` says False where there was nothing to do it to."""
+    """A load during which `disturb` is called; it returns False where it had no effect."""
 
     def inject(chaos: ChaosEnvironment) -> None:
         def disturb_when_due() -> str | None:
@@ -70,8 +70,8 @@ def _disturbed(
     return inject
 
 
-def kill_at_a_command(chaos: ChaosEnvironment) -> None:
-    """First at each command of a publish in turn, sent and answered; then at any of any step."""
+def kill_at_command(chaos: ChaosEnvironment) -> None:
+    """Kill a task at each command of a publish in turn, sent and answered; then at random commands of all steps."""
     count = chaos.stats.faults[_KILLED_AT_COMMAND]
     if count < 24:
         step, kill = "publish", Kill(count // 2 + 1, answered=bool(count % 2))
@@ -95,7 +95,7 @@ def _restart_mongod(chaos: ChaosEnvironment) -> None:
 
 
 def _step_down(chaos: ChaosEnvironment) -> None:
-    with suppress(PyMongoError):  # it breaks connections, its own too
+    with suppress(PyMongoError):  # it closes all connections, including its own
         chaos.client.admin.command("replSetStepDown", 1, secondaryCatchUpPeriodSecs=0, force=True)
     wait_until(chaos.mongo_is_primary)
 
@@ -107,7 +107,7 @@ def _freeze_mongod(chaos: ChaosEnvironment, seconds: float) -> None:
 
 
 @contextmanager
-def _failing(chaos: ChaosEnvironment, **data: Any) -> Iterator[None]:
+def _fail_commands(chaos: ChaosEnvironment, **data: Any) -> Iterator[None]:
     chaos.client.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data})
     try:
         yield
@@ -116,14 +116,14 @@ def _failing(chaos: ChaosEnvironment, **data: Any) -> Iterator[None]:
 
 
 def _refuse_to_stage(chaos: ChaosEnvironment) -> None:
-    """The answer that a server gives which watches its disk, as Atlas does."""
+    """Have the server refuse writes for lack of disk space, as Atlas does."""
     namespace = f"{LIVE_DATABASE}_staging.{SUBMISSIONS.name}"
-    with _failing(chaos, errorCode=_OUT_OF_DISK_SPACE, failCommands=["insert"], namespace=namespace):
+    with _fail_commands(chaos, errorCode=_OUT_OF_DISK_SPACE, failCommands=["insert"], namespace=namespace):
         time.sleep(chaos.random.uniform(0.2, 0.8))
 
 
 def _fill_disk(chaos: ChaosEnvironment) -> None:
-    """What a server does that cannot write: no file of its may grow any more, and it ends. Then there is room again."""
+    """Let no file of the server grow, so that it ends as with a full disk, then start it without that limit."""
     chaos.mongod.process.rlimit(psutil.RLIMIT_FSIZE, (1, 1))
     wait_until(
         lambda: not chaos.mongod.process.is_running() or chaos.mongod.process.status() == psutil.STATUS_ZOMBIE, 20
@@ -147,10 +147,10 @@ def _freeze_postgres(chaos: ChaosEnvironment) -> None:
 
 
 def _end_connections(chaos: ChaosEnvironment) -> bool:
-    """As soon as there is one: a stage task has none while it is starting."""
+    """End the connections as soon as there are any: a stage task has none while it starts."""
     with chaos.admin() as admin:
         while chaos.loading.is_set():
-            if admin.execute(_END_ALL, (READER,)).fetchall():
+            if admin.execute(_END_CONNECTIONS_SQL, (READER,)).fetchall():
                 return True
     return False
 
@@ -159,107 +159,107 @@ def _take_all_connections(chaos: ChaosEnvironment) -> None:
     with chaos.admin() as admin:
         admin.execute(f"ALTER ROLE {READER} CONNECTION LIMIT 0")
         try:
-            admin.execute(_END_ALL, (READER,))
+            admin.execute(_END_CONNECTIONS_SQL, (READER,))
             time.sleep(chaos.random.uniform(0.2, 1))
         finally:
             admin.execute(f"ALTER ROLE {READER} CONNECTION LIMIT 50")
 
 
 def _make_meg_wait(chaos: ChaosEnvironment) -> None:
-    """A migration of MEG: every reader of a table waits."""
+    """Lock a table as a migration of MEG does, so that its readers wait."""
     with chaos.admin() as admin, admin.transaction():
         admin.execute("LOCK TABLE megforms_auditsession IN ACCESS EXCLUSIVE MODE")
         time.sleep(chaos.random.uniform(0.3, 1.2))
 
 
-def _by_proxy(proxy: str, fault: str) -> Callable[[ChaosEnvironment], None]:
+def _disturb_proxy(proxy: str, fault: str) -> Callable[[ChaosEnvironment], None]:
     def disturb(chaos: ChaosEnvironment) -> None:
-        wire: Proxy = getattr(chaos, proxy)
-        wire.slow(0.05) if fault == "slow" else getattr(wire, fault)()
+        target: Proxy = getattr(chaos, proxy)
+        target.slow(0.05) if fault == "slow" else getattr(target, fault)()
         time.sleep(chaos.random.uniform(0.1, 0.8 if fault == "cut" else 1.5))
-        wire.restore()
+        target.restore()
 
     return disturb
 
 
-def _both_at_once(chaos: ChaosEnvironment, name: str, runs: tuple[str, str]) -> None:
-    """Two loads of the same slice; whichever publishes last is whole."""
+def _load_twice(chaos: ChaosEnvironment, name: str, runs: tuple[str, str]) -> None:
+    """Run two loads of the same slice at once; the one that publishes last must be whole."""
     failures: list[BaseException] = []
 
-    def other() -> None:
+    def load_second() -> None:
         try:
             chaos.load(runs[1], has_rival=True)
         except BaseException as error:
             failures.append(error)
 
-    def both() -> None:
-        thread = threading.Thread(target=other)
+    def load_both() -> None:
+        thread = threading.Thread(target=load_second)
         thread.start()
         time.sleep(chaos.random.uniform(0, 0.2))
         chaos.load(runs[0], has_rival=True)
         thread.join()
 
-    chaos.round(both)
+    chaos.round(load_both)
     assert not failures, failures
     assert chaos.client[f"{LIVE_DATABASE}_staging"][PUBLISH_LOCKS].count_documents({}) == 1
     chaos.stats.faults[name] += 1
 
 
 def two_runs_at_once(chaos: ChaosEnvironment) -> None:
-    """Two DAG runs of one Airflow."""
-    _both_at_once(chaos, _TWO_RUNS, (f"twin-{chaos.version}-a", f"twin-{chaos.version}-b"))
+    """Run two DAG runs of one Airflow at once."""
+    _load_twice(chaos, _TWO_RUNS, (f"twin-{chaos.version}-a", f"twin-{chaos.version}-b"))
 
 
 def two_installations(chaos: ChaosEnvironment) -> None:
-    """Two Airflows on one MongoDB, as while moving from one to the other: their runs have the same names."""
-    _both_at_once(chaos, _TWO_INSTALLATIONS, (f"scheduled-{chaos.version}", f"scheduled-{chaos.version}"))
+    """Run two Airflows on one MongoDB at once, as during a move: their DAG runs have the same ids."""
+    _load_twice(chaos, _TWO_INSTALLATIONS, (f"scheduled-{chaos.version}", f"scheduled-{chaos.version}"))
 
 
 def mark_success(chaos: ChaosEnvironment) -> None:
-    """A stage task is marked success by hand: publish refuses, and the task is then run after all."""
+    """Mark a stage task as success by hand: publish refuses until the task is run."""
 
     def load() -> None:
         run_id = f"marked-{chaos.version}"
-        chunks, pushed = chaos.attempt("plan", run_id)[1:]
-        marked = chaos.random.randrange(len(chunks))
+        chunks, xcoms = chaos.attempt("plan", run_id)[1:]
+        marked_task = chaos.random.randrange(len(chunks))
         for number, task_chunks in enumerate(chunks):
-            if number != marked:
+            if number != marked_task:
                 assert (
-                    chaos.attempt("stage", run_id, load=pushed["load"], chunks=task_chunks, map_index=number)[0]
+                    chaos.attempt("stage", run_id, load=xcoms["load"], chunks=task_chunks, map_index=number)[0]
                     == "succeeded"
                 )
-        outcome, reason, _ = chaos.attempt("publish", run_id, load=pushed["load"])
+        outcome, reason, _ = chaos.attempt("publish", run_id, load=xcoms["load"])
         assert (outcome, "has not staged" in reason) == ("failed for good", True), reason
-        chaos.attempt("stage", run_id, load=pushed["load"], chunks=chunks[marked], map_index=marked)
-        assert chaos.attempt("publish", run_id, load=pushed["load"])[0] == "succeeded"
+        chaos.attempt("stage", run_id, load=xcoms["load"], chunks=chunks[marked_task], map_index=marked_task)
+        assert chaos.attempt("publish", run_id, load=xcoms["load"])[0] == "succeeded"
 
     chaos.round(load)
-    chaos.stats.faults[_MARKED] += 1
+    chaos.stats.faults[_MARKED_SUCCESS] += 1
 
 
 def clear_old_run(chaos: ChaosEnvironment) -> None:
-    """A newer run has loaded the month; then publish, or a chunk, of the older one is cleared."""
+    """Load the month with a newer run, then clear the older run's publish, or a chunk of it."""
     run_id, load_id, chunks = chaos.last_load
 
     def load() -> None:
         chaos.load()
-        newer = chaos.last_load
+        newer_load = chaos.last_load
         for number in (None, chaos.random.randrange(len(chunks))):
             if number is not None:
                 inputs = {"load": load_id, "chunks": chunks[number], "map_index": number}
                 assert chaos.attempt("stage", run_id, **inputs)[0] == "succeeded"
             outcome, reason, _ = chaos.attempt("publish", run_id, load=load_id)
             assert (outcome, "newer reading" in reason) == ("skipped", True), reason
-        chaos.last_load = newer
+        chaos.last_load = newer_load
 
     chaos.round(load)
     chaos.stats.faults[_STALE_CLEAR] += 1
 
 
 def gate_off(chaos: ChaosEnvironment) -> None:
-    """Tasks of an old run are cleared while `BI_AGGREGATE` is off."""
+    """Clear tasks of an old run while `BI_AGGREGATE` is off."""
     run_id, load_id, chunks = chaos.last_load
-    off = {"BI_AGGREGATE": "0"}
+    gate_off_env = {"BI_AGGREGATE": "0"}
 
     def load() -> None:
         for step, inputs in (
@@ -267,7 +267,7 @@ def gate_off(chaos: ChaosEnvironment) -> None:
             ("stage", {"load": load_id, "chunks": chunks[0], "map_index": 0}),
             ("publish", {"load": load_id}),
         ):
-            assert chaos.attempt(step, run_id, environment=off, **inputs)[0] == "skipped"
+            assert chaos.attempt(step, run_id, environment=gate_off_env, **inputs)[0] == "skipped"
         chaos.load()
 
     chaos.round(load)
@@ -278,18 +278,20 @@ _KILLED_AMID = "task killed amid a transaction"
 _KILLED_AT_COMMAND = "task killed at a command to MongoDB"
 _TWO_RUNS = "two runs of one slice at the same moment"
 _TWO_INSTALLATIONS = "two installations load one slice"
-_MARKED = "stage task marked success"
+_MARKED_SUCCESS = "stage task marked success"
 _STALE_CLEAR = "older run cleared after a newer one"
 _GATE_OFF = "old tasks cleared while the gate is off"
 
 TASK_FAULTS = (
-    FaultKind(_KILLED_AT_COMMAND, 24, 54, kill_at_a_command),
-    FaultKind("task killed at any moment", 3, 45, _disturbed("task killed at any moment", _kill_task)),
-    FaultKind(_KILLED_AMID, 1, 25, _disturbed(_KILLED_AMID, _kill_task, when=ChaosEnvironment.wait_for_transaction)),
+    FaultKind(_KILLED_AT_COMMAND, 24, 54, kill_at_command),
+    FaultKind("task killed at any moment", 3, 45, _with_disturbance("task killed at any moment", _kill_task)),
+    FaultKind(
+        _KILLED_AMID, 1, 25, _with_disturbance(_KILLED_AMID, _kill_task, when=ChaosEnvironment.wait_for_transaction)
+    ),
 )
 SERVER_FAULTS = (
     *(
-        FaultKind(name, 1, many, _disturbed(name, disturb))
+        FaultKind(name, 1, many, _with_disturbance(name, disturb))
         for name, many, disturb in (
             ("mongod killed and started again", 8, _restart_mongod),
             ("mongod stepped down", 8, _step_down),
@@ -298,7 +300,7 @@ SERVER_FAULTS = (
         )
     ),
     *(
-        FaultKind(name, 1, many, _disturbed(name, disturb, when=ChaosEnvironment.wait_while_reading))
+        FaultKind(name, 1, many, _with_disturbance(name, disturb, when=ChaosEnvironment.wait_while_reading))
         for name, many, disturb in (
             ("PostgreSQL killed and started again", 6, _restart_postgres),
             ("PostgreSQL frozen", 8, _freeze_postgres),
@@ -308,7 +310,7 @@ SERVER_FAULTS = (
         )
     ),
     *(
-        FaultKind(name, 1, many, _disturbed(name, disturb, when=ChaosEnvironment.wait_for_transaction))
+        FaultKind(name, 1, many, _with_disturbance(name, disturb, when=ChaosEnvironment.wait_for_transaction))
         for name, many, disturb in (
             ("mongod killed amid a transaction", 6, _restart_mongod),
             ("mongod stepped down amid a transaction", 8, _step_down),
@@ -317,7 +319,7 @@ SERVER_FAULTS = (
         )
     ),
     *(
-        FaultKind(name, 1, 7, _disturbed(name, _by_proxy(proxy, fault), when=when, through_proxy=True))
+        FaultKind(name, 1, 7, _with_disturbance(name, _disturb_proxy(proxy, fault), when=when, through_proxy=True))
         for server, proxy, when in (
             ("PostgreSQL", "to_meg", ChaosEnvironment.wait_while_reading),
             ("MongoDB", "to_mongo", ChaosEnvironment.wait_a_moment),
@@ -333,7 +335,7 @@ SERVER_FAULTS = (
 RUN_FAULTS = (
     FaultKind(_TWO_RUNS, 1, 15, two_runs_at_once),
     FaultKind(_TWO_INSTALLATIONS, 1, 8, two_installations),
-    FaultKind(_MARKED, 1, 5, mark_success),
+    FaultKind(_MARKED_SUCCESS, 1, 5, mark_success),
     FaultKind(_STALE_CLEAR, 1, 5, clear_old_run),
     FaultKind(_GATE_OFF, 1, 4, gate_off),
 )

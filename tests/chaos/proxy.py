@@ -13,7 +13,7 @@ class Proxy:
     """Forwards connections to a port, with the faults that are switched on.
 
     Attributes:
-        port: Where it listens.
+        port: The port on which it listens.
     """
 
     def __init__(self, target: int, loop: asyncio.AbstractEventLoop) -> None:
@@ -21,43 +21,44 @@ class Proxy:
         self._target = target
         self._loop = loop
         self._delay = 0.0
-        self._passing = asyncio.Event()
+        self._forwarding = asyncio.Event()
         self._refusing = False
-        self._open: set[asyncio.StreamWriter] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
 
     async def listen(self) -> None:
-        self._passing.set()
+        self._forwarding.set()
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
 
     def slow(self, seconds: float) -> None:
-        """Hold back whatever passes for so long."""
+        """Delay all data by this many seconds."""
         self._delay = seconds
 
     def silent(self) -> None:
-        """Take what comes and pass nothing on."""
-        self._call(self._passing.clear)
+        """Accept data and forward none."""
+        self._call(self._forwarding.clear)
 
     def cut(self) -> None:
-        """Break every connection, and take no new one."""
+        """Reset every connection, and refuse new ones."""
         self._refusing = True
-        self._call(self._break)
+        self._call(self._reset)
 
     def reset_connections(self) -> None:
-        """Break every connection, and take new ones."""
-        self._call(self._break)
+        """Reset every connection, and accept new ones."""
+        self._call(self._reset)
 
     def restore(self) -> None:
+        """End every fault."""
         self._delay, self._refusing = 0.0, False
-        self._call(self._passing.set)
+        self._call(self._forwarding.set)
 
     def _call(self, func: Callable[[], object]) -> None:
         called = threading.Event()
         self._loop.call_soon_threadsafe(lambda: (func(), called.set()))
         called.wait()
 
-    def _break(self) -> None:
-        for writer in list(self._open):
+    def _reset(self) -> None:
+        for writer in list(self._writers):
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -65,24 +66,24 @@ class Proxy:
             writer.transport.abort()
             return
         try:
-            there, back = await asyncio.open_connection("127.0.0.1", self._target)
+            target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:
             writer.transport.abort()
             return
-        ends = {writer, back}
-        self._open |= ends
+        pair = {writer, target_writer}
+        self._writers |= pair
         try:
-            await asyncio.gather(self._pass_on(reader, back), self._pass_on(there, writer))
+            await asyncio.gather(self._forward(reader, target_writer), self._forward(target_reader, writer))
         finally:
-            self._open -= ends
-            for end in ends:
+            self._writers -= pair
+            for end in pair:
                 end.transport.abort()
 
-    async def _pass_on(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    async def _forward(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await source.read(65_536):
                 await asyncio.sleep(self._delay)
-                await self._passing.wait()
+                await self._forwarding.wait()
                 target.write(data)
                 await target.drain()
         target.transport.abort()
@@ -90,7 +91,7 @@ class Proxy:
 
 @contextmanager
 def proxies(*targets: int) -> Iterator[list[Proxy]]:
-    """A proxy for each port, until the block ends."""
+    """Run a proxy for each port until the block ends."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -98,13 +99,13 @@ def proxies(*targets: int) -> Iterator[list[Proxy]]:
     def run(coroutine: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(coroutine, loop).result(10)
 
-    opened = []
+    started = []
     for target in targets:
         proxy = Proxy(target, loop)
         run(proxy.listen())
-        opened.append(proxy)
+        started.append(proxy)
     try:
-        yield opened
+        yield started
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)

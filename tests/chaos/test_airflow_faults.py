@@ -28,24 +28,24 @@ pytestmark = pytest.mark.airflow
 
 DAG = "bi_monthly"
 WORKER = "airflow worker -- "
-"""How the processes of LocalExecutor's workers, and of their tasks, call themselves."""
-STUCK = 20
-"""Seconds that a task is queued for, after which none comes for it any more."""
+"""The process titles of LocalExecutor's workers, and of their tasks, start with this."""
+STUCK_SECONDS = 20
+"""Seconds in the queue after which no worker will take a task any more."""
 MAX_VERSION_SECONDS = 5.0
-"""A tenth of what one call of Airflow's API took while the page waited for MongoDB in the API's own threads."""
+"""A tenth of the time of an API call when the page waits for MongoDB in the API's own threads."""
 FROZEN_SECONDS = 8.0
-ROUNDS = 10
-"""At most, until enough faults have been injected."""
+MAX_ROUNDS = 10
+"""The most rounds to inject enough faults."""
 
 
 @dataclass
 class AirflowUnderTest:
-    """A running Airflow over the environment. A scheduler and what it starts are a session of their own.
+    """A running Airflow over the environment. The scheduler and its child processes are a session of their own.
 
     Attributes:
         airflow: Its processes.
         api: Its REST API.
-        chaos: The databases, and who reads them.
+        chaos: The databases and their reader.
     """
 
     airflow: AirflowServices
@@ -53,7 +53,7 @@ class AirflowUnderTest:
     chaos: ChaosEnvironment
 
     def trigger(self) -> None:
-        """Load the month by a DAG run, and wait for its end."""
+        """Load the month with a DAG run, and wait for its end."""
         body = {"logical_date": None, "conf": {"period": MONTH.name, "jobs": [SUBMISSIONS.name]}}
         response = self.api.post(f"/dags/{DAG}/dagRuns", json=body)
         assert response.is_success, response.text
@@ -63,7 +63,7 @@ class AirflowUnderTest:
         while (state := self.api.get(path).json()["state"]) not in ("success", "failed"):
             if self.airflow.services["scheduler"].process.poll() is not None:
                 self.airflow.start("scheduler")  # from this thread: a service ends with the thread that started it
-                not_stuck_before = time.monotonic() + STUCK
+                not_stuck_before = time.monotonic() + STUCK_SECONDS
             elif time.monotonic() > not_stuck_before and self.is_stuck(path) and self.kill_scheduler():
                 self.chaos.stats.freed += 1
             assert time.monotonic() < deadline, f"the run is {state}"
@@ -72,34 +72,34 @@ class AirflowUnderTest:
         self.chaos.stats.loads += 1
 
     def is_stuck(self, run: str) -> bool:
-        """Whether a task of the run is queued for ever, which a new scheduler heals (docs/runbook.md).
+        """Whether a task of the run stays queued until the scheduler is started again (docs/runbook.md).
 
-        LocalExecutor gives nobody else the task of a worker that was killed before it had started it; and a worker
-        killed while it waits for one takes the queue's lock with it.
+        LocalExecutor gives no other worker the task of one that was killed before it started the task; and a worker
+        that is killed while it waits for a task keeps the queue's lock.
         """
         queued = self.api.get(f"{run}/taskInstances", params={"state": "queued"}).json()["task_instances"]
-        long_ago = pendulum.now("UTC").subtract(seconds=STUCK)
-        return any(pendulum.parse(task["queued_when"]) < long_ago for task in queued)
+        limit = pendulum.now("UTC").subtract(seconds=STUCK_SECONDS)
+        return any(pendulum.parse(task["queued_when"]) < limit for task in queued)
 
     def kill_scheduler(self) -> bool:
-        """Kill the scheduler and all that it started, as the end of its container does; whether it was running.
+        """Kill the scheduler and its child processes, as the end of its container does; returns whether it was running.
 
-        A worker of LocalExecutor that outlives its scheduler holds that one's connection to the metadata database open,
-        with the locks that it had: a new scheduler then waits for ever.
+        A worker of LocalExecutor that outlives its scheduler keeps the scheduler's connection to the metadata database
+        open, with its locks: a new scheduler would then wait forever.
         """
         scheduler = self.airflow.services["scheduler"].process
         if not processes(scheduler.pid, WORKER):
             return False  # it is still starting
         scheduler.kill()
         scheduler.wait()
-        while left := processes(scheduler.pid, ""):
-            for process in left:
+        while remaining := processes(scheduler.pid, ""):
+            for process in remaining:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
         return True
 
     def freeze_mongo_under_page_load(self) -> bool:
-        """Freeze MongoDB while a step is loading, and request the page until MongoDB goes on; whether it came to that.
+        """Freeze MongoDB amid a transaction, and request the page meanwhile; returns whether there was a transaction.
 
         No call of Airflow's API may wait for MongoDB: a running task that cannot reach the API fails.
         """
@@ -119,26 +119,26 @@ class AirflowUnderTest:
         assert max(load.version) < MAX_VERSION_SECONDS
         return True
 
-    def kill_one(self, title: str, but_not: str) -> bool:
-        """Kill a process of the scheduler's that calls itself so; whether there was one."""
-        candidates = processes(self.airflow.services["scheduler"].process.pid, title, but_not)
-        if not candidates:
+    def kill_one(self, title: str, exclude: str) -> bool:
+        """Kill a child process of the scheduler with such a title; returns whether there was one."""
+        matching = processes(self.airflow.services["scheduler"].process.pid, title, exclude)
+        if not matching:
             return False
         try:
-            self.chaos.random.choice(candidates).kill()
+            self.chaos.random.choice(matching).kill()
         except psutil.NoSuchProcess:
             return False
         return True
 
 
-def processes(session: int, title: str, but_not: str | None = None) -> list[psutil.Process]:
-    """Those of a session that call themselves so; what has ended has no command line any more."""
+def processes(session: int, title: str, exclude: str | None = None) -> list[psutil.Process]:
+    """A session's processes whose title starts with `title` and lacks `exclude`; an ended one has no title."""
     return [
         process
         for process in psutil.process_iter(["cmdline"])
-        if (words := " ".join(process.info["cmdline"] or ()))
-        and words.startswith(title)
-        and (but_not is None or but_not not in words)
+        if (command_line := " ".join(process.info["cmdline"] or ()))
+        and command_line.startswith(title)
+        and (exclude is None or exclude not in command_line)
         and _session(process) == session
     ]
 
@@ -200,11 +200,11 @@ def test_month_survives_airflow_fault(
 
     def disturb() -> None:
         while chaos.stats.faults[name] < times and chaos.loading.is_set():
-            time.sleep(chaos.random.uniform(1, 4))  # no oftener: it must not be one task that dies at every try
+            time.sleep(chaos.random.uniform(1, 4))  # not more often: no task may die at every attempt
             if chaos.loading.is_set() and kill(installation):
                 chaos.stats.faults[name] += 1
 
-    for _ in range(ROUNDS):
+    for _ in range(MAX_ROUNDS):
         if chaos.stats.faults[name] < times:
             chaos.round(installation.trigger, disturb)
     record_property("chaos", chaos.stats.as_property("Airflow's processes"))

@@ -1,4 +1,4 @@
-"""Airflow's own hook for an installation's policy: here, retries that do not keep a test waiting."""
+"""Airflow's task policy for tests: retries after a second, as many as TEST_RETRIES says."""
 
 from __future__ import annotations
 
