@@ -82,7 +82,7 @@ class AirflowApi:
         body = {"dag_run_id": run_id, "logical_date": logical_date, "conf": conf}
         return str(self.post(f"/dags/{self.dag_id}/dagRuns", body)["dag_run_id"])
 
-    def state_of(self, run_id: str, dag_id: str = "") -> str:
+    def wait_for_run(self, run_id: str, dag_id: str = "") -> str:
         """The state of a run of this DAG, or of another one, once it has ended."""
         deadline = time.monotonic() + 240
         path = f"/dags/{dag_id or self.dag_id}/dagRuns/{run_id}"
@@ -95,7 +95,7 @@ class AirflowApi:
         """Clear tasks of a run with all that follows them, as the UI does, and wait for the run to end."""
         body = {"dry_run": False, "dag_run_id": run_id, "only_failed": False, "include_downstream": True, **selection}
         assert self.post(f"/dags/{self.dag_id}/clearTaskInstances", body)["total_entries"] > 0
-        return self.state_of(run_id)
+        return self.wait_for_run(run_id)
 
     def tasks(self, run_id: str) -> dict[tuple[str, int], dict[str, Any]]:
         """The run's task instances, by task id and map index."""

@@ -31,7 +31,7 @@ from bi_ops.mongo.store import Store
 from dev import demo_meg
 from dev.embedded_stack import LIVE_DATABASE, DatabaseServers, databases, stack_lock
 from tests.meg_factory import MegFactory, connect_as_reader
-from tests.populated_store import filled_store
+from tests.populated_store import load_all_collections
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -69,14 +69,14 @@ def store(servers: DatabaseServers) -> Iterator[Store]:
 
 
 @pytest.fixture(scope="module")
-def filled(servers: DatabaseServers) -> Iterator[Store]:
+def populated_store(servers: DatabaseServers) -> Iterator[Store]:
     """Both MongoDB databases, with every collection of two regions in them."""
-    with filled_store(servers) as store:
+    with load_all_collections(servers) as store:
         yield store
 
 
 @pytest.fixture
-def rows(servers: DatabaseServers) -> Iterator[MegFactory]:
+def meg_factory(servers: DatabaseServers) -> Iterator[MegFactory]:
     """The tables of the region eu's MEG, empty, to be filled."""
     with servers.postgres.connect("meg_eu") as connection:
         yield MegFactory(connection)

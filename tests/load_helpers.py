@@ -32,7 +32,7 @@ def monthly_slice(name: str = "2026-10", *, region: str = "eu", job: Job = SUBMI
     return Slice(job, region, period.end, period)
 
 
-def slice_of(name: str, at: datetime, *, region: str = "eu", timezone: str = "UTC") -> Slice:
+def make_slice(name: str, at: datetime, *, region: str = "eu", timezone: str = "UTC") -> Slice:
     """The slice of a job for the instant `at`: a snapshot of it, or the last period that ended before it."""
     job = get_job(name)
     if job.is_snapshot:
@@ -41,7 +41,7 @@ def slice_of(name: str, at: datetime, *, region: str = "eu", timezone: str = "UT
     return Slice(job, region, period.end, period)
 
 
-def documents_of(store: Store, slice_: Slice) -> dict[str, dict[str, Any]]:
+def live_documents_by_id(store: Store, slice_: Slice) -> dict[str, dict[str, Any]]:
     """The live documents of a slice by `_id`, without the load metadata."""
     return {
         document.pop("_id"): {name: value for name, value in document.items() if name not in ("loaded_at", "run_id")}
@@ -103,7 +103,7 @@ def live_documents(store: Store, slice_: Slice) -> list[dict[str, Any]]:
     return list(store.live[slice_.job.name].find(slice_.id_range.filter, sort=[("_id", 1)]))
 
 
-def numbers_of(store: Store, slice_: Slice) -> dict[int, int]:
+def live_submissions(store: Store, slice_: Slice) -> dict[int, int]:
     """The live submissions of a slice, by form id."""
     return {document["form_id"]: document["submissions"] for document in live_documents(store, slice_)}
 

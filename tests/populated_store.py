@@ -11,7 +11,7 @@ from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import Store
 from dev import demo_meg
 from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
-from tests.load_helpers import load_slice, monthly_slice, slice_of
+from tests.load_helpers import load_slice, make_slice, monthly_slice
 from tests.meg_factory import connect_as_reader, utc
 
 AS_OF = utc(2026, 11, 1)
@@ -20,7 +20,7 @@ XSS_NAME = "<script>alert(1)</script>"
 
 
 @contextmanager
-def filled_store(servers: DatabaseServers) -> Iterator[Store]:
+def load_all_collections(servers: DatabaseServers) -> Iterator[Store]:
     """Load the collections of two regions; one institution of each has a name with markup."""
     with servers.mongo_admin.client() as admin:
         for name in (LIVE_DATABASE, f"{LIVE_DATABASE}_staging"):
@@ -38,7 +38,7 @@ def filled_store(servers: DatabaseServers) -> Iterator[Store]:
                         slice_ = (
                             monthly_slice(name, region=region, job=job)
                             if job.chunked
-                            else slice_of(job.name, AS_OF, region=region)
+                            else make_slice(job.name, AS_OF, region=region)
                         )
                         load_slice(store, meg, slice_)
         yield store

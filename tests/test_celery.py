@@ -33,7 +33,7 @@ _WAITING = "SELECT client_port FROM pg_stat_activity WHERE wait_event_type = 'Lo
 
 
 @dataclass(frozen=True)
-class Divided:
+class CeleryRun:
     """A running Airflow whose tasks two workers do.
 
     Attributes:
@@ -73,8 +73,8 @@ def _connections(process: psutil.Process) -> list[Any]:
 
 
 @pytest.fixture
-def divided(servers: DatabaseServers, store: Store, rows: MegFactory) -> Iterator[Divided]:
-    rows.bulk_forms(FORMS)
+def celery_run(servers: DatabaseServers, store: Store, meg_factory: MegFactory) -> Iterator[CeleryRun]:
+    meg_factory.bulk_forms(FORMS)
     settings = {
         **NO_SCHEDULED_RUNS,
         "BI_FORMS_PER_CHUNK": "2",
@@ -91,28 +91,28 @@ def divided(servers: DatabaseServers, store: Store, rows: MegFactory) -> Iterato
     ):
         wait_until(lambda: api.get("/dags/bi_monthly").is_success, 120)
         api.patch("/dags/bi_monthly", json={"is_paused": False}).raise_for_status()
-        yield Divided(api, both, store, meg)
+        yield CeleryRun(api, both, store, meg)
 
 
 @pytest.mark.timeout(1200)
-def test_celery_worker_killed_loses_nothing(divided: Divided) -> None:
+def test_celery_worker_killed_loses_nothing(celery_run: CeleryRun) -> None:
     """A Celery worker is killed amid a month: nothing is lost or doubled."""
     conf = {"period": monthly_slice().period.name, "jobs": [SUBMISSIONS.name]}
     body = {"dag_run_id": RUN, "logical_date": None, "conf": conf}
-    assert divided.api.post("/dags/bi_monthly/dagRuns", json=body).is_success
-    wait_until(lambda: divided.staged() >= 6, 180)
-    with divided.meg.transaction():  # MEG keeps its readers waiting, so that a task is running for sure
-        divided.meg.execute("LOCK TABLE megforms_auditsession IN ACCESS EXCLUSIVE MODE")
-        wait_until(lambda: divided.is_at_work(divided.workers[0]), 60)
-        workers.kill_worker(divided.workers[0])
-    assert divided.staged() < FORMS / 2, "the month was loaded before the worker was killed"
-    wait_until(lambda: divided.api.get(PATH).json()["state"] in ("success", "failed"), 300)
-    assert divided.api.get(PATH).json()["state"] == "success"
-    found = live_documents(divided.store, monthly_slice())
+    assert celery_run.api.post("/dags/bi_monthly/dagRuns", json=body).is_success
+    wait_until(lambda: celery_run.staged() >= 6, 180)
+    with celery_run.meg.transaction():  # MEG keeps its readers waiting, so that a task is running for sure
+        celery_run.meg.execute("LOCK TABLE megforms_auditsession IN ACCESS EXCLUSIVE MODE")
+        wait_until(lambda: celery_run.is_at_work(celery_run.workers[0]), 60)
+        workers.kill_worker(celery_run.workers[0])
+    assert celery_run.staged() < FORMS / 2, "the month was loaded before the worker was killed"
+    wait_until(lambda: celery_run.api.get(PATH).json()["state"] in ("success", "failed"), 300)
+    assert celery_run.api.get(PATH).json()["state"] == "success"
+    found = live_documents(celery_run.store, monthly_slice())
     assert [each["form_id"] for each in found] == sorted(range(1, FORMS + 1), key=str)
     assert all(each["submissions"] == 1 for each in found)
-    [row] = divided.store.ledger.find()
+    [row] = celery_run.store.ledger.find()
     assert row["documents"] == FORMS
-    assert max(each["try_number"] for each in divided.stages()) > 1, "nothing was lost with the worker"
-    done = [len(re.findall(r"succeeded in", worker.log.read_text(errors="replace"))) for worker in divided.workers]
+    assert max(each["try_number"] for each in celery_run.stages()) > 1, "nothing was lost with the worker"
+    done = [len(re.findall(r"succeeded in", worker.log.read_text(errors="replace"))) for worker in celery_run.workers]
     assert min(done) > 0, f"one worker did nothing: {done}"

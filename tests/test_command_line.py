@@ -63,10 +63,10 @@ def airflow(servers: DatabaseServers, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_dags_test_names_region_that_is_down(
-    airflow: AirflowCommand, servers: DatabaseServers, store: Store, rows: MegFactory
+    airflow: AirflowCommand, servers: DatabaseServers, store: Store, meg_factory: MegFactory
 ) -> None:
     """`airflow dags test` loads a month and names the region that is down."""
-    rows.bulk_forms(11)
+    meg_factory.bulk_forms(11)
     conf = json.dumps({"period": "2026-10", "jobs": ["monthly_submissions"]})
     done = airflow("dags", "test", "bi_monthly", "-c", conf, BI_AGGREGATE="1", MEG_REGIONS="eu,uk")
     assert "MEG uk (connection meg_uk): MEG cannot be read" in done.stdout
@@ -77,9 +77,9 @@ def test_dags_test_names_region_that_is_down(
     assert not [secret for secret in secrets if secret in done.stdout]
 
 
-def test_dags_test_gate_off_skips_all(airflow: AirflowCommand, store: Store, rows: MegFactory) -> None:
+def test_dags_test_gate_off_skips_all(airflow: AirflowCommand, store: Store, meg_factory: MegFactory) -> None:
     """While BI_AGGREGATE is off every task is skipped, and the log gives the reason."""
-    rows.bulk_forms(11)
+    meg_factory.bulk_forms(11)
     done = airflow("dags", "test", "bi_monthly", "2026-11-01", BI_AGGREGATE="off", MEG_REGIONS="eu")
     assert done.returncode == 0, done.stdout
     assert "BI_AGGREGATE is off" in done.stdout
@@ -97,10 +97,10 @@ def test_dags_test_names_missing_connection(airflow: AirflowCommand, store: Stor
 
 
 def test_openlineage_records_source_tables(
-    airflow: AirflowCommand, store: Store, rows: MegFactory, tmp_path: Path
+    airflow: AirflowCommand, store: Store, meg_factory: MegFactory, tmp_path: Path
 ) -> None:
     """OpenLineage's event names the tables that a collection is made of."""
-    rows.bulk_forms(11)
+    meg_factory.bulk_forms(11)
     assert store.live.list_collection_names() == []
     events = tmp_path / "events.json"
     done = airflow(

@@ -23,9 +23,9 @@ Compare = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def compare(servers: DatabaseServers, store: Store, meg: MegReader, rows: MegFactory) -> Iterator[Compare]:
+def compare(servers: DatabaseServers, store: Store, meg: MegReader, meg_factory: MegFactory) -> Iterator[Compare]:
     """A month of ours, the same of the old system's, and the command that holds them against each other."""
-    rows.bulk_forms(12)
+    meg_factory.bulk_forms(12)
     load_slice(store, meg, monthly_slice())
     fields = json.loads(servers.connections({})["AIRFLOW_CONN_BI_MONGO"])
     admin = {"schema": OLD, "login": servers.mongo_admin.login, "password": servers.mongo_admin.password}

@@ -299,7 +299,7 @@ def test_missing_privilege_hides_command(servers: DatabaseServers, store: Store)
     assert store.live.list_collection_names() == []
 
 
-def test_standalone_mongodb_is_refused(connection: Any, meg: MegReader, rows: MegFactory, tmp_path: Any) -> None:
+def test_standalone_mongodb_is_refused(connection: Any, meg: MegReader, meg_factory: MegFactory, tmp_path: Any) -> None:
     """A publish to a mongod that is no member of a replica set."""
     port = free_port()
     command = [str(mongod_path()), "--dbpath", str(tmp_path), "--port", str(port), "--bind_ip", "127.0.0.1", "--quiet"]
@@ -307,7 +307,7 @@ def test_standalone_mongodb_is_refused(connection: Any, meg: MegReader, rows: Me
     try:
         client: MongoClient[dict[str, Any]] = MongoClient("127.0.0.1", port)
         alone.wait_until(lambda: bool(client.admin.command("ping")), seconds=30)
-        rows.bulk_forms(1)
+        meg_factory.bulk_forms(1)
         connection("BI_MONGO", port=port, login=None, password=None)
         with pytest.raises(MongoConfigurationError, match="not a replica set"), open_store("here") as store:
             load_slice(store, meg, monthly_slice())

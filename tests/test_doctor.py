@@ -309,11 +309,11 @@ def test_key_of_every_relation_is_declared() -> None:
     assert all(key in SOURCE_CONTRACT[name] for name, key in KEYS.items())
 
 
-def test_doctor_shows_rows_of_relations(patient: DoctorTarget, store: Store, rows: MegFactory) -> None:
+def test_doctor_shows_rows_of_relations(patient: DoctorTarget, store: Store, meg_factory: MegFactory) -> None:
     """The rows of each relation are shown beside those of its table, which has more."""
     assert store.live.name == LIVE_DATABASE
-    rows.bulk_forms(30)
-    rows.form(rows.institution(is_demo=True))
+    meg_factory.bulk_forms(30)
+    meg_factory.form(meg_factory.institution(is_demo=True))
     patient.meg.execute("ANALYZE")
     findings = keys(patient)
     assert {each.status for each in findings.values()} == {Status.OK}
@@ -336,7 +336,7 @@ def test_doctor_shows_rows_of_relations(patient: DoctorTarget, store: Store, row
 def test_doctor_finds_relation_with_doubled_rows(
     patient: DoctorTarget,
     store: Store,
-    rows: MegFactory,
+    meg_factory: MegFactory,
     edit_relation: Callable[[str, str, str], None],
     name: str,
     old: str,
@@ -344,9 +344,9 @@ def test_doctor_finds_relation_with_doubled_rows(
 ) -> None:
     """A join that gives a row more than once is found, with its file, before it inflates a count."""
     assert store.live.name == LIVE_DATABASE
-    form = rows.form(rows.institution())
-    rows.form(rows.institution())
-    rows.session(form, utc(2026, 10, 5), observations=3)
+    form = meg_factory.form(meg_factory.institution())
+    meg_factory.form(meg_factory.institution())
+    meg_factory.session(form, utc(2026, 10, 5), observations=3)
     assert failed(patient.examine()) == {}
     edit_relation(name, old, new)
     finding = failed(patient.examine())[f"MEG eu, key of {name}"]
@@ -355,21 +355,21 @@ def test_doctor_finds_relation_with_doubled_rows(
 
 
 def test_doctor_finds_relation_with_null_key(
-    patient: DoctorTarget, store: Store, rows: MegFactory, edit_relation: Callable[[str, str, str], None]
+    patient: DoctorTarget, store: Store, meg_factory: MegFactory, edit_relation: Callable[[str, str, str], None]
 ) -> None:
     """A row without a key, as an outer join gives it, is found too."""
     assert store.live.name == LIVE_DATABASE
-    rows.institution()
+    meg_factory.institution()
     edit_relation("form", "FROM megforms_auditform AS f\nJOIN", "FROM megforms_auditform AS f\nRIGHT JOIN")
     assert "form_id is null" in failed(patient.examine())["MEG eu, key of form"].message
 
 
 def test_doctor_warns_of_key_that_takes_too_long(
-    patient: DoctorTarget, store: Store, rows: MegFactory, edit_relation: Callable[[str, str, str], None]
+    patient: DoctorTarget, store: Store, meg_factory: MegFactory, edit_relation: Callable[[str, str, str], None]
 ) -> None:
     """A relation too large to be counted in half a minute is a warning, and every other check is made."""
     assert store.live.name == LIVE_DATABASE
-    rows.institution()
+    meg_factory.institution()
     edit_relation("institution", "WHERE NOT i.is_demo", "WHERE NOT i.is_demo AND pg_sleep(600) IS NOT NULL")
     findings = keys(patient)
     assert findings["key of institution"].status is Status.WARNING

@@ -21,7 +21,7 @@ from dev.processes import child_env
 from tests.airflow_env import NO_SCHEDULED_RUNS, new_airflow
 from tests.conftest import ROOT, STACK
 from tests.documented_commands import documented_commands
-from tests.load_helpers import load_slice, monthly_slice, slice_of, wait_until
+from tests.load_helpers import load_slice, make_slice, monthly_slice, wait_until
 from tests.meg_factory import MegFactory, connect_as_reader
 
 pytestmark = pytest.mark.airflow
@@ -69,9 +69,9 @@ def run(command: str, folder: Path, environment: Mapping[str, str]) -> None:
 def connections(servers: DatabaseServers) -> dict[str, str]:
     """The connections of two regions with the same data, one of which is loaded, and of an old system."""
     with servers.postgres.connect("meg_eu") as connection:
-        rows = MegFactory(connection)
-        rows.bulk_forms(11)
-        rows.auditor(1_000_000)
+        meg_factory = MegFactory(connection)
+        meg_factory.bulk_forms(11)
+        meg_factory.auditor(1_000_000)
     with servers.mongo_admin.client() as admin:
         for name in (LIVE_DATABASE, f"{LIVE_DATABASE}_staging", OLD):
             admin.drop_database(name)
@@ -82,7 +82,7 @@ def connections(servers: DatabaseServers) -> dict[str, str]:
     ):
         store = Store(client, LIVE_DATABASE)
         for name in ("monthly_submissions", "institutions"):
-            load_slice(store, meg, slice_of(name, monthly_slice().as_of))
+            load_slice(store, meg, make_slice(name, monthly_slice().as_of))
             admin[OLD][name].insert_many(store.live[name].find())
         old = admin[OLD]["monthly_submissions"].find()
         admin[OLD]["submissions_eu"].insert_many(

@@ -166,7 +166,7 @@ def test_task_log_running_and_finished(stacks: Stacks, api: ApiClient) -> None:
         run_id = dag.trigger(**CONF)
         wait_until(lambda: dag.tasks(run_id).get((plan, -1), {}).get("state") == "running", 120)
         wait_until(lambda: "Worker startup parse complete" in dag.log_lines(run_id, plan), 30)
-    assert dag.state_of(run_id) == "success"
+    assert dag.wait_for_run(run_id) == "success"
     lines = dag.log_lines(run_id, plan)
     assert "Worker startup parse complete" in lines
     assert "Pushing xcom" in lines
@@ -188,7 +188,7 @@ def test_api_run_created_but_answer_lost(api: ApiClient) -> None:
     """A retried trigger returns the run that the first attempt made."""
     first = run_dags.trigger(api, DAG, "answer_lost", CONF)
     assert run_dags.trigger(api, DAG, "answer_lost", CONF)["queued_at"] == first["queued_at"]
-    assert AirflowApi(api, DAG).state_of("answer_lost") == "success"
+    assert AirflowApi(api, DAG).wait_for_run("answer_lost") == "success"
 
 
 def test_api_silent_until_deadline(stacks: Stacks, api: ApiClient) -> None:

@@ -21,9 +21,9 @@ from tests.load_helpers import (
     SUBMISSIONS,
     live_documents,
     live_raw_documents,
+    live_submissions,
     load_slice,
     monthly_slice,
-    numbers_of,
     plan_slice,
     stage_documents,
     stage_slice,
@@ -36,9 +36,9 @@ READ = utc(2026, 11, 1, 1)
 
 
 @pytest.mark.parametrize("skipped", [0, 1, 2])
-def test_publish_needs_every_stage_task(store: Store, meg: MegReader, rows: MegFactory, skipped: int) -> None:
+def test_publish_needs_every_stage_task(store: Store, meg: MegReader, meg_factory: MegFactory, skipped: int) -> None:
     """A task that was marked success, or skipped, by hand has staged nothing, in a good month as in an empty one."""
-    rows.bulk_forms(25)
+    meg_factory.bulk_forms(25)
     load_slice(store, meg, monthly_slice())
     before = live_raw_documents(store, monthly_slice())
     for of in (monthly_slice(), monthly_slice("2026-09")):
@@ -53,8 +53,8 @@ def test_publish_needs_every_stage_task(store: Store, meg: MegReader, rows: MegF
     assert live_documents(store, monthly_slice("2026-09")) == []
 
 
-def test_stage_refuses_chunks_of_another_plan(store: Store, meg: MegReader, rows: MegFactory) -> None:
-    rows.bulk_forms(25)
+def test_stage_refuses_chunks_of_another_plan(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
+    meg_factory.bulk_forms(25)
     load = plan_slice(store, meg, monthly_slice())
     for task, chunks in ((0, load.tasks[1]), (0, []), (3, load.tasks[0])):
         with pytest.raises(StagingError, match="not the ones that the load's plan gave") as caught:
@@ -62,8 +62,8 @@ def test_stage_refuses_chunks_of_another_plan(store: Store, meg: MegReader, rows
         assert not caught.value.retryable
 
 
-def test_load_that_is_gone_names_the_task_group(store: Store, meg: MegReader, rows: MegFactory) -> None:
-    rows.bulk_forms(3)
+def test_load_that_is_gone_names_the_task_group(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
+    meg_factory.bulk_forms(3)
     load = stage_slice(store, meg, monthly_slice())
     store.loads.delete_many({})
     for ask in (
@@ -78,20 +78,20 @@ def test_load_that_is_gone_names_the_task_group(store: Store, meg: MegReader, ro
 
 @pytest.mark.parametrize("is_chunk_read_again", [False, True])
 def test_older_reading_never_replaces_newer(
-    store: Store, meg: MegReader, rows: MegFactory, *, is_chunk_read_again: bool
+    store: Store, meg: MegReader, meg_factory: MegFactory, *, is_chunk_read_again: bool
 ) -> None:
     """Two runs load a month, MEG changes between them, and the first one is published again.
 
     Where one of its chunks is read again first, its other chunks are as old as they were: the earliest reading counts.
     """
-    rows.bulk_forms(25)
+    meg_factory.bulk_forms(25)
     first = stage_slice(store, meg, monthly_slice())
     publish(store, first, max_shrink=0.5)
-    rows.session(7, utc(2026, 10, 9), observations=500)
+    meg_factory.session(7, utc(2026, 10, 9), observations=500)
     load_slice(store, meg, monthly_slice(), LATER_RUN)
     before = live_raw_documents(store, monthly_slice())
     if is_chunk_read_again:
-        rows.session(15, utc(2026, 10, 9), observations=500)
+        meg_factory.session(15, utc(2026, 10, 9), observations=500)
         stage_task(store, meg, first, 1)
     with pytest.raises(StaleSnapshotError, match="a newer reading is live") as caught:
         publish(store, first, max_shrink=0.5)
@@ -99,15 +99,15 @@ def test_older_reading_never_replaces_newer(
     assert live_raw_documents(store, monthly_slice()) == before
 
 
-def test_chunk_of_live_run_can_be_cleared(store: Store, meg: MegReader, rows: MegFactory) -> None:
+def test_chunk_of_live_run_can_be_cleared(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """One chunk of the live run is read again and published."""
-    rows.bulk_forms(25)
+    meg_factory.bulk_forms(25)
     load = stage_slice(store, meg, monthly_slice())
     publish(store, load, max_shrink=0.5)
-    rows.session(15, utc(2026, 10, 9), observations=5)
+    meg_factory.session(15, utc(2026, 10, 9), observations=5)
     stage_task(store, meg, load, 1)
     assert publish(store, load, max_shrink=0.5).written == 1
-    assert numbers_of(store, monthly_slice())[15] == 6
+    assert live_submissions(store, monthly_slice())[15] == 6
 
 
 def test_force_publishes_an_older_reading(store: Store) -> None:
@@ -116,7 +116,7 @@ def test_force_publishes_an_older_reading(store: Store) -> None:
     with pytest.raises(StaleSnapshotError):
         publish(store, older, max_shrink=0.5)
     publish(store, older, max_shrink=0.5, force=True)
-    assert numbers_of(store, monthly_slice()) == {1: 1}
+    assert live_submissions(store, monthly_slice()) == {1: 1}
 
 
 def test_reading_guard_covers_snapshots_too(store: Store) -> None:
@@ -146,21 +146,21 @@ def test_newer_as_of_yields_to_force(store: Store) -> None:
     with pytest.raises(StaleSnapshotError, match="trigger it with force"):
         publish(store, load, max_shrink=0.5)
     publish(store, load, max_shrink=0.5, force=True)
-    assert numbers_of(store, present) == {1: 2}
+    assert live_submissions(store, present) == {1: 2}
 
 
-def test_month_of_zeros_does_not_replace_good_one(store: Store, meg: MegReader, rows: MegFactory) -> None:
+def test_month_of_zeros_does_not_replace_good_one(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """The sessions table is empty, and every form is there: as many documents as before, with zeros."""
-    rows.bulk_forms(25)
+    meg_factory.bulk_forms(25)
     load_slice(store, meg, monthly_slice())
     before = live_raw_documents(store, monthly_slice())
-    rows.connection.execute("DELETE FROM megforms_observation")
-    rows.connection.execute("DELETE FROM megforms_auditsession")
+    meg_factory.connection.execute("DELETE FROM megforms_observation")
+    meg_factory.connection.execute("DELETE FROM megforms_auditsession")
     with pytest.raises(ShrinkError, match=r"at least 13 of the 25 submissions in all that are live; found 0"):
         load_slice(store, meg, monthly_slice(), LATER_RUN)
     assert live_raw_documents(store, monthly_slice()) == before
     load_slice(store, meg, monthly_slice(), LATER_RUN, force=True)
-    assert set(numbers_of(store, monthly_slice()).values()) == {0}
+    assert set(live_submissions(store, monthly_slice()).values()) == {0}
 
 
 @pytest.mark.parametrize(("after", "allowed"), [(50, True), (49, False), (101, True)])
@@ -174,9 +174,9 @@ def test_measure_may_fall_by_max_shrink(store: Store, after: int, *, allowed: bo
             publish(store, load, max_shrink=0.5)
 
 
-def test_empty_load_has_a_reading(store: Store, meg: MegReader, rows: MegFactory) -> None:
+def test_empty_load_has_a_reading(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """A region without any form: the empty slice is published, and the ledger says when MEG was read."""
-    assert rows
+    assert meg_factory
     load_slice(store, meg, monthly_slice())
     row = store.ledger.find_one({"_id": monthly_slice().ledger_id})
     assert row

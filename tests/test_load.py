@@ -48,9 +48,9 @@ def test_forms_are_split_into_tasks(forms: int, tasks: int, chunks: int) -> None
 
 
 @pytest.mark.parametrize("forms", [0, 1, 11, 2600])
-def test_any_number_of_forms_is_published(store: Store, meg: MegReader, rows: MegFactory, forms: int) -> None:
+def test_any_number_of_forms_is_published(store: Store, meg: MegReader, meg_factory: MegFactory, forms: int) -> None:
     """Any number of forms is published whole."""
-    rows.bulk_forms(forms)
+    meg_factory.bulk_forms(forms)
     done = load_slice(store, meg, monthly_slice())
     assert done.documents == forms
     assert sorted(document["form_id"] for document in live_documents(store, monthly_slice())) == list(
@@ -61,18 +61,18 @@ def test_any_number_of_forms_is_published(store: Store, meg: MegReader, rows: Me
     assert (ledger["documents"], ledger["chunks"]) == (forms, -(-forms // 10))
 
 
-def test_plan_is_deterministic(store: Store, meg: MegReader, rows: MegFactory) -> None:
+def test_plan_is_deterministic(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """A second plan is the same plan."""
-    institution = rows.institution()
+    institution = meg_factory.institution()
     for form in (30, 4, 200, 1, 25):
-        rows.form(institution, id=form)
+        meg_factory.form(institution, id=form)
     first, second = plan_slice(store, meg, monthly_slice()), plan_slice(store, meg, monthly_slice())
     assert first.tasks == second.tasks == ([[1, 4, 25, 30, 200]],)
 
 
-def test_stage_replaces_earlier_attempt(store: Store, meg: MegReader, rows: MegFactory) -> None:
+def test_stage_replaces_earlier_attempt(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """A new attempt replaces what an earlier one staged."""
-    rows.bulk_forms(11)
+    meg_factory.bulk_forms(11)
     load = plan_slice(store, meg, monthly_slice())
     with StagedSlice(store, load).writer(1, LoadRegister(store).begin_task(load, 1)) as task:
         task.write([make_document(monthly_slice(), 3, 99), make_document(monthly_slice(), 5, 99)])
@@ -82,9 +82,9 @@ def test_stage_replaces_earlier_attempt(store: Store, meg: MegReader, rows: MegF
 
 
 @pytest.mark.parametrize("other", [DagRunRef("bi_monthly", "manual__2026-11-02"), RUN], ids=["run", "installation"])
-def test_loads_are_staged_apart(store: Store, meg: MegReader, rows: MegFactory, other: DagRunRef) -> None:
+def test_loads_are_staged_apart(store: Store, meg: MegReader, meg_factory: MegFactory, other: DagRunRef) -> None:
     """Two runs, and two installations whose runs have the same name."""
-    rows.bulk_forms(11)
+    meg_factory.bulk_forms(11)
     first = stage_slice(store, meg, monthly_slice())
     second = stage_slice(store, meg, monthly_slice(), other)
     assert (staged_count(store, first), staged_count(store, second)) == (11, 11)
@@ -99,9 +99,9 @@ def test_staged_data_expires(store: Store, servers: DatabaseServers) -> None:
     assert indexes["staged_at_ttl"]["expireAfterSeconds"] == 30 * 24 * 3600
 
 
-def test_duplicate_key_is_refused(store: Store, meg: MegReader, rows: MegFactory) -> None:
+def test_duplicate_key_is_refused(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """Two rows with one key are refused."""
-    rows.bulk_forms(3)
+    meg_factory.bulk_forms(3)
     with pytest.raises(DuplicateKeyError, match=r"3 doubled, such as _id eu:2026-10:\d"):
         stage_slice(
             store, meg, monthly_slice(), sql=f"WITH once AS ({QUERY}) SELECT * FROM once UNION ALL SELECT * FROM once"
@@ -109,17 +109,17 @@ def test_duplicate_key_is_refused(store: Store, meg: MegReader, rows: MegFactory
     assert live_documents(store, monthly_slice()) == []
 
 
-def test_form_of_other_chunk_is_refused(store: Store, meg: MegReader, rows: MegFactory) -> None:
+def test_form_of_other_chunk_is_refused(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """A form that is not of the chunk is refused."""
-    rows.bulk_forms(11)
+    meg_factory.bulk_forms(11)
     everything = QUERY.replace("chunk.form_ids::bigint[]", "(SELECT array_agg(id) FROM megforms_auditform)::bigint[]")
     with pytest.raises(InvalidSourceRowError, match="not asked for"):
         stage_slice(store, meg, monthly_slice(), sql=everything)
 
 
-def test_missing_relation_is_named(store: Store, meg: MegReader, rows: MegFactory) -> None:
+def test_missing_relation_is_named(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """A relation that MEG lacks is named."""
-    rows.bulk_forms(1)
+    meg_factory.bulk_forms(1)
     with pytest.raises(SourceQueryError, match=r"megforms_nothing.*include/sql/source/"):
         stage_slice(store, meg, monthly_slice(), sql=QUERY.replace("megforms_observation", "megforms_nothing"))
 
@@ -195,9 +195,9 @@ def test_meg_down_hides_secrets() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_load_needs_two_databases_only(store: Store, meg: MegReader, rows: MegFactory) -> None:
+def test_load_needs_two_databases_only(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """A load needs no privilege beyond its two databases."""
-    rows.session(rows.form(rows.institution()), utc(2026, 10, 5))
+    meg_factory.session(meg_factory.form(meg_factory.institution()), utc(2026, 10, 5))
     load_slice(store, meg, monthly_slice())
     with pytest.raises(OperationFailure, match="not authorized"):
         store.client["elsewhere"]["anything"].insert_one({})

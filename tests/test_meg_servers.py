@@ -122,12 +122,16 @@ def conflict(servers: DatabaseServers) -> None:
 
 @pytest.mark.parametrize("sql", ["SELECT pg_sleep(30)", "SELECT generate_series(1, 100000)"], ids=["active", "idle"])
 def test_recovery_conflict_is_retryable(
-    servers: DatabaseServers, replica: DatabaseServers, rows: MegFactory, monkeypatch: pytest.MonkeyPatch, sql: str
+    servers: DatabaseServers,
+    replica: DatabaseServers,
+    meg_factory: MegFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    sql: str,
 ) -> None:
     """VACUUM on the primary ends a query on the standby while it runs, and its session between two fetches."""
     with servers.postgres.connect("meg_eu") as primary:  # or autovacuum may conflict before the test does
         primary.execute("ALTER TABLE megforms_observation SET (autovacuum_enabled = off)")
-    rows.bulk_forms(100)
+    meg_factory.bulk_forms(100)
     use(monkeypatch, replica)
     wait_for_replay(servers, replica)  # the tables were truncated, whose replay ends queries too
     with (

@@ -87,9 +87,9 @@ def test_role_timeout_is_named_and_retryable(
     assert caught.value.retryable
 
 
-def test_statement_timeout_is_named_and_retryable(servers: DatabaseServers, rows: MegFactory) -> None:
+def test_statement_timeout_is_named_and_retryable(servers: DatabaseServers, meg_factory: MegFactory) -> None:
     """A query that waits for a lock longer than a statement may take is given up."""
-    rows.bulk_forms(1)
+    meg_factory.bulk_forms(1)
     limit = timedelta(seconds=1)
     with (
         MegReader("eu", connect_as_reader(servers, "meg_eu"), application_name="test", statement_timeout=limit) as meg,

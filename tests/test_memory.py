@@ -21,7 +21,7 @@ from bi_ops.meg.guarded_sql import MAX_TEXT_BYTES
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import DagRunRef, Store
 from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
-from tests.load_helpers import load_slice, monthly_slice, plan_slice, slice_of, stage_documents, stage_slice
+from tests.load_helpers import load_slice, make_slice, monthly_slice, plan_slice, stage_documents, stage_slice
 from tests.meg_factory import MegFactory, connect_as_reader, utc
 from tests.test_transactions import failing
 
@@ -81,13 +81,13 @@ def conninfo(servers: DatabaseServers) -> str:
 
 @pytest.mark.parametrize("job", ["monthly_submissions", "forms"])
 def test_long_names_fit_memory(
-    store: Store, servers: DatabaseServers, meg: MegReader, rows: MegFactory, job: str
+    store: Store, servers: DatabaseServers, meg: MegReader, meg_factory: MegFactory, job: str
 ) -> None:
     """Names just short enough to be stored, in every row."""
-    rows.bulk_forms(FORMS)
-    rows.connection.execute("UPDATE megforms_auditform SET name = repeat('n', %s)", (MAX_TEXT_BYTES,))
-    rows.connection.execute("UPDATE megforms_institution SET name = repeat('i', %s)", (MAX_TEXT_BYTES,))
-    load = plan_slice(store, meg, slice_of(job, utc(2026, 11, 1)), max_tasks=4)
+    meg_factory.bulk_forms(FORMS)
+    meg_factory.connection.execute("UPDATE megforms_auditform SET name = repeat('n', %s)", (MAX_TEXT_BYTES,))
+    meg_factory.connection.execute("UPDATE megforms_institution SET name = repeat('i', %s)", (MAX_TEXT_BYTES,))
+    load = plan_slice(store, meg, make_slice(job, utc(2026, 11, 1)), max_tasks=4)
     uri = mongo_uri(servers)
     assert in_own_process(stage_in_process, uri, conninfo(servers), load.id) < LIMIT_MB
     assert in_own_process(publish_in_process, uri, load.id) < LIMIT_MB
@@ -95,15 +95,15 @@ def test_long_names_fit_memory(
 
 
 @pytest.mark.parametrize("size", [MAX_TEXT_BYTES + 1, 2**20, 50 * 2**20])
-def test_name_beyond_the_limit_is_refused(store: Store, meg: MegReader, rows: MegFactory, size: int) -> None:
+def test_name_beyond_the_limit_is_refused(store: Store, meg: MegReader, meg_factory: MegFactory, size: int) -> None:
     """The row and the column are named, and the name is never fetched."""
-    institution = rows.bulk_forms(300)
-    rows.connection.execute("UPDATE megforms_institution SET name = repeat('n', %s)", (size,))
+    institution = meg_factory.bulk_forms(300)
+    meg_factory.connection.execute("UPDATE megforms_institution SET name = repeat('n', %s)", (size,))
     before = peak_mb()
     with pytest.raises(InvalidSourceRowError, match=rf"institution_name cannot be stored.*form_id 1\b.*{size} bytes"):
         stage_slice(store, meg, monthly_slice())
     with pytest.raises(InvalidSourceRowError, match=rf"name cannot be stored.*institution_id {institution}"):
-        load_slice(store, meg, slice_of("institutions", utc(2026, 11, 1)))
+        load_slice(store, meg, make_slice("institutions", utc(2026, 11, 1)))
     assert peak_mb() - before < LIMIT_MB
 
 
@@ -111,18 +111,18 @@ def test_name_beyond_the_limit_is_refused(store: Store, meg: MegReader, rows: Me
     ("addresses", "message"), [(32_000, "the document is too large"), (40_000, "ip_allowlist cannot be stored")]
 )
 def test_list_beyond_the_limit_is_refused(
-    store: Store, meg: MegReader, rows: MegFactory, monkeypatch: pytest.MonkeyPatch, addresses: int, message: str
+    store: Store, meg: MegReader, meg_factory: MegFactory, monkeypatch: pytest.MonkeyPatch, addresses: int, message: str
 ) -> None:
     """A list of texts is bounded as a whole, and so is the document."""
     monkeypatch.setattr(documents, "MAX_DOCUMENT_BYTES", 2**18)
-    institution = rows.institution()
-    rows.connection.execute(
+    institution = meg_factory.institution()
+    meg_factory.connection.execute(
         "INSERT INTO client_management_securitysettings (institution_id, ip_allowlist)"
         " VALUES (%s, array_fill('10.0.0.1'::text, ARRAY[%s]))",
         (institution, addresses),
     )
     with pytest.raises(InvalidSourceRowError, match=rf"{message}, in the row of institution_id {institution}"):
-        load_slice(store, meg, slice_of("security_risk_clients", utc(2026, 11, 1)))
+        load_slice(store, meg, make_slice("security_risk_clients", utc(2026, 11, 1)))
 
 
 def test_retried_transaction_keeps_no_memory(store: Store, servers: DatabaseServers) -> None:

@@ -16,7 +16,7 @@ from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import DagRunRef, Store
 from bi_ops.settings import Settings
 from dev.embedded_stack import DatabaseServers
-from tests.load_helpers import load_slice, monthly_slice, numbers_of
+from tests.load_helpers import live_submissions, load_slice, monthly_slice
 from tests.meg_factory import MegFactory, utc
 
 OPTIONS: list[dict[str, Any]] = [
@@ -55,22 +55,22 @@ def test_load_works_under_connection_options(
     servers: DatabaseServers,
     store: Store,
     meg: MegReader,
-    rows: MegFactory,
+    meg_factory: MegFactory,
     monkeypatch: pytest.MonkeyPatch,
     options: dict[str, Any],
 ) -> None:
     """Two loads, one of them in several transactions, the doctor and the reports' connection."""
     set_options(monkeypatch, servers, options)
-    rows.bulk_forms(25)
+    meg_factory.bulk_forms(25)
     with open_store("here") as opened:
         findings = list(check_mongo(opened, Settings.from_env({"MEG_REGIONS": "eu"})))
         assert [finding for finding in findings if finding.status is Status.FAILED] == []
         load_slice(opened, meg, monthly_slice())
-        rows.session(7, utc(2026, 10, 9))
-        before = numbers_of(store, monthly_slice())
+        meg_factory.session(7, utc(2026, 10, 9))
+        before = live_submissions(store, monthly_slice())
         load_slice(opened, meg, monthly_slice(), DagRunRef("bi_monthly", "again"), max_transaction_documents=10)
         assert len(before) == 25
-        assert numbers_of(store, monthly_slice()) == {**before, 7: before[7] + 1}
+        assert live_submissions(store, monthly_slice()) == {**before, 7: before[7] + 1}
     with open_reports_store() as reports:
         assert reports.ledger.count_documents({}) == 1
     assert store.client["admin"].command("ping")

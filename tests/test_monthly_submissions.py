@@ -6,24 +6,24 @@ from typing import Any
 from bi_ops.catalog.slices import Slice
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import Store
-from tests.load_helpers import documents_of, live_documents, load_slice, monthly_slice
+from tests.load_helpers import live_documents, live_documents_by_id, load_slice, monthly_slice
 from tests.meg_factory import MegFactory, raw_tables, utc
 from tests.oracle import Oracle
 
 
 def check(
-    store: Store, meg: MegReader, rows: MegFactory, of: Slice, timezone: str = "UTC"
+    store: Store, meg: MegReader, meg_factory: MegFactory, of: Slice, timezone: str = "UTC"
 ) -> dict[str, dict[str, Any]]:
     assert of.period
     load_slice(store, meg, of, timezone=timezone)
-    found = documents_of(store, of)
-    assert found == Oracle(raw_tables(rows.connection)).monthly_submissions(of.period)
+    found = live_documents_by_id(store, of)
+    assert found == Oracle(raw_tables(meg_factory.connection)).monthly_submissions(of.period)
     return found
 
 
-def test_fields_keep_declared_order(store: Store, meg: MegReader, rows: MegFactory) -> None:
+def test_fields_keep_declared_order(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """Fields keep their declared order, with the load metadata last."""
-    rows.session(rows.form(rows.institution()), utc(2026, 10, 5))
+    meg_factory.session(meg_factory.form(meg_factory.institution()), utc(2026, 10, 5))
     load_slice(store, meg, monthly_slice())
     assert list(live_documents(store, monthly_slice())[0]) == [
         *("_id", "region", "period", "period_start", "institution_id", "institution_name", "form_id", "form_name"),
@@ -32,97 +32,101 @@ def test_fields_keep_declared_order(store: Store, meg: MegReader, rows: MegFacto
     ]
 
 
-def test_exclusions_are_transitive(store: Store, meg: MegReader, rows: MegFactory) -> None:
+def test_exclusions_are_transitive(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """Exclusions apply to everything that belongs to what is excluded."""
-    client, demo = rows.institution(), rows.institution(is_demo=True)
-    form, at = rows.form(client), utc(2026, 10, 5)
-    rows.session(form, at, auditor_id=rows.auditor(client), ward_id=rows.ward(client))
-    public = rows.session(form, at, auditor_id=None, platform="public", observations=0)
-    rows.observation(public, rows.form(client, archived_at=utc(2026, 1, 1)))  # counts for its session's form
+    client, demo = meg_factory.institution(), meg_factory.institution(is_demo=True)
+    form, at = meg_factory.form(client), utc(2026, 10, 5)
+    meg_factory.session(form, at, auditor_id=meg_factory.auditor(client), ward_id=meg_factory.ward(client))
+    public = meg_factory.session(form, at, auditor_id=None, platform="public", observations=0)
+    meg_factory.observation(
+        public, meg_factory.form(client, archived_at=utc(2026, 1, 1))
+    )  # counts for its session's form
     for excluded in (
-        rows.auditor(client, user=rows.user(is_staff=True)),
-        rows.auditor(client, level="global"),
-        rows.auditor(demo),
+        meg_factory.auditor(client, user=meg_factory.user(is_staff=True)),
+        meg_factory.auditor(client, level="global"),
+        meg_factory.auditor(demo),
     ):
-        rows.session(form, at, auditor_id=excluded)
-    rows.session(form, at, ward_id=rows.ward(demo))
-    rows.session(form, at, deleted_at=utc(2026, 12, 1))
-    rows.session(form, None)
-    rows.session(rows.form(demo), at)
-    struck = rows.session(form, at, observations=0)
-    rows.observation(struck, form, deleted_at=at)
-    rows.observation(struck, rows.form(demo))
-    inactive = rows.auditor(client, user=rows.user(is_active=False))
-    rows.session(form, at, auditor_id=inactive)
+        meg_factory.session(form, at, auditor_id=excluded)
+    meg_factory.session(form, at, ward_id=meg_factory.ward(demo))
+    meg_factory.session(form, at, deleted_at=utc(2026, 12, 1))
+    meg_factory.session(form, None)
+    meg_factory.session(meg_factory.form(demo), at)
+    struck = meg_factory.session(form, at, observations=0)
+    meg_factory.observation(struck, form, deleted_at=at)
+    meg_factory.observation(struck, meg_factory.form(demo))
+    inactive = meg_factory.auditor(client, user=meg_factory.user(is_active=False))
+    meg_factory.session(form, at, auditor_id=inactive)
 
-    [document] = check(store, meg, rows, monthly_slice()).values()
+    [document] = check(store, meg, meg_factory, monthly_slice()).values()
     assert (document["submissions"], document["submitters"], document["wards"]) == (3, 2, 1)
 
 
-def test_month_is_half_open(store: Store, meg: MegReader, rows: MegFactory) -> None:
+def test_month_is_half_open(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """A month includes its start and excludes its end, in the settings' time zone."""
-    form = rows.form(rows.institution())
+    form = meg_factory.form(meg_factory.institution())
     of = monthly_slice(timezone="Europe/Dublin")  # starts in summer time, ends in winter time
     assert of.period
     assert (of.period.start, of.period.end) == (utc(2026, 9, 30, 23), utc(2026, 11, 1))
     for instant in (of.period.start, of.period.end):
-        rows.session(form, instant)
-        rows.session(form, instant - timedelta(microseconds=1), observations=2)
+        meg_factory.session(form, instant)
+        meg_factory.session(form, instant - timedelta(microseconds=1), observations=2)
 
-    [document] = check(store, meg, rows, of, "Europe/Dublin").values()
+    [document] = check(store, meg, meg_factory, of, "Europe/Dublin").values()
     assert (document["submissions"], document["previous_submissions"]) == (3, 2)
     assert document["change_pct"] == 50.0
 
 
-def test_forms_listed_while_live_or_used(store: Store, meg: MegReader, rows: MegFactory) -> None:
+def test_forms_listed_while_live_or_used(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """A form has a document while it lives, and where it was used."""
-    institution = rows.institution(is_active=False)
+    institution = meg_factory.institution(is_active=False)
     listed = {
-        "unused": rows.form(institution),
-        "made in the last moment": rows.form(institution, created_at=utc(2026, 11, 1) - timedelta(microseconds=1)),
-        "archived at its start": rows.form(institution, archived_at=utc(2026, 10, 1)),
-        "used after it was archived": rows.form(institution, archived_at=utc(2026, 1, 1)),
-        "used before it was made": rows.form(institution, created_at=utc(2026, 12, 1)),
+        "unused": meg_factory.form(institution),
+        "made in the last moment": meg_factory.form(
+            institution, created_at=utc(2026, 11, 1) - timedelta(microseconds=1)
+        ),
+        "archived at its start": meg_factory.form(institution, archived_at=utc(2026, 10, 1)),
+        "used after it was archived": meg_factory.form(institution, archived_at=utc(2026, 1, 1)),
+        "used before it was made": meg_factory.form(institution, created_at=utc(2026, 12, 1)),
     }
-    rows.form(institution, created_at=utc(2026, 11, 1))
-    rows.form(institution, archived_at=utc(2026, 10, 1) - timedelta(microseconds=1))
-    only_a_session = rows.form(institution, archived_at=utc(2026, 1, 1))
-    rows.session(only_a_session, utc(2026, 10, 5), observations=0)
+    meg_factory.form(institution, created_at=utc(2026, 11, 1))
+    meg_factory.form(institution, archived_at=utc(2026, 10, 1) - timedelta(microseconds=1))
+    only_a_session = meg_factory.form(institution, archived_at=utc(2026, 1, 1))
+    meg_factory.session(only_a_session, utc(2026, 10, 5), observations=0)
     for name in ("used after it was archived", "used before it was made"):
-        rows.session(listed[name], utc(2026, 10, 5))
+        meg_factory.session(listed[name], utc(2026, 10, 5))
 
-    found = check(store, meg, rows, monthly_slice())
+    found = check(store, meg, meg_factory, monthly_slice())
     assert {document["form_id"] for document in found.values()} == set(listed.values())
 
 
-def test_growth_is_rounded_or_null(store: Store, meg: MegReader, rows: MegFactory) -> None:
+def test_growth_is_rounded_or_null(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """Growth has two decimals and is null after a month without submissions."""
-    institution = rows.institution()
-    counts = {rows.form(institution): pair for pair in [(1, 3), (0, 4), (5, 0), (0, 0), (7, 6), (2, 16), (1, 8)]}
+    institution = meg_factory.institution()
+    counts = {meg_factory.form(institution): pair for pair in [(1, 3), (0, 4), (5, 0), (0, 0), (7, 6), (2, 16), (1, 8)]}
     for form, (now, before) in counts.items():
-        rows.session(form, utc(2026, 10, 5), observations=now)
-        rows.session(form, utc(2026, 9, 5), observations=before)
+        meg_factory.session(form, utc(2026, 10, 5), observations=now)
+        meg_factory.session(form, utc(2026, 9, 5), observations=before)
 
-    found = check(store, meg, rows, monthly_slice())
+    found = check(store, meg, meg_factory, monthly_slice())
     growth = {document["form_id"]: document["change_pct"] for document in found.values()}
     assert [growth[form] for form in counts] == [-66.67, -100.0, None, None, 16.67, -87.5, -87.5]
 
 
-def test_unusual_ids_and_names_are_kept(store: Store, meg: MegReader, rows: MegFactory) -> None:
+def test_unusual_ids_and_names_are_kept(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """Unusual ids and names arrive unchanged."""
-    institution = rows.institution(id=2**63 - 1, name='Hôpital "St. Ciarán" $where.x 🏥')
-    form = rows.form(institution, id=2**63 - 2, name="$set.a..b\u0001 O'Brien", form_type="")
-    rows.session(form, utc(2026, 10, 31, 23, 59), platform="android")
+    institution = meg_factory.institution(id=2**63 - 1, name='Hôpital "St. Ciarán" $where.x 🏥')
+    form = meg_factory.form(institution, id=2**63 - 2, name="$set.a..b\u0001 O'Brien", form_type="")
+    meg_factory.session(form, utc(2026, 10, 31, 23, 59), platform="android")
 
-    [document] = check(store, meg, rows, monthly_slice()).values()
+    [document] = check(store, meg, meg_factory, monthly_slice()).values()
     assert (document["form_id"], document["institution_id"]) == (2**63 - 2, 2**63 - 1)
     assert document["form_name"] == "$set.a..b\u0001 O'Brien"
 
 
-def test_leap_february_is_whole(store: Store, meg: MegReader, rows: MegFactory) -> None:
+def test_leap_february_is_whole(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """A leap February has 29 days."""
-    form = rows.form(rows.institution())
-    rows.session(form, utc(2024, 2, 29, 23))
-    rows.session(form, utc(2024, 3, 1))
-    [document] = check(store, meg, rows, monthly_slice("2024-02")).values()
+    form = meg_factory.form(meg_factory.institution())
+    meg_factory.session(form, utc(2024, 2, 29, 23))
+    meg_factory.session(form, utc(2024, 3, 1))
+    [document] = check(store, meg, meg_factory, monthly_slice("2024-02")).values()
     assert document["submissions"] == 1

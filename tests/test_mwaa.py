@@ -42,9 +42,11 @@ def unpacked(tmp_path: Path) -> Path:
     return home
 
 
-def test_mwaa_bundle_loads_month(unpacked: Path, servers: DatabaseServers, store: Store, rows: MegFactory) -> None:
+def test_mwaa_bundle_loads_month(
+    unpacked: Path, servers: DatabaseServers, store: Store, meg_factory: MegFactory
+) -> None:
     """A month is loaded from the bundle alone."""
-    rows.bulk_forms(11)
+    meg_factory.bulk_forms(11)
     environment = child_env(
         STACK,
         {

@@ -107,7 +107,7 @@ def _forms(region: Region) -> None:
 
 def load_october(region: Region, run_id: str = "", **conf: Any) -> str:
     run_id = region.dag.trigger(run_id, **{**NOTHING_MORE, "period": "2026-10", **conf})
-    assert region.dag.state_of(run_id) == "success"
+    assert region.dag.wait_for_run(run_id) == "success"
     return run_id
 
 
@@ -124,7 +124,7 @@ def test_task_marked_success_is_not_published(region: Region) -> None:
         "UPDATE megforms_auditsession SET started_at = '-infinity', ended_at = '-infinity' WHERE form_id = 15"
     )
     run_id = region.dag.trigger(jobs=[SESSIONS], regions=["eu"], period="2026-10")
-    assert region.dag.state_of(run_id) == "failed"
+    assert region.dag.wait_for_run(run_id) == "failed"
     tasks = region.dag.tasks(run_id)
     assert [tasks[f"{SESSIONS}.eu.stage", index]["state"] for index in range(3)] == ["success", "failed", "success"]
     assert "form 15" in last_lines(region, run_id, f"{SESSIONS}.eu.stage", 1)
@@ -144,9 +144,9 @@ def test_older_run_never_overwrites_newer_reading(region: Region) -> None:
     """Publish, then one chunk, of an older run are cleared after a newer run has loaded the month."""
     older = load_october(region)
     with region.servers.postgres.connect("meg_eu") as connection:
-        rows = MegFactory(connection)
-        rows.bulk_forms(25)
-        rows.session(7, utc(2026, 10, 9), observations=500)
+        meg_factory = MegFactory(connection)
+        meg_factory.bulk_forms(25)
+        meg_factory.session(7, utc(2026, 10, 9), observations=500)
     newer = load_october(region)
     assert region.submissions(7) == 501
     before = live_raw_documents(region.store, monthly_slice())
@@ -209,7 +209,7 @@ def test_run_created_again_loads_from_scratch(region: Region) -> None:
 )
 def test_gate_refuses_what_cannot_be_loaded(region: Region, conf: dict[str, Any], allowed: str, actual: str) -> None:
     run_id = region.dag.trigger(**conf)
-    assert region.dag.state_of(run_id) == "failed"
+    assert region.dag.wait_for_run(run_id) == "failed"
     tasks = region.dag.tasks(run_id)
     assert tasks["gate", -1]["state"] == "failed"
     assert {task["state"] for (name, _), task in tasks.items() if name != "gate"} == {"upstream_failed"}
@@ -235,7 +235,7 @@ def test_log_gives_reason_line_by_line(region: Region) -> None:
 def test_log_reason_fits_window(region: Region) -> None:
     """Each line of a failure's reason ends within Airflow's log view, in a window of 1280 px."""
     run_id = region.dag.trigger(jobs=[], period="2031-10")
-    assert region.dag.state_of(run_id) == "failed"
+    assert region.dag.wait_for_run(run_id) == "failed"
     with log_in(region.up) as (_, page):
         page.goto(f"{region.up.url}/dags/{DAG}/runs/{quote(run_id)}/tasks/gate")
         view = page.get_by_test_id("virtualized-list")
@@ -253,11 +253,11 @@ def test_command_line_loads_last_ended_month(region: Region) -> None:
     """`airflow dags trigger` without a logical date, and Materialize on an asset: neither has a data interval."""
     conf = json.dumps({"jobs": [JOB]})
     run_id = _trigger_by_command_line(region, "--conf", conf, "--run-id", "by-command-line")
-    assert region.dag.state_of(run_id) == "success"
+    assert region.dag.wait_for_run(run_id) == "success"
     assert _period_of(region, run_id) == LAST_MONTH
     assets = {asset["name"]: asset["id"] for asset in region.dag.get("/assets", limit=100)["assets"]}
     run_id = region.dag.post(f"/assets/{assets[JOB]}/materialize", {})["dag_run_id"]
-    assert region.dag.state_of(run_id) == "success"
+    assert region.dag.wait_for_run(run_id) == "success"
     assert _period_of(region, run_id) == LAST_MONTH
 
 
@@ -268,7 +268,7 @@ def test_logical_date_loads_same_month(region: Region) -> None:
     conf, other = json.dumps(NOTHING_MORE), date.add(seconds=1).isoformat()
     by_command = _trigger_by_command_line(region, "-l", other, "--conf", conf, "--run-id", "by-date")
     for run_id in (by_api, by_command):
-        assert region.dag.state_of(run_id) == "success"
+        assert region.dag.wait_for_run(run_id) == "success"
         assert _period_of(region, run_id) == START.subtract(months=1).format("YYYY-MM")
 
 
@@ -293,7 +293,7 @@ def test_run_is_cleared_and_marked_at_any_time(region: Region, state: str) -> No
             **(NOTHING_MORE | ({"regions": []} if state == "failed" else {"period": "2026-10"}))
         )
         if state == "failed":
-            assert region.dag.state_of(run_id) == "failed"
+            assert region.dag.wait_for_run(run_id) == "failed"
         else:
             blocker.execute("BEGIN; LOCK TABLE megforms_auditsession IN ACCESS EXCLUSIVE MODE")
             wait_until(lambda: region.dag.tasks(run_id)[f"{JOB}.eu.plan", -1]["state"] == "running", 60)
@@ -339,7 +339,7 @@ def test_cleared_tasks_check_gate_and_settings(region: Region) -> None:
             assert region.dag.tasks(run_id)[f"{JOB}.eu.publish", -1]["state"] == "skipped"
             assert live_raw_documents(region.store, monthly_slice()) == before
         again = region.dag.trigger(**NOTHING_MORE, period="2026-10")
-        assert region.dag.state_of(again) == "success"
+        assert region.dag.wait_for_run(again) == "success"
         assert region.dag.tasks(again)[f"{JOB}.eu.plan", -1]["state"] == "skipped"
         region.restart_scheduler(BI_AGGREGATE="1")
         region.dag.clear(run_id, task_ids=[f"{JOB}.eu.plan"])

@@ -23,7 +23,7 @@ from bi_ops.mongo.store import Store
 from bi_ops.settings import Settings
 from dev.embedded_stack import DatabaseServers
 from dev.processes import Service
-from tests.load_helpers import live_documents, load_slice, monthly_slice, slice_of
+from tests.load_helpers import live_documents, load_slice, make_slice, monthly_slice
 from tests.meg_factory import MegFactory, connect_as_reader, utc
 from tests.pgbouncer import needs_pgbouncer, pgbouncer
 
@@ -57,16 +57,16 @@ def failure() -> BiError:
 
 
 def test_pgbouncer_transaction_pooling_works(
-    servers: DatabaseServers, store: Store, rows: MegFactory, folder: Path, use: Any
+    servers: DatabaseServers, store: Store, meg_factory: MegFactory, folder: Path, use: Any
 ) -> None:
     """Loads and the doctor do not depend on a server session, so a pool in transaction mode serves them."""
-    rows.bulk_forms(30)
+    meg_factory.bulk_forms(30)
     with pgbouncer(folder, servers, default_pool_size="3") as (pool, _):
         use(pool)
         with open_meg("eu", application_name="a") as one, open_meg("eu", application_name="b") as other:
             for meg in (one, other, one):
                 assert load_slice(store, meg, monthly_slice(), max_tasks=3).documents == 30
-                load_slice(store, meg, slice_of("top_users", utc(2026, 11, 1)))
+                load_slice(store, meg, make_slice("top_users", utc(2026, 11, 1)))
         assert len(live_documents(store, monthly_slice())) == 30
         findings = list(run_all_checks(Settings.from_env({"MEG_REGIONS": "eu"}), ("eu",), connections))
     assert [each for each in findings if each.status is Status.FAILED] == []

@@ -14,7 +14,7 @@ from bi_ops.catalog.jobs import JOBS
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import Store
 from dev.embedded_stack import DatabaseServers
-from tests.load_helpers import documents_of, load_slice, slice_of
+from tests.load_helpers import live_documents_by_id, load_slice, make_slice
 from tests.meg_factory import TABLES, MegFactory, connect_as_reader, raw_tables
 from tests.oracle import Oracle
 from tests.strategies import meg_cases
@@ -49,13 +49,13 @@ def test_collections_equal_oracle(
         fill(connection, tables)
         oracle = Oracle(raw_tables(connection), zone=zone)
         for job in JOBS:
-            slice_ = slice_of(job.name, as_of, timezone=zone)
+            slice_ = make_slice(job.name, as_of, timezone=zone)
             store.ledger.delete_many({})
             load_slice(store, meg, slice_, timezone=zone, force=True)
-            assert documents_of(store, slice_) == oracle.of(job.name, slice_.period, slice_.as_of), job.name
+            assert live_documents_by_id(store, slice_) == oracle.of(job.name, slice_.period, slice_.as_of), job.name
 
 
-def test_postgres_refuses_nul_in_text(rows: MegFactory) -> None:
+def test_postgres_refuses_nul_in_text(meg_factory: MegFactory) -> None:
     """PostgreSQL refuses a NUL in a text."""
     with pytest.raises(psycopg.DataError, match="NUL"):
-        rows.institution(name="a\x00b")
+        meg_factory.institution(name="a\x00b")

@@ -26,9 +26,9 @@ from tests.load_helpers import (
     SUBMISSIONS,
     live_documents,
     live_raw_documents,
+    live_submissions,
     load_slice,
     monthly_slice,
-    numbers_of,
     stage_documents,
     stage_slice,
     stage_task,
@@ -54,9 +54,9 @@ def read_again(store: Store, load: Load, task: int, documents: int) -> None:
     store.loads.update_one({"_id": load.id}, {"$set": {f"completions.{task}.documents": documents}})
 
 
-def test_republish_is_noop(store: Store, meg: MegReader, rows: MegFactory) -> None:
+def test_republish_is_noop(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """A second run of the same data writes nothing."""
-    rows.bulk_forms(25)
+    meg_factory.bulk_forms(25)
     load_slice(store, meg, monthly_slice())
     before = live_documents(store, monthly_slice())
     done = load_slice(store, meg, monthly_slice(), RERUN)
@@ -64,15 +64,15 @@ def test_republish_is_noop(store: Store, meg: MegReader, rows: MegFactory) -> No
     assert live_documents(store, monthly_slice()) == before
 
 
-def test_publish_writes_differences_only(store: Store, meg: MegReader, rows: MegFactory) -> None:
+def test_publish_writes_differences_only(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """Only documents that differ are written."""
-    rows.bulk_forms(25)
+    meg_factory.bulk_forms(25)
     load_slice(store, meg, monthly_slice())
     before = live_raw_documents(store, monthly_slice())
-    rows.session(7, utc(2026, 10, 9))
-    rows.connection.execute("UPDATE megforms_auditform SET archived_at = '2026-01-01' WHERE id = 9")
-    rows.connection.execute("DELETE FROM megforms_observation WHERE form_id = 9")
-    rows.form(1_000_000, id=26)
+    meg_factory.session(7, utc(2026, 10, 9))
+    meg_factory.connection.execute("UPDATE megforms_auditform SET archived_at = '2026-01-01' WHERE id = 9")
+    meg_factory.connection.execute("DELETE FROM megforms_observation WHERE form_id = 9")
+    meg_factory.form(1_000_000, id=26)
 
     assert load_slice(store, meg, monthly_slice(), RERUN).written == 3
     after = live_raw_documents(store, monthly_slice())
@@ -85,9 +85,9 @@ def test_publish_writes_differences_only(store: Store, meg: MegReader, rows: Meg
     assert {name for name, run_id in runs.items() if run_id == RERUN.run_id} == {"eu:2026-10:7", "eu:2026-10:26"}
 
 
-def test_restaged_chunk_gives_same_documents(store: Store, meg: MegReader, rows: MegFactory) -> None:
+def test_restaged_chunk_gives_same_documents(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """A chunk that is staged again gives the same documents."""
-    rows.bulk_forms(25)
+    meg_factory.bulk_forms(25)
     load = stage_slice(store, meg, monthly_slice())
     publish(store, load, max_shrink=0.5)
     before = live_raw_documents(store, monthly_slice())
@@ -109,8 +109,8 @@ def test_publish_leaves_other_slices(store: Store) -> None:
         publish_numbers(store, other, {1: 10, 2: 20})
     publish_numbers(store, monthly_slice(), {1: 1, 3: 3})
     publish_numbers(store, monthly_slice(), {3: 3}, force=True)
-    assert all(numbers_of(store, other) == {1: 10, 2: 20} for other in others)
-    assert numbers_of(store, monthly_slice()) == {3: 3}
+    assert all(live_submissions(store, other) == {1: 10, 2: 20} for other in others)
+    assert live_submissions(store, monthly_slice()) == {3: 3}
 
 
 def test_snapshot_replaces_its_region(store: Store) -> None:
@@ -119,8 +119,8 @@ def test_snapshot_replaces_its_region(store: Store) -> None:
     publish_numbers(store, uk, {1: 10})
     publish_numbers(store, snapshot(7), {1: 1, 2: 2, 3: 3})
     publish_numbers(store, snapshot(14), {2: 2, 3: 30})
-    assert numbers_of(store, snapshot(14)) == {2: 2, 3: 30}
-    assert numbers_of(store, uk) == {1: 10}
+    assert live_submissions(store, snapshot(14)) == {2: 2, 3: 30}
+    assert live_submissions(store, uk) == {1: 10}
 
 
 @pytest.mark.parametrize("reported", [0, 24, 26])
@@ -131,7 +131,7 @@ def test_staging_mismatch_is_refused(store: Store, reported: int) -> None:
     read_again(store, wrong, 0, reported)
     with pytest.raises(StagingError, match=rf"expected {reported} documents.*found 25.*monthly_submissions\.eu"):
         publish(store, wrong, max_shrink=0.5)
-    assert set(numbers_of(store, monthly_slice()).values()) == {1}
+    assert set(live_submissions(store, monthly_slice()).values()) == {1}
 
 
 def test_expired_staging_names_task_group(store: Store) -> None:
@@ -141,7 +141,7 @@ def test_expired_staging_names_task_group(store: Store) -> None:
     store.staging_collection(SUBMISSIONS.name).delete_many({})
     with pytest.raises(StagingError, match=r"30 days.*Clear the task group monthly_submissions\.eu"):
         publish(store, load, max_shrink=0.5)
-    assert numbers_of(store, monthly_slice()) == {1: 1, 2: 2}
+    assert live_submissions(store, monthly_slice()) == {1: 1, 2: 2}
 
 
 @pytest.mark.parametrize(
@@ -168,11 +168,11 @@ def test_large_shrink_is_refused(store: Store, before: int, after: int, max_shri
     ledger = store.ledger.find_one()
     if allowed:
         publish_numbers(store, monthly_slice(), dict.fromkeys(range(after), 2), RERUN, max_shrink=max_shrink)
-        assert numbers_of(store, monthly_slice()) == dict.fromkeys(range(after), 2)
+        assert live_submissions(store, monthly_slice()) == dict.fromkeys(range(after), 2)
     else:
         with pytest.raises(ShrinkError, match=rf"of the {before} documents that are live; found {after}.*force"):
             publish_numbers(store, monthly_slice(), dict.fromkeys(range(after), 2), RERUN, max_shrink=max_shrink)
-        assert numbers_of(store, monthly_slice()) == dict.fromkeys(range(before), 1)
+        assert live_submissions(store, monthly_slice()) == dict.fromkeys(range(before), 1)
         assert store.ledger.find_one() == ledger
 
 
@@ -191,16 +191,16 @@ def test_older_snapshot_is_skipped(store: Store) -> None:
     publish_numbers(store, snapshot(14), {1: 14})
     with pytest.raises(StaleSnapshotError, match="2026-11-14"):
         publish_numbers(store, snapshot(7), {1: 14}, RERUN)
-    assert numbers_of(store, snapshot(14)) == {1: 14}
+    assert live_submissions(store, snapshot(14)) == {1: 14}
     publish_numbers(store, snapshot(14), {1: 15}, RERUN)
-    assert numbers_of(store, snapshot(14)) == {1: 15}
+    assert live_submissions(store, snapshot(14)) == {1: 15}
 
 
 def test_month_reloads_after_zone_change(store: Store) -> None:
     """A month can be loaded again after the time zone changed."""
     publish_numbers(store, monthly_slice(timezone="UTC"), {1: 1})
     publish_numbers(store, monthly_slice(timezone="Europe/Berlin"), {1: 2}, RERUN, timezone="Europe/Berlin")
-    assert numbers_of(store, monthly_slice()) == {1: 2}
+    assert live_submissions(store, monthly_slice()) == {1: 2}
     row = store.ledger.find_one({"_id": monthly_slice().ledger_id})
     assert row
     assert row["timezone"] == "Europe/Berlin"
@@ -222,7 +222,7 @@ def test_publish_aborts_when_bucket_missing(store: Store, monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "check_not_stale", then_lose)
     with pytest.raises(StagingError, match=r"expected \d+ documents in [0-9a-f]{32}\|.*found none"):
         publish(store, load, max_shrink=0.5)
-    assert numbers_of(store, monthly_slice()) == dict.fromkeys(range(25), 1)
+    assert live_submissions(store, monthly_slice()) == dict.fromkeys(range(25), 1)
 
 
 def test_dry_run_creates_no_collection(store: Store) -> None:
@@ -238,7 +238,7 @@ def test_dry_run_checks_only(store: Store) -> None:
     assert publish_numbers(store, monthly_slice(), {1: 5, 2: 6}, RERUN, dry_run=True) == PublishResult(2, 2, 0)
     with pytest.raises(ShrinkError):
         publish_numbers(store, monthly_slice(), {}, RERUN, dry_run=True)
-    assert numbers_of(store, monthly_slice()) == {1: 1, 2: 2}
+    assert live_submissions(store, monthly_slice()) == {1: 1, 2: 2}
     assert store.ledger.find_one() == ledger
 
 
@@ -296,7 +296,7 @@ def test_large_slice_is_replaced_in_ranges(store: Store, documents: int) -> None
     first, second = dict.fromkeys(range(documents), 1), dict.fromkeys(range(50, documents + 120), 2)
     publish_numbers(store, monthly_slice(), first, max_transaction_documents=100)
     done = publish_numbers(store, monthly_slice(), second, RERUN, max_transaction_documents=100)
-    assert numbers_of(store, monthly_slice()) == second
+    assert live_submissions(store, monthly_slice()) == second
     assert done.written == documents + 120
     used = store.publish_locks.find_one({"_id": monthly_slice().ledger_id})
     assert used
@@ -308,7 +308,7 @@ def test_many_batches_of_differences_arrive(store: Store) -> None:
     publish_numbers(store, monthly_slice(), dict.fromkeys(range(0, 9000, 2), 1))
     wanted = {form: form % 7 for form in range(0, 9000, 3)}
     publish_numbers(store, monthly_slice(), wanted, RERUN)
-    assert numbers_of(store, monthly_slice()) == wanted
+    assert live_submissions(store, monthly_slice()) == wanted
 
 
 def test_superseded_publish_stops(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,7 +325,7 @@ def test_superseded_publish_stops(store: Store, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(module, "check_not_stale", overtaken)
     with pytest.raises(SupersededError, match="another run"):
         publish(store, mine, max_shrink=0.5)
-    assert numbers_of(store, monthly_slice()) == {1: 2, 2: 2}
+    assert live_submissions(store, monthly_slice()) == {1: 2, 2: 2}
 
 
 def test_concurrent_publishes_never_mix(store: Store) -> None:
@@ -356,7 +356,7 @@ def test_concurrent_publishes_never_mix(store: Store) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        values = set(numbers_of(store, monthly_slice()).values())
+        values = set(live_submissions(store, monthly_slice()).values())
         row = store.ledger.find_one({"_id": monthly_slice().ledger_id})
         assert row
         assert values == {2 * turn + int(row["run_id"][-1])}

@@ -41,9 +41,9 @@ SHAPE = json.loads((Path(__file__).parent / "atlas_export_v8.json").read_text())
 
 
 @pytest.fixture
-def client(filled: Store, servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+def client(populated_store: Store, servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     """The page's app, with nobody asked to log in."""
-    assert filled.live.name == LIVE_DATABASE
+    assert populated_store.live.name == LIVE_DATABASE
     for name, value in servers.connections({}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MEG_REGIONS", "eu,uk")
@@ -63,9 +63,9 @@ def test_reports_cover_every_collection() -> None:
 
 
 @pytest.mark.parametrize("report", load_reports(), ids=lambda report: report.name)
-def test_report_rows_match_columns(filled: Store, report: Report) -> None:
+def test_report_rows_match_columns(populated_store: Store, report: Report) -> None:
     """Each report's rows have its columns."""
-    rows = rows_of(filled, report)
+    rows = rows_of(populated_store, report)
     assert rows
     for column in report.columns:
         values = [row[column.name] for row in rows if row[column.name] is not None]
@@ -83,22 +83,22 @@ def test_report_chart_uses_own_columns(report: Report) -> None:
     assert all("title" in report.spec["encoding"][channel] for channel in titled)
 
 
-def test_report_figures_equal_collections(filled: Store) -> None:
+def test_report_figures_equal_collections(populated_store: Store) -> None:
     """The reports' figures are those of the collections."""
-    documents = list(filled.live["monthly_submissions"].find())
+    documents = list(populated_store.live["monthly_submissions"].find())
     expected = Counter[tuple[str, str]]()
     for document in documents:
         expected[document["period"], document["region"]] += document["submissions"]
     found = {
         (row["month"], row["region"]): row["submissions"]
-        for row in rows_of(filled, get_report("submissions_by_region"))
+        for row in rows_of(populated_store, get_report("submissions_by_region"))
     }
     assert found == dict(expected)
-    platforms = rows_of(filled, get_report("platform_mix"))
+    platforms = rows_of(populated_store, get_report("platform_mix"))
     assert sum(row["submissions"] for row in platforms) == sum(expected.values()) > 0
-    levels = rows_of(filled, get_report("risk_levels"))
-    assert sum(row["clients"] for row in levels) == filled.live["security_risk_clients"].count_documents({})
-    churn = filled.live["quarterly_form_churn"]
+    levels = rows_of(populated_store, get_report("risk_levels"))
+    assert sum(row["clients"] for row in levels) == populated_store.live["security_risk_clients"].count_documents({})
+    churn = populated_store.live["quarterly_form_churn"]
     used = {
         quarter: {
             form["form_id"] for form in churn.find({"region": "eu", "period": quarter, "submissions": {"$gt": 0}})
@@ -106,30 +106,34 @@ def test_report_figures_equal_collections(filled: Store) -> None:
         for quarter in ("2026-Q2", "2026-Q3")
     }
     [retention] = [
-        row for row in rows_of(filled, get_report("retention")) if (row["region"], row["quarter"]) == ("eu", "2026-Q3")
+        row
+        for row in rows_of(populated_store, get_report("retention"))
+        if (row["region"], row["quarter"]) == ("eu", "2026-Q3")
     ]
     assert retention["retention_pct"] == round(100 * len(used["2026-Q2"] & used["2026-Q3"]) / len(used["2026-Q2"]), 1)
 
 
-def test_report_names_latest_period(filled: Store) -> None:
+def test_report_names_latest_period(populated_store: Store) -> None:
     """A report of the latest period names it."""
-    found = run_report(filled.live, get_report("top_movers"), Filters(last="2026-09"))
+    found = run_report(populated_store.live, get_report("top_movers"), Filters(last="2026-09"))
     assert found.period == "2026-09"
     for row in found.rows:
         assert row["change"] == row["submissions"] - row["previous"] != 0
 
 
-def test_filters_select_rows(filled: Store) -> None:
+def test_filters_select_rows(populated_store: Store) -> None:
     """Filters keep the rows that they name."""
     report = get_report("submissions_by_region")
-    assert {row["region"] for row in rows_of(filled, report, Filters(regions=("uk",)))} == {"uk"}
-    assert {row["month"] for row in rows_of(filled, report, Filters(first="2026-09", last="2026-09"))} == {"2026-09"}
-    by_type = rows_of(filled, get_report("submissions_by_form_type"), Filters(form_types=("audit",)))
+    assert {row["region"] for row in rows_of(populated_store, report, Filters(regions=("uk",)))} == {"uk"}
+    assert {row["month"] for row in rows_of(populated_store, report, Filters(first="2026-09", last="2026-09"))} == {
+        "2026-09"
+    }
+    by_type = rows_of(populated_store, get_report("submissions_by_form_type"), Filters(form_types=("audit",)))
     assert {row["form_type"] for row in by_type} == {"audit"}
-    quarters = rows_of(filled, get_report("form_churn"), Filters(first="2026-08", last="2026-08"))
+    quarters = rows_of(populated_store, get_report("form_churn"), Filters(first="2026-08", last="2026-08"))
     assert {row["quarter"] for row in quarters} == {"2026-Q3"}
-    [name] = filled.live["institutions"].distinct("name", {"institution_id": 2, "region": "eu"})
-    one = rows_of(filled, get_report("institution_activity"), Filters(institutions=(name,)))
+    [name] = populated_store.live["institutions"].distinct("name", {"institution_id": 2, "region": "eu"})
+    one = rows_of(populated_store, get_report("institution_activity"), Filters(institutions=(name,)))
     assert {row["institution"] for row in one} <= {name}
 
 
@@ -189,13 +193,13 @@ def test_page_is_read_only_and_local(client: TestClient) -> None:
     assert client.get("/openapi.json").status_code == client.get("/docs").status_code == 404
 
 
-def test_reports_require_plugin_access(filled: Store) -> None:
+def test_reports_require_plugin_access(populated_store: Store) -> None:
     """A user without access to plugins sees no report."""
 
     def refuse(_request: Request) -> None:
         raise HTTPException(403)
 
-    assert filled.live.name == LIVE_DATABASE
+    assert populated_store.live.name == LIVE_DATABASE
     guarded = TestClient(create_app(reports_target, refuse))
     paths = ["/", "/page.js", "/page.css", "/vega.js", "/api/page", "/api/freshness", "/bi.charts"]
     for path in [*paths, "/api/reports/retention", "/api/reports/retention.csv"]:
@@ -255,7 +259,7 @@ def test_atlas_file_has_export_shape() -> None:
 
 
 @pytest.mark.parametrize("report", load_reports(), ids=lambda report: report.name)
-def test_atlas_charts_use_existing_fields(filled: Store, report: Report) -> None:
+def test_atlas_charts_use_existing_fields(populated_store: Store, report: Report) -> None:
     """Each Atlas chart uses fields that exist."""
     chart = report.atlas
     fields = {field for field in (chart.category, chart.value, chart.series) if field}
@@ -265,7 +269,7 @@ def test_atlas_charts_use_existing_fields(filled: Store, report: Report) -> None
         item for item in json.loads(build_dashboard(LIVE_DATABASE))["items"].values() if item["title"] == report.title
     ]
     stages = json.loads(item["query"] or "[]")
-    found = list(filled.live[report.collection].aggregate([*stages, {"$limit": 1}]))
+    found = list(populated_store.live[report.collection].aggregate([*stages, {"$limit": 1}]))
     assert found
     for field in fields:
         value: Any = found[0]
@@ -273,10 +277,10 @@ def test_atlas_charts_use_existing_fields(filled: Store, report: Report) -> None
             value = value[part]
 
 
-def test_freshness_lists_missing_periods(filled: Store) -> None:
+def test_freshness_lists_missing_periods(populated_store: Store) -> None:
     """Freshness lists missing periods."""
     settings = Settings.from_env({"MEG_REGIONS": "eu,uk,au", "BI_START_DATE": "2026-07-01"})
-    found = {(each.job, each.region): each for each in freshness(filled, settings, AS_OF)}
+    found = {(each.job, each.region): each for each in freshness(populated_store, settings, AS_OF)}
     assert len(found) == 3 * len(JOBS)
     months = found["monthly_submissions", "eu"]
     assert [(each.period, each.documents is None) for each in months.periods] == [
@@ -291,12 +295,15 @@ def test_freshness_lists_missing_periods(filled: Store) -> None:
     never = found["forms", "au"]
     assert (never.as_of, never.documents, never.periods) == ("", 0, ())
     assert all(each.documents is None for each in found["monthly_sessions", "au"].periods)
-    later = {(each.job, each.region): each for each in freshness(filled, settings, AS_OF + timedelta(days=30, hours=1))}
+    later = {
+        (each.job, each.region): each
+        for each in freshness(populated_store, settings, AS_OF + timedelta(days=30, hours=1))
+    }
     assert not any(each.overdue for (_, region), each in found.items() if region != "au")
     weekly = {job.name for job in JOBS if job.cadence is Cadence.WEEKLY}
     assert {job for (job, region), each in later.items() if each.overdue and region == "eu"} == weekly
     assert len(later["monthly_submissions", "eu"].periods) == 4, "a month is given its time before it is missing"
-    much_later = freshness(filled, settings, AS_OF + timedelta(days=93))
+    much_later = freshness(populated_store, settings, AS_OF + timedelta(days=93))
     assert all(each.overdue for each in much_later)
 
 
@@ -322,10 +329,10 @@ def test_slow_report_blocks_no_other(client: TestClient, servers: DatabaseServer
     assert client.get("/api/reports/retention").status_code == 200
 
 
-def test_exported_dashboard_is_self_contained(filled: Store, tmp_path: Path) -> None:
+def test_exported_dashboard_is_self_contained(populated_store: Store, tmp_path: Path) -> None:
     """The exported page needs nothing else."""
     settings = Settings.from_env({"MEG_REGIONS": "eu,uk"})
-    page = export_dashboard(filled, settings, tmp_path / "report").read_text()
+    page = export_dashboard(populated_store, settings, tmp_path / "report").read_text()
     assert page.count("<svg") == len(load_reports())
     assert XSS_NAME not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
@@ -337,9 +344,9 @@ def test_exported_dashboard_is_self_contained(filled: Store, tmp_path: Path) -> 
         assert len(picture) > 3_000
 
 
-def test_export_process_ends(filled: Store, servers: DatabaseServers, tmp_path: Path) -> None:
+def test_export_process_ends(populated_store: Store, servers: DatabaseServers, tmp_path: Path) -> None:
     """A connection that is kept open is closed before the driver's threads are gone."""
-    assert filled.live.name == LIVE_DATABASE
+    assert populated_store.live.name == LIVE_DATABASE
     program = (
         "from bi_ops.airflow.reports_connection import open_reports_store\n"
         "with open_reports_store() as store: print(store.ledger.count_documents({}))"

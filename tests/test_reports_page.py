@@ -28,7 +28,7 @@ pytestmark = [NEEDS_CHROMIUM, pytest.mark.airflow]
 
 
 @dataclass
-class Seen:
+class BrowserSession:
     """A browser that is logged in.
 
     Attributes:
@@ -55,8 +55,8 @@ class Seen:
 
 
 @pytest.fixture(scope="module")
-def up(servers: DatabaseServers, filled: Store) -> Iterator[AirflowServices]:
-    assert filled.live.name
+def up(servers: DatabaseServers, populated_store: Store) -> Iterator[AirflowServices]:
+    assert populated_store.live.name
     settings = {
         "BI_AGGREGATE": "1",
         "MEG_REGIONS": "eu,uk",
@@ -70,18 +70,18 @@ def up(servers: DatabaseServers, filled: Store) -> Iterator[AirflowServices]:
 
 
 @pytest.fixture(scope="module")
-def seen(up: AirflowServices) -> Iterator[Seen]:
+def browser(up: AirflowServices) -> Iterator[BrowserSession]:
     with log_in(up) as (context, page):
-        watched = Seen(context, page, up.url)
-        page.on("request", lambda request: watched.hosts.add(urlsplit(request.url).netloc))
-        page.on("console", lambda said: watched.problems.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: watched.problems.append(str(error)))
-        yield watched
+        session = BrowserSession(context, page, up.url)
+        page.on("request", lambda request: session.hosts.add(urlsplit(request.url).netloc))
+        page.on("console", lambda said: session.problems.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: session.problems.append(str(error)))
+        yield session
 
 
-def test_page_draws_all_reports(seen: Seen) -> None:
+def test_page_draws_all_reports(browser: BrowserSession) -> None:
     """The page draws every report and requests no other host."""
-    frame = seen.reports()
+    frame = browser.reports()
     for report in load_reports():
         figure = frame.locator(f"#{report.name}")
         marks = figure.locator("svg g.mark-rect path, svg g.mark-line path, svg g.mark-symbol path")
@@ -89,24 +89,24 @@ def test_page_draws_all_reports(seen: Seen) -> None:
     assert frame.locator("#freshness tbody tr").count() == 14
     assert frame.locator(".strip a.missing").count() == 4
     assert frame.locator("#problem").is_hidden()
-    seen.page.screenshot(path=SCREENSHOTS_DIR / "page.png")
-    assert seen.hosts - {""} == {urlsplit(seen.url).netloc}  # what is made within the page has no host
-    assert seen.problems == []
+    browser.page.screenshot(path=SCREENSHOTS_DIR / "page.png")
+    assert browser.hosts - {""} == {urlsplit(browser.url).netloc}  # what is made within the page has no host
+    assert browser.problems == []
 
 
-def test_markup_from_meg_is_text(seen: Seen) -> None:
+def test_markup_from_meg_is_text(browser: BrowserSession) -> None:
     """Markup in a name is shown as text."""
     dialogs: list[str] = []
-    seen.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-    frame = seen.reports()
+    browser.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    frame = browser.reports()
     frame.locator("#institution_activity [data-do=table]").click()
     assert frame.locator("#institution_activity td", has_text=XSS_NAME).count() >= 1
     assert dialogs == []
 
 
-def test_filter_changes_charts(seen: Seen) -> None:
+def test_filter_changes_charts(browser: BrowserSession) -> None:
     """A filter changes what is drawn."""
-    frame = seen.reports()
+    frame = browser.reports()
     figure = frame.locator("#submissions_by_region")
     figure.locator("[data-do=table]").click()
     assert figure.locator("tbody tr").count() == 6
@@ -119,69 +119,71 @@ def test_filter_changes_charts(seen: Seen) -> None:
     expect(figure.locator(".chart")).to_have_text("Nothing to show for these filters.")
 
 
-def test_csv_png_svg_download(seen: Seen, filled: Store) -> None:
+def test_csv_png_svg_download(browser: BrowserSession, populated_store: Store) -> None:
     """CSV, PNG and SVG can be downloaded."""
-    frame = seen.reports()
+    frame = browser.reports()
     figure = frame.locator("#submissions_by_region")
-    with seen.page.expect_download() as download:
+    with browser.page.expect_download() as download:
         figure.locator("[data-do=csv]").click()
     rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
-    total = sum(document["submissions"] for document in filled.live["monthly_submissions"].find())
+    total = sum(document["submissions"] for document in populated_store.live["monthly_submissions"].find())
     assert sum(int(row["submissions"]) for row in rows) == total
     for kind, start in (("png", b"\x89PNG"), ("svg", b"<svg")):
-        with seen.page.expect_download() as download:
+        with browser.page.expect_download() as download:
             figure.locator(f"[data-do={kind}]").click()
         assert download.value.suggested_filename == f"submissions_by_region.{kind}"
         assert Path(download.value.path()).read_bytes().startswith(start)
 
 
-def test_page_follows_dark_mode(seen: Seen) -> None:
+def test_page_follows_dark_mode(browser: BrowserSession) -> None:
     """The page follows Airflow's dark mode."""
-    frame = seen.reports()
+    frame = browser.reports()
     light = frame.locator("body").evaluate("body => getComputedStyle(body).backgroundColor")
-    seen.page.evaluate("document.documentElement.classList.replace('light', 'dark')")
+    browser.page.evaluate("document.documentElement.classList.replace('light', 'dark')")
     expect(frame.locator("html")).to_have_class(re.compile("dark"))
     expect(frame.locator("figure svg")).to_have_count(len(load_reports()), timeout=30_000)
     assert frame.locator("body").evaluate("body => getComputedStyle(body).backgroundColor") != light
-    seen.page.screenshot(path=SCREENSHOTS_DIR / "dark.png")
+    browser.page.screenshot(path=SCREENSHOTS_DIR / "dark.png")
 
 
-def test_page_fits_phone(seen: Seen) -> None:
+def test_page_fits_phone(browser: BrowserSession) -> None:
     """The page fits a phone."""
-    phone = seen.context.new_page()
+    phone = browser.context.new_page()
     phone.set_viewport_size({"width": 390, "height": 844})
-    phone.goto(f"{seen.url}/bi-reports/")
+    phone.goto(f"{browser.url}/bi-reports/")
     expect(phone.locator("figure svg")).to_have_count(len(load_reports()), timeout=30_000)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     phone.screenshot(path=SCREENSHOTS_DIR / "phone.png")
     phone.close()
 
 
-def test_missing_month_links_to_run(seen: Seen) -> None:
+def test_missing_month_links_to_run(browser: BrowserSession) -> None:
     """A missing month links to the run that loads it."""
-    frame = seen.reports()
+    frame = browser.reports()
     run = "scheduled__2026-08-01T00:00:00+00:00"
-    with seen.page.expect_response(lambda answer: unquote(answer.url).endswith(f"/bi_monthly/dagRuns/{run}")):
+    with browser.page.expect_response(lambda answer: unquote(answer.url).endswith(f"/bi_monthly/dagRuns/{run}")):
         frame.locator(".strip a.missing").first.click()
-    seen.page.wait_for_url(lambda url: unquote(url).endswith(f"/dags/bi_monthly/runs/{run}"), timeout=15_000)
+    browser.page.wait_for_url(lambda url: unquote(url).endswith(f"/dags/bi_monthly/runs/{run}"), timeout=15_000)
 
 
-def test_page_problem_shows_its_command(seen: Seen, filled: Store) -> None:
+def test_page_problem_shows_its_command(browser: BrowserSession, populated_store: Store) -> None:
     """A region that the settings do not name is reported on the page, with the command as text."""
     row = {"_id": "forms:<b>old</b>", "job": "forms", "region": "<b>old</b>", "period": None, "as_of": AS_OF}
-    filled.ledger.insert_one({**row, "run_id": "r", "documents": 1, "published_at": AS_OF, "started_at": AS_OF})
+    populated_store.ledger.insert_one(
+        {**row, "run_id": "r", "documents": 1, "published_at": AS_OF, "started_at": AS_OF}
+    )
     try:
-        frame = seen.reports()
+        frame = browser.reports()
         problem = frame.locator("#freshness .problem")
         expect(problem).to_have_count(1)
         expect(problem.locator("strong")).to_have_text("region <b>old</b>")
         expect(problem.locator("pre")).to_contain_text('deleteMany({region: "<b>old</b>"})')
-        seen.page.screenshot(path=SCREENSHOTS_DIR / "problem.png")
+        browser.page.screenshot(path=SCREENSHOTS_DIR / "problem.png")
     finally:
-        filled.ledger.delete_one({"_id": row["_id"]})
+        populated_store.ledger.delete_one({"_id": row["_id"]})
 
 
-def test_page_busy_server_retries(seen: Seen) -> None:
+def test_page_busy_server_retries(browser: BrowserSession) -> None:
     """A report that the server puts off is asked for again, after as long as the server says."""
     refused: list[str] = []
 
@@ -192,11 +194,11 @@ def test_page_busy_server_retries(seen: Seen) -> None:
             refused.append(route.request.url)
             route.fulfill(status=503, headers={"Retry-After": "1"}, json={"detail": "too many"})
 
-    seen.page.route("**/api/reports/*", refuse_once)
+    browser.page.route("**/api/reports/*", refuse_once)
     try:
-        seen.reports()
+        browser.reports()
     finally:
-        seen.page.unroute("**/api/reports/*")
+        browser.page.unroute("**/api/reports/*")
     assert len(refused) >= len(load_reports())
 
 

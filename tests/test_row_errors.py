@@ -22,13 +22,13 @@ from bi_ops.settings import Settings
 from dev.embedded_stack import DatabaseServers
 from tests.load_helpers import (
     RUN,
-    documents_of,
     live_documents,
+    live_documents_by_id,
     live_raw_documents,
     load_slice,
+    make_slice,
     monthly_slice,
     plan_slice,
-    slice_of,
     stage_slice,
 )
 from tests.meg_factory import LONG_AGO, MegFactory, utc
@@ -85,10 +85,10 @@ def select(**changed: str) -> str:
     ],
 )
 def test_invalid_row_publishes_nothing(
-    store: Store, meg: MegReader, rows: MegFactory, sql: str, message: str, hint: str
+    store: Store, meg: MegReader, meg_factory: MegFactory, sql: str, message: str, hint: str
 ) -> None:
     """A row that cannot become a document is reported, and nothing is published."""
-    rows.bulk_forms(3)
+    meg_factory.bulk_forms(3)
     load_slice(store, meg, monthly_slice())
     before = live_raw_documents(store, monthly_slice())
     with pytest.raises(BiError) as caught:
@@ -124,38 +124,38 @@ def test_invalid_row_publishes_nothing(
     ids=["computed", "infinite", "year 12000", "two columns", "condition"],
 )
 def test_unreadable_value_names_form_and_column(
-    store: Store, meg: MegReader, rows: MegFactory, sql: str, place: str
+    store: Store, meg: MegReader, meg_factory: MegFactory, sql: str, place: str
 ) -> None:
     """A value that MEG cannot compute or the driver cannot read is reported with its place."""
-    rows.bulk_forms(12)
+    meg_factory.bulk_forms(12)
     with pytest.raises(InvalidSourceRowError, match="a value in MEG cannot be read") as caught:
         stage_slice(store, meg, monthly_slice(), sql=sql, max_tasks=1)
     assert place in f"{caught.value.message}:"
 
 
-def test_unreadable_value_without_form_is_located(store: Store, meg: MegReader, rows: MegFactory) -> None:
+def test_unreadable_value_without_form_is_located(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """A job that reads everything in one query has no chunks to look in."""
-    people(rows)
+    people(meg_factory)
     columns = ", ".join(field.name for field in get_job("forms").fields if field.name != "created_at")
     sql = f"SELECT {columns}, '-infinity'::date AS created_at FROM ({render_sql('forms.sql')}) AS job"
     with pytest.raises(InvalidSourceRowError) as caught:
-        stage_slice(store, meg, slice_of("forms", utc(2026, 11, 1)), sql=sql)
+        stage_slice(store, meg, make_slice("forms", utc(2026, 11, 1)), sql=sql)
     assert caught.value.message == "a value in MEG cannot be read, in column created_at"
 
 
 @pytest.mark.parametrize("value", ["-infinity", "infinity", "20000-01-01Z", "4000-01-01Z BC"])
 @pytest.mark.parametrize("column", ["started_at", "ended_at", "submitted_at"])
 def test_session_outside_calendar_is_located(
-    store: Store, meg: MegReader, rows: MegFactory, column: str, value: str
+    store: Store, meg: MegReader, meg_factory: MegFactory, column: str, value: str
 ) -> None:
     """One session's time is outside the calendar: each job loads, or names the column and the row or form."""
-    institution = rows.institution()
-    form = rows.form(institution)
-    auditor = rows.auditor(institution)
-    session = rows.session(form, utc(2026, 10, 5), auditor_id=auditor, ended_at=utc(2026, 10, 5))
-    rows.session(form, utc(2026, 10, 5), auditor_id=auditor)
-    rows.connection.execute(f"UPDATE megforms_auditsession SET {column} = '{value}' WHERE id = {session}")
-    refused = {job.name: refusal(store, meg, slice_of(job.name, utc(2026, 11, 1))) for job in JOBS}
+    institution = meg_factory.institution()
+    form = meg_factory.form(institution)
+    auditor = meg_factory.auditor(institution)
+    session = meg_factory.session(form, utc(2026, 10, 5), auditor_id=auditor, ended_at=utc(2026, 10, 5))
+    meg_factory.session(form, utc(2026, 10, 5), auditor_id=auditor)
+    meg_factory.connection.execute(f"UPDATE megforms_auditsession SET {column} = '{value}' WHERE id = {session}")
+    refused = {job.name: refusal(store, meg, make_slice(job.name, utc(2026, 11, 1))) for job in JOBS}
     messages = {name: message for name, message in refused.items() if message}
     is_before = column == "submitted_at" and value in {"-infinity", "4000-01-01Z BC"}
     assert set(messages) == ({"quarterly_form_churn"} if is_before else set())
@@ -194,14 +194,14 @@ def test_invalid_encoding_is_reported(servers: DatabaseServers, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("left", [0, 4])
-def test_broken_source_wipes_nothing(store: Store, meg: MegReader, rows: MegFactory, left: int) -> None:
+def test_broken_source_wipes_nothing(store: Store, meg: MegReader, meg_factory: MegFactory, left: int) -> None:
     """A source that returns less than half wipes nothing."""
-    rows.bulk_forms(10)
+    meg_factory.bulk_forms(10)
     load_slice(store, meg, monthly_slice())
     before = live_raw_documents(store, monthly_slice())
-    rows.connection.execute("UPDATE megforms_auditform SET archived_at = %s WHERE id > %s", (LONG_AGO, left))
-    rows.connection.execute("DELETE FROM megforms_observation")
-    rows.connection.execute("DELETE FROM megforms_auditsession")
+    meg_factory.connection.execute("UPDATE megforms_auditform SET archived_at = %s WHERE id > %s", (LONG_AGO, left))
+    meg_factory.connection.execute("DELETE FROM megforms_observation")
+    meg_factory.connection.execute("DELETE FROM megforms_auditsession")
     with pytest.raises(ShrinkError) as caught:
         load_slice(store, meg, monthly_slice())
     assert f"expected at least 5 of the 10 documents that are live; found {left}" in str(caught.value)
@@ -210,20 +210,20 @@ def test_broken_source_wipes_nothing(store: Store, meg: MegReader, rows: MegFact
     assert load_slice(store, meg, monthly_slice(), force=True).documents == left
 
 
-def people(rows: MegFactory) -> None:
-    institution = rows.institution()
-    form = rows.form(institution)
+def people(meg_factory: MegFactory) -> None:
+    institution = meg_factory.institution()
+    form = meg_factory.form(institution)
     for name in ("Florence", "Mary"):
-        auditor = rows.auditor(institution, user=rows.user(first_name=name, last_name="Seacole"))
-        rows.session(form, utc(2026, 10, 5), auditor_id=auditor)
+        auditor = meg_factory.auditor(institution, user=meg_factory.user(first_name=name, last_name="Seacole"))
+        meg_factory.session(form, utc(2026, 10, 5), auditor_id=auditor)
 
 
-def test_pseudonyms_are_stable(store: Store, meg: MegReader, rows: MegFactory) -> None:
+def test_pseudonyms_are_stable(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """Names are replaced by pseudonyms that stay the same."""
-    people(rows)
-    of = slice_of("top_users", utc(2026, 11, 1))
+    people(meg_factory)
+    of = make_slice("top_users", utc(2026, 11, 1))
     load_slice(store, meg, of)
-    named = documents_of(store, of)
+    named = live_documents_by_id(store, of)
     assert {document["user_name"] for document in named.values()} == {"Florence Seacole", "Mary Seacole"}
 
     def names_with(key: str) -> dict[str, str]:
@@ -251,7 +251,7 @@ def test_pseudonyms_are_stable(store: Store, meg: MegReader, rows: MegFactory) -
 )
 def test_load_with_changed_setting_is_refused(changed: dict[str, str], name: str) -> None:
     """What was planned under one setting is neither staged nor published under another."""
-    of, before = slice_of("top_users", utc(2026, 11, 1)), {"MEG_REGIONS": "eu"}
+    of, before = make_slice("top_users", utc(2026, 11, 1)), {"MEG_REGIONS": "eu"}
     planned, now = (_load_settings(of, Settings.from_env(environment)) for environment in (before, before | changed))
     load = Load(of, RUN, planned, ([None],), utc(2026, 11, 1))
     load.check_settings(planned)
@@ -260,12 +260,12 @@ def test_load_with_changed_setting_is_refused(changed: dict[str, str], name: str
     assert not caught.value.retryable
 
 
-def test_person_names_only_in_top_users(store: Store, meg: MegReader, rows: MegFactory) -> None:
+def test_person_names_only_in_top_users(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """People's names are in top_users and nowhere else."""
-    people(rows)
+    people(meg_factory)
     for job in JOBS:
-        load_slice(store, meg, slice_of(job.name, utc(2026, 11, 1)))
-        found = "Seacole" in str(live_documents(store, slice_of(job.name, utc(2026, 11, 1))))
+        load_slice(store, meg, make_slice(job.name, utc(2026, 11, 1)))
+        found = "Seacole" in str(live_documents(store, make_slice(job.name, utc(2026, 11, 1))))
         assert found is (job.name == "top_users"), job.name
     assert "Seacole" not in str(list(store.ledger.find()))
 
@@ -281,12 +281,14 @@ def test_person_names_only_in_top_users(store: Store, meg: MegReader, rows: MegF
     ],
 )
 def test_no_email_address_becomes_a_name(
-    store: Store, meg: MegReader, rows: MegFactory, columns: dict[str, str], name: str
+    store: Store, meg: MegReader, meg_factory: MegFactory, columns: dict[str, str], name: str
 ) -> None:
-    institution = rows.institution()
-    user = rows.user(**columns)
-    rows.session(rows.form(institution), utc(2026, 10, 5), auditor_id=rows.auditor(institution, user=user))
-    of = slice_of("top_users", utc(2026, 11, 1))
+    institution = meg_factory.institution()
+    user = meg_factory.user(**columns)
+    meg_factory.session(
+        meg_factory.form(institution), utc(2026, 10, 5), auditor_id=meg_factory.auditor(institution, user=user)
+    )
+    of = make_slice("top_users", utc(2026, 11, 1))
     load_slice(store, meg, of)
     assert {document["user_name"] for document in live_documents(store, of)} == {name.format(id=user)}
 

@@ -67,11 +67,11 @@ def installation(servers: DatabaseServers) -> Iterator[Installation]:
             admin.drop_database(name)
     for region, forms in FORMS.items():
         with servers.postgres.connect(f"meg_{region}") as connection:
-            rows = MegFactory(connection)
-            rows.bulk_forms(forms)
+            meg_factory = MegFactory(connection)
+            meg_factory.bulk_forms(forms)
             at = FIRST_MONTH.add(days=40)
             connection.execute("UPDATE megforms_auditsession SET submitted_at = %s, started_at = %s", (at, at))
-            somebody = rows.auditor(1_000_000)
+            somebody = meg_factory.auditor(1_000_000)
             connection.execute("UPDATE megforms_auditsession SET auditor_id = %s", (somebody,))
     settings = {
         "BI_AGGREGATE": "1",
@@ -193,7 +193,7 @@ def test_triggered_run_loads_selected_regions(installation: Installation) -> Non
     before = installation.slices()
     body = {"logical_date": None, "conf": {"period": "2025-02", "regions": ["uk"]}}
     run_id = installation.post(f"/dags/{DAG}/dagRuns", body)["dag_run_id"]
-    assert installation.state_of(run_id) == "success"
+    assert installation.wait_for_run(run_id) == "success"
     assert len(live_raw_documents(installation.store, monthly_slice("2025-02", region="uk"))) == FORMS["uk"]
     assert live_raw_documents(installation.store, monthly_slice("2025-02", region="eu")) == {}
     assert installation.slices() == before
@@ -242,7 +242,7 @@ def test_dry_run_is_logged(installation: Installation) -> None:
     """A dry run publishes nothing and logs what it found."""
     conf = {"period": "2025-03", "jobs": ["monthly_submissions"], "regions": ["uk"], "dry_run": True}
     run_id = installation.post(f"/dags/{DAG}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"]
-    assert installation.state_of(run_id) == "success"
+    assert installation.wait_for_run(run_id) == "success"
     states = {task["task_id"]: task["state"] for task in tasks_of(installation, run_id)}
     assert states["monthly_submissions.uk.stage"] == "success"
     assert states["monthly_submissions.uk.publish"] == "skipped"
@@ -310,7 +310,7 @@ def test_doctor_dag_logs_report(installation: Installation) -> None:
     """The doctor DAG succeeds and logs its report."""
     installation.api.patch("/dags/bi_doctor", json={"is_paused": False}).raise_for_status()
     run_id = installation.post("/dags/bi_doctor/dagRuns", {"logical_date": None})["dag_run_id"]
-    assert installation.state_of(run_id, "bi_doctor") == "success"
+    assert installation.wait_for_run(run_id, "bi_doctor") == "success"
     log = str(installation.get(f"/dags/bi_doctor/dagRuns/{run_id}/taskInstances/examine/logs/1", full_content=True))
     assert "0 FAILED" in log
     assert "MEG uk" in log

@@ -14,7 +14,7 @@ from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import Store
 from dev import demo_meg
 from dev.embedded_stack import DatabaseServers
-from tests.load_helpers import documents_of, load_slice, slice_of
+from tests.load_helpers import live_documents_by_id, load_slice, make_slice
 from tests.meg_factory import MegFactory, connect_as_reader, raw_tables, utc
 from tests.oracle import Oracle
 from tests.strategies import boundary_instants
@@ -36,32 +36,36 @@ def test_demo_data_equals_oracle(
     servers: DatabaseServers, store: Store, demo: psycopg.Connection[Any], job: Job, at: datetime
 ) -> None:
     """The demo data gives the oracle's figures."""
-    of = slice_of(job.name, at)
+    of = make_slice(job.name, at)
     with MegReader("eu", connect_as_reader(servers, "meg_demo"), application_name="test") as meg:
         load_slice(store, meg, of)
     expected = Oracle(raw_tables(demo)).of(job.name, of.period, of.as_of)
-    assert documents_of(store, of) == expected
+    assert live_documents_by_id(store, of) == expected
     assert expected, "demo data says something about every job"
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Dublin", "Australia/Sydney"])
-def test_boundary_instants_equal_oracle(store: Store, meg: MegReader, rows: MegFactory, job: Job, zone: str) -> None:
+def test_boundary_instants_equal_oracle(
+    store: Store, meg: MegReader, meg_factory: MegFactory, job: Job, zone: str
+) -> None:
     """Each boundary instant counts on the side that the definition gives it."""
     at = utc(2026, 11, 21, 9)
-    institution = rows.institution()
-    other = rows.institution()
+    institution = meg_factory.institution()
+    other = meg_factory.institution()
     for edge in boundary_instants(at, zone):
         # By a user, an auditor, a form and an institution of their own, so that no edge hides behind another.
-        user = rows.user(last_login_at=edge, date_joined_at=edge)
-        auditor = rows.auditor(institution, user=user, is_admin=True)
-        form = rows.form(institution, collects_patient_data=True)
-        rows.session(form, edge, auditor_id=auditor)
-        rows.session(form, edge + timedelta(hours=13), auditor_id=auditor, ended_at=edge)
+        user = meg_factory.user(last_login_at=edge, date_joined_at=edge)
+        auditor = meg_factory.auditor(institution, user=user, is_admin=True)
+        form = meg_factory.form(institution, collects_patient_data=True)
+        meg_factory.session(form, edge, auditor_id=auditor)
+        meg_factory.session(form, edge + timedelta(hours=13), auditor_id=auditor, ended_at=edge)
         for born, archived in ((edge, None), (utc(2020, 1, 1), edge)):
-            rows.form(other, created_at=born, archived_at=archived, collects_patient_data=True)
-        rows.institution(created_at=edge)
-        rows.add("documents_document", institution_id=other, name="", created_by_id=user, created_at=edge)
-    of = slice_of(job.name, at, timezone=zone)
+            meg_factory.form(other, created_at=born, archived_at=archived, collects_patient_data=True)
+        meg_factory.institution(created_at=edge)
+        meg_factory.add("documents_document", institution_id=other, name="", created_by_id=user, created_at=edge)
+    of = make_slice(job.name, at, timezone=zone)
     load_slice(store, meg, of, timezone=zone)
-    assert documents_of(store, of) == Oracle(raw_tables(rows.connection), zone=zone).of(job.name, of.period, of.as_of)
+    assert live_documents_by_id(store, of) == Oracle(raw_tables(meg_factory.connection), zone=zone).of(
+        job.name, of.period, of.as_of
+    )

@@ -108,9 +108,9 @@ def test_windows_yield_everything_once(streams: list[list[int]], size: int) -> N
     assert all(max(before) < min(after) for before, after in pairwise(together))
 
 
-def test_concurrent_attempt_raises_superseded(store: Store, meg: MegReader, rows: MegFactory) -> None:
+def test_concurrent_attempt_raises_superseded(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """A stage task that goes on after its retry has begun completes nothing, and its documents are not published."""
-    rows.bulk_forms(3)
+    meg_factory.bulk_forms(3)
     load = plan_slice(store, meg, monthly_slice())
     loads = LoadRegister(store)
     late = loads.begin_task(load, 0)
