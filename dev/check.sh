@@ -1,5 +1,5 @@
 #!/bin/sh
-# Everything that can be checked without running it; changes nothing (`make format` does).
+# Runs every static check. It changes no file; `make format` does.
 set -eu
 cd "$(dirname "$0")/.."
 echo "format"; .venv/bin/ruff format --check --quiet . || { echo "Run: make format"; exit 1; }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Resolves what development needs, and each older Airflow that `make compat` runs, into files with every version pinned.
+# Pins every version of the development requirements, and of each older Airflow that `make compat` runs.
 set -eu
 cd "$(dirname "$0")/.."
 compile() { .venv/bin/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-emit-index-url --no-annotate "$@"; }

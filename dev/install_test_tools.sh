@@ -1,5 +1,5 @@
 #!/bin/sh
-# Programs that some tests run: installed where they are missing and root may; else those tests are skipped, and say so.
+# Installs the programs that some tests need and that are missing; without root those tests are skipped, with a message.
 set -eu
 missing=
 have() { for name in "$@"; do command -v "$name" >/dev/null 2>&1 && return; done; return 1; }
@@ -14,11 +14,11 @@ have ip || missing="$missing iproute2"
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     export DEBIAN_FRONTEND=noninteractive
     apt-get -qq update >/dev/null 2>&1 || true
-    for package in $missing; do # each by itself: one that this system does not have keeps no other away
+    for package in $missing; do # one by one: a package that this system lacks must not prevent the others
         echo "test: installing $package"
         problem=$(apt-get -qq install -y --no-install-recommends "$package" </dev/null 2>&1) ||
             echo "test: apt-get could not: $(printf '%s' "$problem" | tail -n 1)"
     done
 else
-    echo "test: not here, so the tests that need them are skipped: sudo apt-get install$missing"
+    echo "test: missing programs, so the tests that need them are skipped. Hint: sudo apt-get install$missing"
 fi

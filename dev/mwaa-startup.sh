@@ -1,6 +1,6 @@
 #!/bin/sh
-# Amazon MWAA runs this before each of Airflow's processes. The settings are MEG BI's; what they mean stands in its README.
-# Secrets do not belong here: they are in Secrets Manager.
+# Amazon MWAA runs this before each of Airflow's processes. The settings are documented in MEG BI's README.
+# Keep secrets in Secrets Manager, not in this file.
 export BI_AGGREGATE=1
 export MEG_REGIONS=eu,uk
 export BI_TIMEZONE=Europe/Dublin

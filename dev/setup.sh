@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes .venv with everything that development needs. Needs Python 3.10 or later and nothing else.
+# Creates .venv with everything that development needs. Requires only Python 3.10 or later.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -10,7 +10,7 @@ command -v "$python" >/dev/null 2>&1 || die "no '$python' on the PATH; install P
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
     die "$("$python" --version) is too old; Python 3.10 or later is needed: make PYTHON=/path/to/python3"
 
-# Debian and Ubuntu keep ensurepip in a package of its own; root may install it, another user is shown its name.
+# Debian and Ubuntu keep ensurepip in a separate package: root gets it installed, other users see its name.
 if ! "$python" -c 'import ensurepip' >/dev/null 2>&1; then
     version=$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

