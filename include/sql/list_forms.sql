@@ -1,9 +1,9 @@
--- The forms that a period's documents may be about, to be cut into chunks.
+-- The forms that a period's documents may be about, to be split into chunks.
 --
 -- grain   a form that was created before the period's end and not archived before its start, or that has
 --         sessions in it
 -- window  [period_start, period_end)
--- order   by id, so that a plan made again gives the same chunks
+-- order   by id, so that planning again gives the same chunks
 WITH
 form AS NOT MATERIALIZED (
     {% include "source/form.sql" %}

@@ -1,4 +1,4 @@
--- What was submitted on each form of a chunk in a month.
+-- The submissions on each form of a chunk in a month.
 --
 -- grain   a form that was created before the month's end and not archived before its start, or that has
 --         submissions in it

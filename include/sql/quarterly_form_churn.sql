@@ -1,4 +1,4 @@
--- How each form fared in each of eight quarters.
+-- The use of each form in each of eight quarters.
 --
 -- grain   a form in a quarter: created before the quarter's end and not archived before its start, or with
 --         submissions in it; the eight quarters up to the run's, each with its own documents
@@ -20,7 +20,7 @@ quarter AS (
         %(quarter_names)s::text[], %(quarter_starts)s::timestamptz[], %(quarter_ends)s::timestamptz[]
     ) WITH ORDINALITY AS listed (period, period_start, period_end, number)
 ),
--- By quarter: number 0 is all that came before the first.
+-- By quarter: number 0 is everything before the first.
 activity AS (
     SELECT
         form_id,

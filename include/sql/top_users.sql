@@ -1,4 +1,4 @@
--- The ten users who did most, for each of eight actions.
+-- The ten most active users, for each of eight actions.
 --
 -- grain   an action and a rank, 1 to 10; ties go to the latest action, then to the lowest user id
 -- window  [as_of - 365 days, as_of)

@@ -1,4 +1,4 @@
--- Documents that clients' users made at clients' institutions and that were not deleted.
+-- Documents that clients' users created at clients' institutions and that were not deleted.
 SELECT
     d.id AS document_id,
     d.created_by_id AS created_by,

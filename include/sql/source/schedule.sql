@@ -1,4 +1,4 @@
--- Audit schedules that clients' users made for clients' forms and that were not deleted.
+-- Audit schedules that clients' users created for clients' forms and that were not deleted.
 SELECT
     s.id AS schedule_id,
     s.form_id,

@@ -1,5 +1,5 @@
--- Clients' users: those with an auditor at a client's institution who are not MEG's own people (staff, and auditors
--- of level "global"). Users without an auditor belong to no institution, and so to no client. No e-mail address is read,
+-- Clients' users: those with an auditor at a client's institution who are not MEG staff (is_staff, and auditors of
+-- level "global"). Users without an auditor belong to no institution, and so to no client. No e-mail address is read,
 -- also where it stands in the place of a name: such a user is called by the id.
 SELECT
     u.id AS user_id,

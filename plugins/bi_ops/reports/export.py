@@ -1,4 +1,4 @@
-"""The dashboard as files: one HTML page that needs nothing else, and a PNG of each report, for a mail or a wiki."""
+"""The dashboard as files: one HTML page that needs nothing else, and a PNG of each report, for email or a wiki."""
 
 from __future__ import annotations
 

@@ -160,9 +160,9 @@ async function draw(report, figure) {
   if (requestId !== figure.requestId) return; // the filters have changed since
   if (found.error) return empty(figure, report, found.error.message);
   const notes = [];
-  if (found.period) notes.push(`Of ${found.period}.`);
-  if (found.ignored.length) notes.push(`Not filtered by ${found.ignored.join(" and ")}, which it does not have.`);
-  if (found.truncated) notes.push("Cut to its first rows.");
+  if (found.period) notes.push(`Period: ${found.period}.`);
+  if (found.ignored.length) notes.push(`Filter not applicable: ${found.ignored.join(" and ")}.`);
+  if (found.truncated) notes.push("Truncated to the first rows.");
   const note = figure.querySelector(".note");
   note.textContent = notes.join(" ");
   note.hidden = !notes.length;
@@ -193,7 +193,7 @@ async function save(figure, report, kind) {
 function makeFigure(report) {
   const figure = document.querySelector("#figure").content.cloneNode(true).querySelector("figure");
   figure.id = report.name;
-  figure.querySelector(".chart").setAttribute("aria-label", `${report.title}; its figures are in the table`);
+  figure.querySelector(".chart").setAttribute("aria-label", `${report.title}; the table has its figures`);
   figure.querySelector("h3").textContent = report.title;
   figure.querySelector(".question").textContent = report.question;
   figure.querySelector("nav").addEventListener("click", ({ target }) => {
