@@ -1,27 +1,20 @@
 """
 # BI, monthly
 
-Loads the month just ended from every region's MEG into MongoDB, on the 1st at midnight (`BI_TIMEZONE`), in Airflow's
-catchup for months missed, and whenever you trigger it. Sessions and top users wait until 01:00. Each run replaces its
-own month only, and may be run or cleared again at any time with the same result; of the top users only the newest stay.
+Loads the month that just ended from every region's MEG into MongoDB: on the 1st at midnight (`BI_TIMEZONE`), for missed
+months through Airflow's catchup, and for any month by hand. Sessions and top users wait until 01:00. A run replaces its
+own month only, and rerunning or clearing it is always safe; `top_users` keeps the newest snapshot only.
 
 {jobs}
 
-**Trigger** takes `period` (a month that has ended; empty for the last), `jobs`, `regions`, `force` and `dry_run`.
+**Trigger** it with `period` (a month that has ended; empty for the last one), `jobs`, `regions`, `force` and `dry_run`.
 
-**When a task fails or is skipped**, the last lines of its log say why, what was expected and what to do. In short:
+**When a task fails or is skipped**, the last lines of its log say what happened, the expected and the actual state, and
+what to do. A failure in one region does not affect the others. The most common messages, with `…` for a name:
 
-| the message says | what to do |
-| --- | --- |
-| MEG cannot be read | Retried automatically. If it persists, check that server. The other regions are published. |
-| authentication to MEG or MongoDB failed | Correct the connection that is named, then trigger `bi_doctor`. |
-| stage tasks have not staged | Clear these tasks with downstream; a task that is marked success stages nothing. |
-| this load is not known; a setting has changed since | Clear the region's task group. |
-| the slice would shrink so much | Look at MEG; if the fall is real, trigger the month again with `force`. |
-| a newer snapshot, or a newer reading, is live (skipped) | Nothing; to read MEG again clear the region's task group. |
-| another run began to publish this slice | Nothing, or clear `publish` to make this run the last. |
-| all tasks are skipped | `BI_AGGREGATE` is off: set it, then clear the run. |
-| the run has parameters that cannot be used | Trigger it again with parameters that the log allows. |
+{failures}
+
+`docs/runbook.md` lists every message.
 """
 
 from bi_ops.airflow.dag_factory import build_dag

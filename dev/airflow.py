@@ -68,7 +68,7 @@ class AirflowServices:
         with ApiClient(self.url, self._check_api_server) as client:
             token = client.post("/auth/token", json={"username": LOGIN, "password": self.password})
             if token.is_error:
-                raise StackError(f"Airflow refused the login {LOGIN}: {token.status_code} {token.text[:500]}")
+                raise StackError(f"Airflow rejected the login {LOGIN}: {token.status_code} {token.text[:500]}")
             client.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
             client.base_url = httpx.URL(f"{self.url}/api/v2")
             yield client

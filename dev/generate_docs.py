@@ -1,6 +1,6 @@
-"""Generate documents from declarations: tables of jobs and messages, a page for each collection, the indexes.
+"""Generates documents from declarations: tables of jobs and messages, a page for each collection, the indexes.
 
-`python -m dev.generate_docs` writes them; with `--check` it changes nothing, and fails where they have drifted.
+`python -m dev.generate_docs` writes them; with `--check` it changes nothing, and fails if they are outdated.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ _BSON = {
     FieldType.BOOLEAN: "bool",
     FieldType.TIMESTAMP: "date",
 }
-_REPLACES = {LoadMode.REPLACE_PERIOD: "the period of the region", LoadMode.REPLACE_REGION: "all that the region had"}
+_REPLACES = {
+    LoadMode.REPLACE_PERIOD: "the period of the region",
+    LoadMode.REPLACE_REGION: "all documents of the region",
+}
 
 
 def main() -> int:
@@ -37,34 +40,35 @@ def main() -> int:
     check = "--check" in sys.argv[1:]
     texts = {ROOT / "docs" / "collections" / f"{job.name}.md": collection_page(job) for job in JOBS}
     texts[ROOT / "include" / "mongo" / "indexes.json"] = recommended_indexes()
+    texts[ROOT / "include" / "docs" / "failures.md"] = generate_runbook.failure_table()
     for file, name, table in (
         (ROOT / "README.md", "jobs", job_table()),
-        (ROOT / "docs" / "runbook.md", "messages", generate_runbook.table()),
+        (ROOT / "docs" / "runbook.md", "messages", generate_runbook.runbook_table()),
     ):
         texts[file] = replace_section(file.read_text(), name, table)
-    drifted = [path for path, text in texts.items() if not path.exists() or path.read_text() != text]
-    for path in drifted:
+    outdated = [path for path, text in texts.items() if not path.exists() or path.read_text() != text]
+    for path in outdated:
         if check:
-            print(f"{path.relative_to(ROOT)} is not what the declarations say. Run: make docs")
+            print(f"{path.relative_to(ROOT)} is outdated. Run: make docs")
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(texts[path])
-    return 1 if check and drifted else 0
+    return 1 if check and outdated else 0
 
 
 def replace_section(text: str, name: str, table: str) -> str:
-    """The text with what stands between the marks of this name replaced."""
+    """The text with the section between the marks of this name replaced."""
     before, mark, rest = text.partition(f"<!-- {name} -->\n")
     _, end, after = rest.partition(f"<!-- end of {name} -->")
     if not end:
-        raise ValueError(f"there are no marks for the {name}")
+        raise ValueError(f"no marks for the section {name}")
     return before + mark + table + end + after
 
 
 def job_table() -> str:
     """The README's table of jobs."""
     lines = [
-        "| job (collection) | a document is | DAG, when | replaces | MEG's task |",
+        "| job (collection) | one document is | DAG, when | replaces | task in MEG |",
         "| --- | --- | --- | --- | --- |",
     ]
     for job in JOBS:
@@ -86,8 +90,8 @@ def collection_page(job: Job) -> str:
         head.append(("period_start", "date", "Its first midnight, in `BI_TIMEZONE`."))
     tail = [
         ("schema_version", "int", "1; raised when the meaning of a field changes."),
-        ("loaded_at", "date", "When the document came to be as it is."),
-        ("run_id", "string", "The DAG run that made it so."),
+        ("loaded_at", "date", "When the document last changed."),
+        ("run_id", "string", "The DAG run that last changed it."),
     ]
     rows = [*head, *((field.name, _BSON[field.type], field.description) for field in job.fields), *tail]
     table = "\n".join(f"| `{name}` | {kind} | {meaning} |" for name, kind, meaning in rows)
@@ -100,15 +104,15 @@ def collection_page(job: Job) -> str:
 | | |
 | --- | --- |
 | loaded by | {_when(job)} (`BI_TIMEZONE`) |
-| MEG's task was | `{job.celery_task}` |
+| task in MEG | `{job.celery_task}` |
 | a publish replaces | {_REPLACES[job.mode]} |
 | grain | {header["grain"]} |
 | window | {header["window"]} |
 | units | {header["units"]} |
 {_instant_and_reading(job, header)}| definition | {definition}, over {_sources(job)} |
 
-Times are UTC; what is unknown is `null`, and no field is ever missing. Left out everywhere: demo institutions, what was
-deleted, drafts, MEG's own people, users without an auditor, and whatever belongs to, was done by or was done to one of
+Times are in UTC. Unknown values are `null`; no field is ever missing. Excluded everywhere: demo institutions, deleted
+records, drafts, MEG staff, users without an auditor, and everything that belongs to, was done by or was done to one of
 these.
 
 | field | type | meaning |
@@ -118,7 +122,7 @@ these.
 
 
 def _instant_and_reading(job: Job, header: dict[str, str]) -> str:
-    """Which figures describe the instant, whenever MEG is read, and which ones the moment of reading."""
+    """Which figures describe the as-of instant, and which the moment at which MEG was read."""
     if job.mode is LoadMode.REPLACE_PERIOD:
         return ""
     return f"| as of the instant | {header['instant']} |\n| as of the reading | {header['reading']} |\n"

@@ -1,49 +1,101 @@
-"""The table of every error message with its hint, read from where they are raised: no message is without its line."""
+"""Generates the tables of error messages: all of them for docs/runbook.md, the common ones for the DAGs' pages.
+
+The messages are read from the rules for drivers' errors and from the code that raises errors, so none is missing.
+"""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bi_ops import errors
-from bi_ops.meg.errors import CONNECTION_ERROR_RULES
-from bi_ops.mongo.errors import DEFAULT_RULE, ERROR_RULES
+from bi_ops.meg.errors import ERROR_RULES as MEG_RULES
+from bi_ops.mongo.errors import ERROR_RULES as MONGO_RULES
 
 _PACKAGE = Path(errors.__file__).parent
-_TREE = {name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, errors.BiError)}
+_CLASSES = {
+    name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, errors.BiError)
+}
+_COMMON_MESSAGES = (
+    "BI_AGGREGATE is off, so nothing is read or published",
+    "invalid run parameters",
+    "MEG cannot be read",
+    "authentication to MEG failed",
+    "MongoDB cannot be reached",
+    "authentication to MongoDB failed",
+    "stage tasks have not completed, so nothing was published",
+    "the load is not in the staging database",
+    "… has changed since this load was planned",
+    "the slice would shrink too much, so the live slice was left unchanged",
+    "a newer snapshot is already live, so this older one was not published",
+    "a newer reading is already live, so this older one was not published",
+    "another run started to publish this slice, so this one stopped",
+)
 
 
-def table() -> str:
-    """The messages in the order of the alphabet, as Markdown."""
-    rules = (*ERROR_RULES, DEFAULT_RULE)
-    rows = {rule.message: (rule.error.retryable, [rule.hint]) for rule in rules}
-    rows |= {_cell(refusal.message): (False, [_cell(refusal.hint)]) for refusal in CONNECTION_ERROR_RULES}
-    for file in sorted(_PACKAGE.rglob("*.py")):
-        for call in ast.walk(ast.parse(file.read_text())):
-            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in _TREE and call.args:
-                retryable = getattr(errors, call.func.id).retryable
-                hints = [text for word in call.keywords if word.arg == "hint" for text in _texts(word.value)]
-                messages = list(_texts(call.args[0]))
-                paired = len(messages) == len(hints)  # as where one condition chooses both
-                for number, what in enumerate(messages):
-                    rows.setdefault(what, (retryable, []))[1].extend(hints[number : number + 1] if paired else hints)
+@dataclass
+class _Message:
+    retryable: bool
+    hints: list[str] = field(default_factory=list)
+
+
+def runbook_table() -> str:
+    """All messages in alphabetical order, as Markdown."""
+    messages = _collect()
+    return _table(sorted(messages, key=str.lower), messages)
+
+
+def failure_table() -> str:
+    """The messages that an operator is likely to meet, in the order of a load's tasks, as Markdown.
+
+    Raises:
+        KeyError: One of them does not exist (any more).
+    """
+    return _table(_COMMON_MESSAGES, _collect())
+
+
+def _table(names: Iterator[str] | list[str] | tuple[str, ...], messages: Mapping[str, _Message]) -> str:
     lines = ["| message | retried | hint |", "| --- | --- | --- |"]
-    for what, (retryable, hints) in sorted(rows.items(), key=lambda row: row[0].lower()):
-        lines.append(f"| {what} | {'yes' if retryable else 'no'} | {' Or: '.join(dict.fromkeys(hints))} |")
+    for name in names:
+        message = messages[name]
+        hint = " Or: ".join(dict.fromkeys(message.hints))
+        lines.append(f"| {_cell(name)} | {'yes' if message.retryable else 'no'} | {_cell(hint)} |")
     return "\n".join(lines) + "\n"
 
 
-def _texts(node: ast.expr) -> Iterator[str]:
-    """Every text that an expression may give, with `…` for what is put in when it does."""
+def _collect() -> dict[str, _Message]:
+    """Every message, by its text with `…` for its variable parts."""
+    messages = {rule.message: _Message(rule.error.retryable, [rule.hint]) for rule in (*MEG_RULES, *MONGO_RULES)}
+    trees = [ast.parse(file.read_text()) for file in sorted(_PACKAGE.rglob("*.py"))]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    functions = {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
+    for call in nodes:
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in _CLASSES and call.args:
+            hints = [text for word in call.keywords if word.arg == "hint" for text in _texts(word.value, functions)]
+            texts = list(_texts(call.args[0], functions))
+            paired = len(texts) == len(hints)  # where one condition chooses both
+            for number, text in enumerate(texts):
+                message = messages.setdefault(text, _Message(getattr(errors, call.func.id).retryable))
+                message.hints += hints[number : number + 1] if paired else hints
+    return messages
+
+
+def _texts(node: ast.expr, functions: Mapping[str, ast.FunctionDef]) -> Iterator[str]:
+    """Every text that an expression may have, with `…` for the variable parts."""
     match node:
         case ast.Constant(value=str(text)):
-            yield _cell(text)
+            yield text
         case ast.JoinedStr(values=parts):
-            yield _cell("".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts))
-        case ast.IfExp(body=one, orelse=other):
-            yield from _texts(one)
-            yield from _texts(other)
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts)
+        case ast.IfExp(body=body, orelse=orelse):
+            yield from _texts(body, functions)
+            yield from _texts(orelse, functions)
+        case ast.Call(func=ast.Name(id=name)) if name in functions:
+            returned = functions[name].body[-1]
+            if isinstance(returned, ast.Return) and returned.value:
+                yield from _texts(returned.value, functions)
 
 
 def _cell(text: str) -> str:

@@ -174,8 +174,8 @@ def secrets_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         ("meg_eu", f"postgresql://{SECRET}:12#{SECRET}@127.0.0.1/meg", "character #"),
         ("meg_eu", f"postgresql://w:a@{SECRET}/{SECRET}@127.0.0.1/meg", "character /"),
         ("meg_eu", f"postgresql://w:a@{SECRET}?{SECRET}@127.0.0.1/meg", r"character \?"),
-        ("bi_mongo", f'{{{MONGO_FIELDS}, "username": "w"}}', "fields that Airflow does not know"),
-        ("bi_mongo", f"mongo://{SECRET}://a://b://c", "character /|cannot read it"),
+        ("bi_mongo", f'{{{MONGO_FIELDS}, "username": "w"}}', "unknown fields"),
+        ("bi_mongo", f"mongo://{SECRET}://a://b://c", "character /|cannot read the connection's value"),
         ("bi_mongo", "", "value is empty"),
     ],
 )
@@ -244,15 +244,15 @@ def test_readable_connection_is_tried(monkeypatch: pytest.MonkeyPatch, name: str
 @pytest.mark.parametrize(
     ("schema", "problem", "found"),
     [
-        *((f"bi{character}x", "not allowed", character) for character in '/\\."$*<>:|?%+'),
-        ("bi.prod", "not allowed", "."),
-        ("bi prod", "not allowed", "a space"),
-        ("bi\x00", "not allowed", "'\\x00'"),
+        *((f"bi{character}x", "invalid character", character) for character in '/\\."$*<>:|?%+'),
+        ("bi.prod", "invalid character", "."),
+        ("bi prod", "invalid character", "a space"),
+        ("bi\x00", "invalid character", "'\\x00'"),
         ("b" * 56, "too long", "56 bytes"),
         ("ä" * 28, "too long", "56 bytes"),
-        ("admin", "MongoDB's own", "admin"),
-        ("local", "MongoDB's own", "local"),
-        ("config", "MongoDB's own", "config"),
+        ("admin", "reserved by MongoDB", "admin"),
+        ("local", "reserved by MongoDB", "local"),
+        ("config", "reserved by MongoDB", "config"),
     ],
 )
 def test_database_name_breaks_a_rule(monkeypatch: pytest.MonkeyPatch, schema: str, problem: str, found: str) -> None:

@@ -81,6 +81,8 @@ def test_dags_and_tasks_have_docs(dags: dict[str, Any]) -> None:
     """Each DAG and task has documentation in the UI."""
     for dag in dags.values():
         assert "MEG" in dag.doc_md
+        assert "{" not in dag.doc_md
+        assert ("the slice would shrink too much" in dag.doc_md) is (dag.dag_id != "bi_doctor")
         assert dag.description
         groups = dag.task_group.get_task_group_dict()
         assert all(group.tooltip for name, group in groups.items() if name)

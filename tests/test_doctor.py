@@ -48,12 +48,12 @@ def test_doctor_passes_embedded_stack(patient: DoctorTarget, store: Store) -> No
     assert store.live.list_collection_names() == []
     findings = patient.examine()
     assert failed(findings) == {}
-    assert [each.check for each in findings if each.status is Status.WARNING] == ["indexes for the reports"]
+    assert [each.check for each in findings if each.status is Status.WARNING] == ["indexes"]
     assert len(findings) > 25
     assert store.live.list_collection_names() == store.client[f"{LIVE_DATABASE}_staging"].list_collection_names() == []
     text = format_report(findings)
     assert not [secret for secret in patient.servers.secret.values() if secret in text]
-    assert "relations" in text
+    assert "required columns" in text
 
 
 def test_doctor_finds_recommended_indexes(patient: DoctorTarget, store: Store) -> None:
@@ -82,7 +82,8 @@ def test_doctor_names_problem_with_hint(patient: DoctorTarget, store: Store, nam
     if name in ("a role that writes", "e-mail addresses", "a column out of reach", "a role that may become another"):
         restore_rights(patient)
     assert subject in findings
-    assert found in findings[subject].message
+    assert found in f"{findings[subject].message} {findings[subject].actual}"
+    assert findings[subject].expected
     assert hint in findings[subject].hint
     others = {each.split(",")[0] for each in findings} - {subject.split(",")[0]}
     roles_are_the_servers = ("a role that may do anything", "a role that runs programs")
@@ -97,7 +98,7 @@ def test_doctor_warns_of_read_write_role(patient: DoctorTarget, store: Store) ->
     with account(patient, wide):
         findings = patient.examine()
     assert failed(findings) == {}
-    [warned] = [each for each in findings if each.check == "rights: narrow"]
+    [warned] = [each for each in findings if each.check == "excess privileges"]
     assert "dropCollection" in warned.message
 
 
@@ -107,7 +108,7 @@ def test_doctor_warns_of_extra_columns(patient: DoctorTarget, store: Store) -> N
     with sql(patient, "CREATE TABLE notes (text text); GRANT SELECT ON notes TO bi_reader", "DROP TABLE notes"):
         findings = patient.examine()
     assert failed(findings) == {}
-    [warned] = [each for each in findings if each.check == "columns"]
+    [warned] = [each for each in findings if each.check == "excess columns"]
     assert "notes.text" in warned.message
 
 
@@ -118,7 +119,7 @@ def test_doctor_warns_of_unidentified_server(patient: DoctorTarget, store: Store
     with sql(patient, f"REVOKE {function} FROM PUBLIC", f"GRANT {function} TO PUBLIC"):
         findings = patient.examine()
     assert failed(findings) == {}
-    [warned] = [each for each in findings if each.check == "a database of its own" and each.subject == "MEG eu"]
+    [warned] = [each for each in findings if each.check == "distinct database" and each.subject == "MEG eu"]
     assert warned.status is Status.WARNING
 
 
@@ -127,8 +128,8 @@ def test_doctor_reports_role_on_any_database(patient: DoctorTarget, store: Store
     assert store.live.name == LIVE_DATABASE
     with account(patient, ["readWriteAnyDatabase"]):
         findings = failed(patient.examine())
-    assert list(findings) == ["MongoDB, rights: no more"]
-    assert "every database" in findings["MongoDB, rights: no more"].message
+    assert list(findings) == ["MongoDB, privileges elsewhere"]
+    assert "every database" in findings["MongoDB, privileges elsewhere"].message
 
 
 def test_doctor_reports_clock_skew() -> None:
@@ -136,7 +137,7 @@ def test_doctor_reports_clock_skew() -> None:
     now = utc(2026, 11, 1)
     assert check_clock("MEG eu", now, now + timedelta(seconds=8), now).status is Status.OK
     wrong = check_clock("MEG eu", now, now - timedelta(seconds=95), now)
-    assert (wrong.status, wrong.message) == (Status.FAILED, "95.0 s behind this machine's")
+    assert (wrong.status, wrong.message) == (Status.FAILED, "95.0 s behind this machine's clock")
 
 
 def test_doctor_warns_of_closed_gate(patient: DoctorTarget, store: Store) -> None:
@@ -151,8 +152,8 @@ def test_doctor_reports_missing_pseudonym_key(patient: DoctorTarget, store: Stor
     """Pseudonyms without a key are reported."""
     assert store.live.name == LIVE_DATABASE
     findings = failed(patient.examine(BI_PSEUDONYMISE="uk"))
-    assert list(findings) == ["MEG uk, pseudonyms"]
-    assert "AIRFLOW_CONN_BI_PSEUDONYMS" in findings["MEG uk, pseudonyms"].hint
+    assert list(findings) == ["MEG uk, pseudonym key"]
+    assert "AIRFLOW_CONN_BI_PSEUDONYMS" in findings["MEG uk, pseudonym key"].hint
 
 
 STAGING = f"{LIVE_DATABASE}_staging"
@@ -160,7 +161,7 @@ STAGING = f"{LIVE_DATABASE}_staging"
 
 def warnings(findings: list[Finding]) -> dict[str, Finding]:
     named = {each.check: each for each in findings if each.status is Status.WARNING}
-    return {check: each for check, each in named.items() if check != "indexes for the reports"}
+    return {check: each for check, each in named.items() if check != "indexes"}
 
 
 def test_ttl_index_of_staging_is_checked(patient: DoctorTarget, store: Store) -> None:
@@ -172,14 +173,14 @@ def test_ttl_index_of_staging_is_checked(patient: DoctorTarget, store: Store) ->
     with patient.servers.mongo_admin.client() as admin:
         admin[STAGING].command("collMod", "monthly_submissions", index=week)
         found = warnings(patient.examine())
-        assert list(found) == ["staged data"]
-        assert "from monthly_submissions after 7 days" in found["staged data"].message
+        assert list(found) == ["staging TTL index"]
+        assert "from monthly_submissions after 7 days" in found["staging TTL index"].message
         admin[STAGING].command("collMod", "monthly_submissions", index={**week, "expireAfterSeconds": 30 * 24 * 3600})
         admin[STAGING]["top_users"].drop_index("staged_at_ttl")
         admin[STAGING]["top_users"].create_index("staged_at", name="staged_at_1")
     found = warnings(patient.examine())
-    assert list(found) == ["staged data"]
-    assert "top_users has no TTL index" in found["staged data"].message
+    assert list(found) == ["staging TTL index"]
+    assert "top_users has no TTL index" in found["staging TTL index"].message
     assert store.live.list_collection_names() == []
 
 
@@ -188,9 +189,9 @@ def test_region_out_of_the_settings_is_named(patient: DoctorTarget, store: Store
     for region in ("eu", "old_eu"):
         publish(store, stage_documents(store, monthly_slice(region=region), {1: 1, 2: 2}), max_shrink=0.5)
     found = warnings(patient.examine())
-    assert list(found) == ["figures: region old_eu"]
-    assert "2 documents" in found["figures: region old_eu"].message
-    script = shlex.split(found["figures: region old_eu"].hint.partition("Command: ")[2])[-1]
+    assert list(found) == ["published data: region old_eu"]
+    assert "2 documents" in found["published data: region old_eu"].message
+    script = shlex.split(found["published data: region old_eu"].hint.partition("Command: ")[2])[-1]
     for name in json.loads(script[script.index("[") : script.index("]") + 1]):
         store.live[name].delete_many({"region": "old_eu"})
     assert warnings(patient.examine()) == {}
@@ -200,9 +201,9 @@ def test_region_out_of_the_settings_is_named(patient: DoctorTarget, store: Store
 def test_mixed_time_zones_are_a_warning(patient: DoctorTarget, store: Store) -> None:
     publish(store, stage_documents(store, monthly_slice(), {1: 1}, timezone="Europe/Kyiv"), max_shrink=0.5)
     found = warnings(patient.examine())
-    assert list(found) == ["figures: monthly_submissions eu"]
-    assert "Europe/Kyiv: 2026-10" in found["figures: monthly_submissions eu"].message
-    assert "airflow dags trigger bi_monthly" in found["figures: monthly_submissions eu"].hint
+    assert list(found) == ["published data: monthly_submissions eu"]
+    assert "Europe/Kyiv: 2026-10" in found["published data: monthly_submissions eu"].message
+    assert "airflow dags trigger bi_monthly" in found["published data: monthly_submissions eu"].hint
     assert warnings(patient.examine(BI_TIMEZONE="Europe/Kyiv")) == {}
 
 
@@ -213,8 +214,8 @@ def test_unfinished_publish_is_a_warning(patient: DoctorTarget, store: Store) ->
     with store.client.start_session() as session:
         entry.write_progress(store, 100, session)
     found = warnings(patient.examine())
-    assert list(found) == ["figures: monthly_submissions eu 2026-10"]
-    assert "100 of 300 documents are new" in found["figures: monthly_submissions eu 2026-10"].message
+    assert list(found) == ["published data: monthly_submissions eu 2026-10"]
+    assert "100 of 300 documents are new" in found["published data: monthly_submissions eu 2026-10"].message
     publish(store, load, max_shrink=0.5)
     assert warnings(patient.examine()) == {}
 
@@ -227,7 +228,7 @@ def test_snapshot_of_the_future_is_named(patient: DoctorTarget, store: Store) ->
         publish(store, stage_documents(store, snapshot(now), {1: 1}), max_shrink=0.5)
     findings = failed(patient.examine())
     [named] = findings.values()
-    assert list(findings) == ["MongoDB, figures: forms eu"]
+    assert list(findings) == ["MongoDB, published data: forms eu"]
     assert "an as-of in the future" in named.message
     program, _, _, dag, _, conf = shlex.split(named.hint.partition("Command: ")[2])
     assert (program, dag) == ("airflow", "bi_weekly")
@@ -240,7 +241,7 @@ def test_reading_of_the_future_is_named(patient: DoctorTarget, store: Store) -> 
     tomorrow = datetime.now(timezone.utc) + timedelta(days=1)
     publish(store, stage_documents(store, monthly_slice("2025-01"), {1: 1}, read_at=tomorrow), max_shrink=0.5)
     findings = failed(patient.examine())
-    assert "read from MEG in the future" in findings["MongoDB, figures: monthly_submissions eu 2025-01"].message
+    assert "read from MEG in the future" in findings["MongoDB, published data: monthly_submissions eu 2025-01"].message
 
 
 def test_unreadable_collections_are_a_warning(patient: DoctorTarget, store: Store) -> None:
@@ -248,8 +249,8 @@ def test_unreadable_collections_are_a_warning(patient: DoctorTarget, store: Stor
     assert store.live.name == LIVE_DATABASE
     with account(patient, [{"role": "readWrite", "db": STAGING}]):
         findings = patient.examine()
-    assert "MongoDB, rights: enough" in failed(findings)
-    assert {"collections", "figures", "indexes for the reports"} <= {
+    assert "MongoDB, privileges" in failed(findings)
+    assert {"collections", "published data", "indexes"} <= {
         each.check for each in findings if each.status is Status.WARNING and "not checked" in each.message
     }
 
@@ -300,7 +301,9 @@ def edit_relation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[
 
 
 def keys(patient: DoctorTarget) -> dict[str, Finding]:
-    return {each.check: each for each in patient.examine() if each.check.startswith("key") and "eu" in each.subject}
+    return {
+        each.check: each for each in patient.examine() if each.check.startswith("unique key") and "eu" in each.subject
+    }
 
 
 def test_key_of_every_relation_is_declared() -> None:
@@ -318,8 +321,8 @@ def test_doctor_shows_rows_of_relations(patient: DoctorTarget, store: Store, meg
     findings = keys(patient)
     assert {each.status for each in findings.values()} == {Status.OK}
     assert len(findings) == len(SOURCE_CONTRACT)
-    assert findings["key of form"].message == "form_id is unique; 30 rows, of about 31 in megforms_auditform"
-    assert findings["key of submission"].message.endswith("30 rows, of about 30 in megforms_observation")
+    assert findings["unique key: form"].message == "form_id is unique; 30 rows, of about 31 in megforms_auditform"
+    assert findings["unique key: submission"].message.endswith("30 rows, of about 30 in megforms_observation")
 
 
 @pytest.mark.parametrize(
@@ -349,7 +352,7 @@ def test_doctor_finds_relation_with_doubled_rows(
     meg_factory.session(form, utc(2026, 10, 5), observations=3)
     assert failed(patient.examine()) == {}
     edit_relation(name, old, new)
-    finding = failed(patient.examine())[f"MEG eu, key of {name}"]
+    finding = failed(patient.examine())[f"MEG eu, unique key: {name}"]
     assert "more than once, up to" in finding.message
     assert f"include/sql/source/{name}.sql" in finding.hint
 
@@ -361,7 +364,7 @@ def test_doctor_finds_relation_with_null_key(
     assert store.live.name == LIVE_DATABASE
     meg_factory.institution()
     edit_relation("form", "FROM megforms_auditform AS f\nJOIN", "FROM megforms_auditform AS f\nRIGHT JOIN")
-    assert "form_id is null" in failed(patient.examine())["MEG eu, key of form"].message
+    assert "form_id is null" in failed(patient.examine())["MEG eu, unique key: form"].message
 
 
 def test_doctor_warns_of_key_that_takes_too_long(
@@ -372,9 +375,9 @@ def test_doctor_warns_of_key_that_takes_too_long(
     meg_factory.institution()
     edit_relation("institution", "WHERE NOT i.is_demo", "WHERE NOT i.is_demo AND pg_sleep(600) IS NOT NULL")
     findings = keys(patient)
-    assert findings["key of institution"].status is Status.WARNING
-    assert "not checked within 30 s" in findings["key of institution"].message
-    assert findings["key of ward"].status is Status.OK
+    assert findings["unique key: institution"].status is Status.WARNING
+    assert "not checked within 30 s" in findings["unique key: institution"].message
+    assert findings["unique key: ward"].status is Status.OK
 
 
 def connection_of(patient: DoctorTarget, database: str) -> dict[str, Any]:

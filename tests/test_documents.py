@@ -90,14 +90,14 @@ def test_errors_hide_source_text() -> None:
 
 def test_row_without_key_is_refused() -> None:
     """A row without a key is refused."""
-    with pytest.raises(InvalidSourceRowError, match="no key"):
+    with pytest.raises(InvalidSourceRowError, match="null key"):
         make(form_id=None)
 
 
 @pytest.mark.parametrize("columns", [COLUMNS[:-1], [*COLUMNS, "extra"], [*COLUMNS, "form_id"]])
 def test_unknown_columns_are_refused(columns: list[str]) -> None:
     """Columns that are not the job's fields are refused."""
-    with pytest.raises(InvalidSourceRowError, match="not the job's fields"):
+    with pytest.raises(InvalidSourceRowError, match="differ from the job's fields"):
         DocumentEncoder(monthly_slice(), columns)
 
 

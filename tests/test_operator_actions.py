@@ -135,7 +135,7 @@ def test_task_marked_success_is_not_published(region: Region) -> None:
     publish = region.dag.tasks(run_id)[f"{SESSIONS}.eu.publish", -1]
     assert publish["state"] == "failed"
     log = last_lines(region, run_id, f"{SESSIONS}.eu.publish")
-    assert "1 of 3 stage tasks has not staged" in log
+    assert "1 of 3 not completed: stage[" in log
     assert "stage[1]" in log
     assert live_raw_documents(region.store, monthly_slice(job=get_job(SESSIONS))) == before
 
@@ -154,7 +154,7 @@ def test_older_run_never_overwrites_newer_reading(region: Region) -> None:
         assert region.dag.clear(older, task_ids=cleared) == "success"
         assert region.dag.tasks(older)[f"{JOB}.eu.publish", -1]["state"] == "skipped"
         log = last_lines(region, older, f"{JOB}.eu.publish")
-        assert "a newer reading is live" in log
+        assert "a newer reading is already live" in log
         assert newer in log
         assert live_raw_documents(region.store, monthly_slice()) == before
     assert region.dag.clear(newer, task_ids=[[f"{JOB}.eu.stage", 1]]) == "success"
@@ -202,9 +202,9 @@ def test_run_created_again_loads_from_scratch(region: Region) -> None:
     [
         ({"regions": []}, "regions: a list of one or more of eu", "regions: []"),
         ({"jobs": []}, "jobs: a list of one or more of monthly_submissions", "jobs: []"),
-        ({"Period": "2026-10"}, "only the parameters jobs, regions", "probably meant: period"),
+        ({"Period": "2026-10"}, "only the parameters jobs, regions", "did you mean period?"),
         ({"period": "May 2026"}, "period: a month such as 2026-10", "'May 2026'"),
-        ({"period": "2031-01"}, f"the latest being {LAST_MONTH}", "2031-01"),
+        ({"period": "2031-01"}, f"the latest is {LAST_MONTH}", "2031-01"),
     ],
 )
 def test_gate_refuses_what_cannot_be_loaded(region: Region, conf: dict[str, Any], allowed: str, actual: str) -> None:
@@ -224,11 +224,11 @@ def test_log_gives_reason_line_by_line(region: Region) -> None:
     """Failed, skipped and dry runs: one thought a line, short enough for Airflow's log view."""
     run_id = load_october(region, dry_run=True)
     lines = region.dag.log_lines(run_id, f"{JOB}.eu.publish")
-    assert f"{JOB} eu 2026-10: checked, and nothing was published" in lines
+    assert f"{JOB} eu 2026-10: dry run: checked, but not published" in lines
     assert any(line.startswith("Actual: 25 documents would replace") for line in lines)
     assert "Hint: Trigger the run without dry_run to publish." in lines
     skipped = region.dag.log_lines(run_id, "top_users.eu.plan")
-    assert "top_users: this run was triggered for other jobs" in skipped
+    assert "top_users: the run's parameters do not select this task" in skipped
 
 
 @NEEDS_CHROMIUM

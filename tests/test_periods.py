@@ -146,7 +146,7 @@ def test_future_period_names_latest(name: str) -> None:
     with pytest.raises(PeriodError) as caught:
         of_run(requested=name)
     assert ("still running" if name == "2026-11" else "in the future") in str(caught.value)
-    assert "the latest being 2026-10" in str(caught.value)
+    assert "the latest is 2026-10" in str(caught.value)
 
 
 def test_running_period_end_follows_time_zone() -> None:

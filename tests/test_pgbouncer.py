@@ -75,8 +75,12 @@ def test_pgbouncer_transaction_pooling_works(
 @pytest.mark.parametrize(
     ("fields", "message", "hint"),
     [
-        ({"schema": "nowhere"}, "PgBouncer does not have what the connection names", "pgbouncer.ini"),
-        ({"extra": {"options": "-c work_mem=4MB"}}, "PgBouncer refuses a parameter", "ignore_startup_parameters"),
+        ({"schema": "nowhere"}, "PgBouncer does not know the connection's database or user", "pgbouncer.ini"),
+        (
+            {"extra": {"options": "-c work_mem=4MB"}},
+            "PgBouncer rejected a connection parameter",
+            "ignore_startup_parameters",
+        ),
         ({"login": "stranger"}, "authentication to MEG failed", "connection"),
         ({"password": "wrong"}, "authentication to MEG failed", "connection"),
     ],

@@ -129,7 +129,7 @@ def test_staging_mismatch_is_refused(store: Store, reported: int) -> None:
     publish_numbers(store, monthly_slice(), dict.fromkeys(range(25), 1))
     wrong = stage_documents(store, monthly_slice(), dict.fromkeys(range(25), 2), RERUN)
     read_again(store, wrong, 0, reported)
-    with pytest.raises(StagingError, match=rf"expected {reported} documents.*found 25.*monthly_submissions\.eu"):
+    with pytest.raises(StagingError, match=rf"Expected: {reported} documents.*actual: 25.*monthly_submissions\.eu"):
         publish(store, wrong, max_shrink=0.5)
     assert set(live_submissions(store, monthly_slice()).values()) == {1}
 
@@ -170,7 +170,7 @@ def test_large_shrink_is_refused(store: Store, before: int, after: int, max_shri
         publish_numbers(store, monthly_slice(), dict.fromkeys(range(after), 2), RERUN, max_shrink=max_shrink)
         assert live_submissions(store, monthly_slice()) == dict.fromkeys(range(after), 2)
     else:
-        with pytest.raises(ShrinkError, match=rf"of the {before} documents that are live; found {after}.*force"):
+        with pytest.raises(ShrinkError, match=rf"of the {before} live documents; actual: {after}.*force"):
             publish_numbers(store, monthly_slice(), dict.fromkeys(range(after), 2), RERUN, max_shrink=max_shrink)
         assert live_submissions(store, monthly_slice()) == dict.fromkeys(range(before), 1)
         assert store.ledger.find_one() == ledger
@@ -220,7 +220,7 @@ def test_publish_aborts_when_bucket_missing(store: Store, monkeypatch: pytest.Mo
         where.staging_collection(SUBMISSIONS.name).delete_one({"_id": buckets[lost].id})
 
     monkeypatch.setattr(module, "check_not_stale", then_lose)
-    with pytest.raises(StagingError, match=r"expected \d+ documents in [0-9a-f]{32}\|.*found none"):
+    with pytest.raises(StagingError, match=r"Expected: \d+ documents in [0-9a-f]{32}\|.*actual: none"):
         publish(store, load, max_shrink=0.5)
     assert live_submissions(store, monthly_slice()) == dict.fromkeys(range(25), 1)
 

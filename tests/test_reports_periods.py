@@ -220,7 +220,7 @@ def test_snapshot_shows_problems(store: Store, tmp_path: Path) -> None:
     publish_row(store, "forms", "<b>old</b>", "")
     page = export_dashboard(store, settings(), tmp_path).read_text()
     assert "<b>old" not in page
-    assert "MEG_REGIONS does not name this region" in page
+    assert "MEG_REGIONS does not list this region" in page
     assert "deleteMany" in page
 
 

@@ -90,7 +90,7 @@ def test_page_hanging_secrets_backend_gives_up(monkeypatch: pytest.MonkeyPatch) 
         for _ in range(3):
             answer = client.get(PATH)
             assert (answer.status_code, answer.headers["Retry-After"]) == (503, str(RETRY_SECONDS))
-            assert "does not give the connection in time" in answer.text
+            assert "did not return the connection in time" in answer.text
         released.set()
         monkeypatch.setattr(web, "REQUEST_SECONDS", 10)
         assert client.get(PATH).status_code == 200

@@ -55,10 +55,10 @@ def select(**changed: str) -> str:
 @pytest.mark.parametrize(
     ("sql", "message", "hint"),
     [
-        (select(submissions=""), "missing submissions", "include/sql/monthly_submissions.sql"),
-        (select(more="1"), "not declared more", "include/sql/monthly_submissions.sql"),
-        (select(submissions="'many'"), "submissions cannot be stored", "an integer of 64 bits"),
-        (select(submissions="1.5"), "submissions cannot be stored", "cast a numeric to bigint"),
+        (select(submissions=""), "missing: submissions", "include/sql/monthly_submissions.sql"),
+        (select(more="1"), "undeclared: more", "include/sql/monthly_submissions.sql"),
+        (select(submissions="'many'"), "invalid value in submissions", "an integer of 64 bits"),
+        (select(submissions="1.5"), "invalid value in submissions", "cast a numeric to bigint"),
         (select(submissions="9223372036854775808"), "numeric", "bigint"),
         (
             select(submissions="CASE WHEN submissions > 0 THEN 1 / 0 END::bigint"),
@@ -66,21 +66,29 @@ def select(**changed: str) -> str:
             "correct it in MEG",
         ),
         (select(submissions="(submissions + 9223372036854775807)::bigint"), "out of range", "correct it in MEG"),
-        (select(change_pct="'NaN'::float8"), "change_pct cannot be stored", "a finite number"),
-        (select(change_pct="'Infinity'::numeric"), "change_pct cannot be stored", "a finite number"),
-        (select(form_name="7"), "form_name cannot be stored", "expected text"),
-        (select(first_submitted_at="current_date"), "first_submitted_at cannot be stored", "with time zone"),
-        (select(first_submitted_at="now()::timestamp"), "first_submitted_at cannot be stored", "with time zone"),
-        (select(first_submitted_at="'infinity'::timestamptz"), "first_submitted_at cannot be stored", "1 to 9999"),
-        (select(first_submitted_at="'20000-01-01'::timestamptz"), "cannot be stored, in the row of form_id", "9999"),
-        (select(first_submitted_at="'0044-03-15 BC'::timestamptz"), "cannot be stored, in the row of", "1 to 9999"),
-        (select(form_id="NULL::bigint"), "a row has no key", "form_id to be set"),
-        (select(form_id="1"), "doubled", "so that a key gives one row"),
-        (select(form_name="repeat('x', 17000000)"), "form_name cannot be stored, in the row of", "32,768 bytes"),
-        (select(form_name="repeat('é', 16385)"), "found 32770 bytes", "at most 32,768 bytes"),
+        (select(change_pct="'NaN'::float8"), "invalid value in change_pct", "a finite number"),
+        (select(change_pct="'Infinity'::numeric"), "invalid value in change_pct", "a finite number"),
+        (select(form_name="7"), "invalid value in form_name", "Expected: text"),
+        (select(first_submitted_at="current_date"), "invalid value in first_submitted_at", "with time zone"),
+        (select(first_submitted_at="now()::timestamp"), "invalid value in first_submitted_at", "with time zone"),
+        (select(first_submitted_at="'infinity'::timestamptz"), "invalid value in first_submitted_at", "1 to 9999"),
+        (
+            select(first_submitted_at="'20000-01-01'::timestamptz"),
+            "): invalid value in first_submitted_at",
+            "9999",
+        ),
+        (
+            select(first_submitted_at="'0044-03-15 BC'::timestamptz"),
+            "): invalid value in first_submitted_at",
+            "1 to 9999",
+        ),
+        (select(form_id="NULL::bigint"), "null key", "a value in form_id"),
+        (select(form_id="1"), "duplicates", "one row for each key"),
+        (select(form_name="repeat('x', 17000000)"), "): invalid value in form_name", "32,768 bytes"),
+        (select(form_name="repeat('é', 16385)"), "actual: 32770 bytes", "at most 32,768 bytes"),
         ("SELECT 1 FROM nowhere", "nowhere", "include/sql/source/"),
         ("SELEC 1", "syntax error", "include/sql/source/"),
-        ("SELECT email FROM auth_user", "permission denied", "let its role read"),
+        ("SELECT email FROM auth_user", "permission denied", "check the role's privileges"),
         ("SELECT %(nonsense)s", "nonsense", "include/sql/source/"),
     ],
 )
@@ -160,8 +168,8 @@ def test_session_outside_calendar_is_located(
     is_before = column == "submitted_at" and value in {"-infinity", "4000-01-01Z BC"}
     assert set(messages) == ({"quarterly_form_churn"} if is_before else set())
     for message in messages.values():
-        assert message.startswith("first_submitted_at cannot be stored, in the row of ")
-        assert message.endswith(f"form_id {form}")
+        assert message.startswith("invalid row (")
+        assert message.endswith(f"form_id {form}): invalid value in first_submitted_at")
 
 
 def refusal(store: Store, meg: MegReader, of: Slice) -> str:
@@ -204,7 +212,7 @@ def test_broken_source_wipes_nothing(store: Store, meg: MegReader, meg_factory: 
     meg_factory.connection.execute("DELETE FROM megforms_auditsession")
     with pytest.raises(ShrinkError) as caught:
         load_slice(store, meg, monthly_slice())
-    assert f"expected at least 5 of the 10 documents that are live; found {left}" in str(caught.value)
+    assert f"Expected: at least 5 of the 10 live documents; actual: {left}." in str(caught.value)
     assert "trigger the run again with force" in str(caught.value)
     assert live_raw_documents(store, monthly_slice()) == before
     assert load_slice(store, meg, monthly_slice(), force=True).documents == left

@@ -44,14 +44,14 @@ def test_request_with_allowed_values_passes(conf: dict[str, Any]) -> None:
         ({"regions": "eu"}, "a list of", "regions: 'eu'"),
         ({"regions": None}, "a list of", "regions: None"),
         ({"regions": ["eu", "mars", 7]}, "eu, uk", "regions: 'mars', 7"),
-        ({"Period": "2026-10"}, "only the parameters jobs", "parameter 'Period', probably meant: period"),
-        ({"job": ["top_users"]}, "only the parameters", "parameter 'job', probably meant: jobs"),
-        ({"dry-run": True}, "only the parameters", "parameter 'dry-run', probably meant: dry_run"),
+        ({"Period": "2026-10"}, "only the parameters jobs", "parameter 'Period'; did you mean period?"),
+        ({"job": ["top_users"]}, "only the parameters", "parameter 'job'; did you mean jobs?"),
+        ({"dry-run": True}, "only the parameters", "parameter 'dry-run'; did you mean dry_run?"),
         ({"colour": "red"}, "only the parameters", "parameter 'colour'"),
         ({"period": "May 2026"}, "a month such as 2026-10", "'May 2026'"),
         ({"period": 202610}, "a month such as 2026-10", "202610"),
-        ({"period": "2026-11"}, "the latest being 2026-10", "2026-11, which ends"),
-        ({"period": "2027-05"}, "the latest being 2026-10", "2027-05, which ends"),
+        ({"period": "2026-11"}, "the latest is 2026-10", "2026-11, still running; it ends"),
+        ({"period": "2027-05"}, "the latest is 2026-10", "2027-05, in the future; it ends"),
         ({"force": "yes"}, "force: true or false", "force: 'yes'"),
     ],
 )
@@ -65,7 +65,7 @@ def test_request_with_bad_value_is_refused(conf: dict[str, Any], expected: str, 
 
 
 def test_request_reports_every_problem_at_once() -> None:
-    with pytest.raises(RunRequestError, match="4 parameters") as caught:
+    with pytest.raises(RunRequestError, match="invalid run parameters") as caught:
         check({"jobs": [], "regions": ["mars"], "Period": "2026-10", "period": "May 2026"})
     assert len(caught.value.actual.splitlines()) == 4
 

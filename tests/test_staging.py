@@ -69,7 +69,7 @@ def test_duplicate_key_across_runs_is_refused(store: Store) -> None:
     """One key in two sorted runs is refused."""
     whole = stage(store, [*range(FORMS), 7])
     staged = StagedSlice(store, whole.load)
-    with pytest.raises(DuplicateKeyError, match="1 doubled, such as _id eu:2026-10:7"):
+    with pytest.raises(DuplicateKeyError, match="1 duplicates, such as _id eu:2026-10:7"):
         list(staged.iter_documents(staged.list_buckets(whole), "", 100))
 
 
@@ -117,7 +117,7 @@ def test_concurrent_attempt_raises_superseded(store: Store, meg: MegReader, meg_
     with StagedSlice(store, load).writer(0, late) as task:
         assert stage_task(store, meg, load, 0) == 3
         task.write([make_document(monthly_slice(), 99, 1)])
-    with pytest.raises(SupersededError, match="another attempt of this stage task has begun") as caught:
+    with pytest.raises(SupersededError, match="another attempt of this stage task has started") as caught:
         loads.complete_task(load, 0, Completion(late, 1, 1, 1, datetime.now(timezone.utc)))
     assert caught.value.retryable
     assert staged_count(store, load) == 3

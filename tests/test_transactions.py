@@ -176,7 +176,7 @@ def test_partial_publish_says_what_is_live(store: Store, monkeypatch: pytest.Mon
     assert (progress["load_id"], progress["documents"], progress["of"]) == (load.id, 300, 1000)
     assert ledger(store)["run_id"] != LATER_RUN.run_id
 
-    with pytest.raises(StagingError, match=f"partly of run {LATER_RUN.run_id}"):
+    with pytest.raises(StagingError, match=f"documents of run {LATER_RUN.run_id}"):
         publish(store, load, max_shrink=0.5)
     again = stage_documents(store, monthly_slice(), dict.fromkeys(range(1000), 2), LATER_RUN)
     publish(store, again, max_shrink=0.5, max_transaction_documents=100)

@@ -1,26 +1,36 @@
-"""The errors that MEG BI raises on purpose: one tree, each message whole enough to act on."""
+"""The exception tree of MEG BI, and the rules by which drivers' errors are translated into it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 
 def abbreviate(names: Iterable[str], max_names: int = 3) -> str:
-    """The first of some names, and how many more there are."""
+    """The first names, and how many more there are."""
     every = list(names)
     more = f" and {len(every) - max_names} more" if len(every) > max_names else ""
     return ", ".join(every[:max_names]) + more
 
 
+def labelled_details(expected: str, actual: str, hint: str) -> list[tuple[str, str]]:
+    """The parts of a message after its summary, as pairs of a label and a text; an empty part is left out."""
+    pairs = (("Expected", expected), ("Actual", actual), ("Hint", hint))
+    return [(label, text) for label, text in pairs if text]
+
+
 class BiError(Exception):
-    """Something stopped a load. The message says where, what was expected, what was found and what to do.
+    """Something stopped a load.
+
+    As a string: `<context>: <message>. Expected: <expected>; actual: <actual>. Hint: <hint>`.
 
     Args:
-        message: What is wrong, as a sentence without its full stop.
-        context: What it concerns: a variable, a job with its region and period, a connection.
+        message: What happened, as a sentence without its full stop.
+        context: Where: a variable, a connection, a job with its region and period.
         expected: What would have been right.
-        actual: What was there instead.
-        hint: What the reader can do about it, as a whole sentence.
+        actual: The actual value or state, such as the driver's own error.
+        hint: What to do next, as a whole sentence.
     """
 
     #: Whether the same attempt may succeed later without any change.
@@ -28,10 +38,9 @@ class BiError(Exception):
 
     def __init__(self, message: str, *, context: str, expected: str = "", actual: str = "", hint: str) -> None:
         self.message, self.context, self.expected, self.actual, self.hint = message, context, expected, actual, hint
-        details = "; ".join(
-            f"{label} {detail}" for label, detail in (("expected", expected), ("found", actual)) if detail
-        )
-        super().__init__(f"{context}: {message}{f' ({details})' if details else ''}. {hint}")
+        details = "; ".join(f"{label.lower()}: {text}" for label, text in labelled_details(expected, actual, ""))
+        details = f" {details[0].upper()}{details[1:].rstrip('.')}." if details else ""
+        super().__init__(f"{self.summary}.{details} Hint: {hint}")
 
     @property
     def summary(self) -> str:
@@ -40,9 +49,48 @@ class BiError(Exception):
 
     @property
     def details(self) -> list[tuple[str, str]]:
-        """The rest, as pairs of a label and a text; a label without a text is left out."""
-        pairs = (("Expected", self.expected), ("Actual", self.actual), ("Hint", self.hint))
-        return [(label, text) for label, text in pairs if text]
+        """Expected, actual and hint, as `labelled_details` gives them."""
+        return labelled_details(self.expected, self.actual, self.hint)
+
+
+@dataclass(frozen=True)
+class ErrorRule:
+    """Translates one kind of driver error.
+
+    Attributes:
+        error: The class to raise.
+        message: What happened.
+        expected: What would have been right.
+        hint: What to do next.
+        codes: The server's codes for it: SQLSTATEs, or MongoDB's numbers.
+        pattern: A regular expression for the driver's text, upper and lower case alike.
+        both: Whether code and text must match; by default one of them is enough.
+    """
+
+    error: type[BiError]
+    message: str
+    expected: str
+    hint: str
+    codes: tuple[int | str, ...] = ()
+    pattern: str = ""
+    both: bool = False
+
+    def matches(self, code: int | str | None, text: str) -> bool:
+        """Whether this rule is about an error with this code and text."""
+        by_code = code in self.codes
+        by_text = bool(self.pattern) and re.search(self.pattern, text, re.IGNORECASE) is not None
+        return by_code and by_text if self.both else by_code or by_text
+
+    def to_error(self, context: str, actual: str, *, expected: str = "") -> BiError:
+        """The error to raise; `expected` replaces the rule's own."""
+        return self.error(
+            self.message, context=context, expected=expected or self.expected, actual=actual, hint=self.hint
+        )
+
+
+def find_rule(rules: Iterable[ErrorRule], code: int | str | None, text: str, default: ErrorRule) -> ErrorRule:
+    """The first rule that matches an error's code or text, or the default."""
+    return next((rule for rule in rules if rule.matches(code, text)), default)
 
 
 class SettingsError(BiError):
@@ -50,38 +98,38 @@ class SettingsError(BiError):
 
 
 class PeriodError(BiError):
-    """The run has no period, or the requested one cannot be loaded."""
+    """The requested period is malformed, or has not ended."""
 
 
 class PeriodNotEndedError(BiError):
-    """The period, or the as-of instant, is not yet past by the clock that asks; clocks differ, and time heals it."""
+    """The as-of instant is slightly ahead of MEG's clock; a retry a little later succeeds."""
 
     retryable = True
 
 
 class RunRequestError(BiError):
-    """The parameters of a DAG run ask for something that cannot be loaded."""
+    """The parameters of a DAG run are invalid."""
 
 
 class ConnectionConfigError(BiError):
-    """An Airflow connection lacks something or asks for something that MEG BI refuses."""
+    """An Airflow connection is missing, invalid or insecure."""
 
 
 class SourceUnavailableError(BiError):
-    """MEG cannot be reached, or gave up in the middle of a query."""
+    """MEG cannot be reached, or ended a query early."""
 
     retryable = True
 
 
 class SourceQueryError(BiError):
-    """MEG refused a query: a missing relation, a missing right, a wrong template."""
+    """MEG rejected a query: a missing relation, a missing privilege, a wrong template."""
 
 
 class InvalidSourceRowError(BiError):
-    """A row of MEG's cannot become a document: a missing column, a wrong type or size, a null or foreign key."""
+    """A row from MEG cannot become a document: a missing column, a wrong type or size, a null or foreign key."""
 
     def located(self, place: str) -> InvalidSourceRowError:
-        """The same error with a place, such as a column, in its message."""
+        """The same error, with a place such as a column in its message."""
         message = f"{self.message}, in {place}"
         return type(self)(message, context=self.context, expected=self.expected, actual=self.actual, hint=self.hint)
 
@@ -91,7 +139,7 @@ class DuplicateKeyError(BiError):
 
 
 class StagingError(BiError):
-    """The staged data is not whole, is gone, or belongs to other settings, so it may not be published."""
+    """The staged data is incomplete, has expired or belongs to other settings, so it must not be published."""
 
 
 class PartialPublishError(BiError):
@@ -101,17 +149,17 @@ class PartialPublishError(BiError):
 
 
 class ShrinkError(BiError):
-    """The staged slice is so much smaller than the live one that the source is more likely broken."""
+    """The staged slice is so much smaller than the live one that the source is probably broken."""
 
 
 class SupersededError(BiError):
-    """Another run, or another try of the same task, is at work on the same slice."""
+    """Another run, or another attempt of the same task, works on the same slice."""
 
     retryable = True
 
 
 class SkippedError(BiError):
-    """There is nothing to do; the task is skipped, and did not fail."""
+    """There is nothing to do, so the task is skipped."""
 
 
 class GateClosedError(SkippedError):
@@ -123,33 +171,33 @@ class NotSelectedError(SkippedError):
 
 
 class DryRunError(SkippedError):
-    """The run was triggered to check, and publishes nothing."""
+    """The run was triggered with `dry_run`, so it publishes nothing."""
 
 
 class StaleSnapshotError(SkippedError):
-    """The live slice describes a later instant, or was read from MEG later, than the staged one."""
+    """The live slice describes a later instant than the staged one, or was read from MEG later."""
 
 
 class MongoUnavailableError(BiError):
-    """MongoDB cannot be reached, or gave up in the middle of a command."""
+    """MongoDB cannot be reached, or a command on it failed."""
 
     retryable = True
 
 
 class ReportError(BiError):
-    """A report is not defined as it must be, or was asked for what it cannot show."""
+    """A report's definition or a request for it is invalid."""
 
 
 class MongoConfigurationError(BiError):
-    """MongoDB does not let this account do what it must, or is not what it must be."""
+    """The MongoDB account lacks privileges, or the server or a collection does not meet the requirements."""
 
 
 class ReportsUnavailableError(MongoUnavailableError):
-    """The reports are not computed now, so that Airflow's API server stays responsive; a later request may succeed.
+    """The reports cannot be computed now; a later request may succeed.
 
     Args:
         message: As for every error.
-        retry_after: After how many seconds to ask again.
+        retry_after: Seconds after which to repeat the request.
         context: As for every error.
         expected: As for every error.
         actual: As for every error.

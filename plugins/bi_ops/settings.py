@@ -35,11 +35,11 @@ def to_bool(value: Any) -> bool:
 def _regions(value: Any) -> tuple[str, ...]:
     names = tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else tuple(value)
     if not all(_REGION.fullmatch(name) for name in names):
-        raise PydanticCustomError("region", "region names, each [a-z][a-z0-9_]*, with commas between them")
+        raise PydanticCustomError("region", "comma-separated region names, each matching [a-z][a-z0-9_]*")
     if set(names) & (_ON | _OFF):
-        raise PydanticCustomError("region", "names that are not words for on and off")
+        raise PydanticCustomError("region", "region names other than the reserved boolean words, such as no")
     if len(set(names)) < len(names):
-        raise PydanticCustomError("region", "region names that each occur once")
+        raise PydanticCustomError("region", "distinct region names")
     return names
 
 
@@ -52,7 +52,7 @@ def _some_regions(value: Any, info: ValidationInfo) -> tuple[str, ...]:
         return every if word in _ON else ()
     names = tuple(name.strip() for name in value.split(","))
     if not set(names) <= set(every):
-        raise PydanticCustomError("region", "on, off, or names out of MEG_REGIONS with commas between them")
+        raise PydanticCustomError("region", "on, off, or comma-separated regions of MEG_REGIONS")
     return names
 
 
@@ -121,9 +121,9 @@ class Settings(BaseModel):
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             raise SettingsError(
-                "this value is not allowed",
+                "invalid setting",
                 context=f"environment variable {problem['loc'][0]}",
                 expected=problem["msg"].removeprefix("Input should be ").removeprefix("Value error, "),
                 actual=repr(problem["input"]),
-                hint="Correct it, then restart Airflow's processes.",
+                hint="Correct the variable, then restart Airflow's processes.",
             ) from None

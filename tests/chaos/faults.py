@@ -229,7 +229,7 @@ def mark_success(chaos: ChaosEnvironment) -> None:
                     == "succeeded"
                 )
         outcome, reason, _ = chaos.attempt("publish", run_id, load=xcoms["load"])
-        assert (outcome, "has not staged" in reason) == ("failed for good", True), reason
+        assert (outcome, "stage tasks have not completed" in reason) == ("failed for good", True), reason
         chaos.attempt("stage", run_id, load=xcoms["load"], chunks=chunks[marked_task], map_index=marked_task)
         assert chaos.attempt("publish", run_id, load=xcoms["load"])[0] == "succeeded"
 

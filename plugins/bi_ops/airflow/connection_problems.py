@@ -63,7 +63,7 @@ _JSON = {
 _SEVERAL_HOSTS = {
     "mongo": '{"conn_type": "mongo", "host": "h1:27017,h2:27017", "login": "...", "password": "...", "schema": "bi", '
     '"extra": {"replicaSet": "rs0", "tls": true}}',
-    "postgres": '{"conn_type": "postgres", "host": "h1,h2", "port": 5432, ...}, with one port for all of them',
+    "postgres": '{"conn_type": "postgres", "host": "h1,h2", "port": 5432, ...}, with the same port for all',
 }
 
 
@@ -81,7 +81,7 @@ def find_value_problem(value: str, kind: str, context: str) -> ConnectionConfigE
             "the connection's value is empty",
             context=context,
             expected="a URI or JSON",
-            hint=f"Set it, for example to {_JSON[kind]}, or remove it where the connection is kept elsewhere.",
+            hint=f"Set it, for example to {_JSON[kind]}, or remove it if the connection is stored elsewhere.",
         )
     if text[0] in _QUOTES:
         return ConnectionConfigError(
@@ -98,7 +98,7 @@ def find_value_problem(value: str, kind: str, context: str) -> ConnectionConfigE
 def unreadable_value(kind: str, context: str) -> ConnectionConfigError:
     """What to say of a value that Airflow does not read, where nothing more is known."""
     return ConnectionConfigError(
-        "the connection is there, and Airflow cannot read it",
+        "Airflow cannot read the connection's value",
         context=context,
         expected=f"a URI or JSON that makes a connection of type {kind}",
         hint=f"Write it as JSON: {_JSON[kind]}.",
@@ -133,22 +133,22 @@ def find_database_problem(database: str, context: str) -> ConnectionConfigError 
     longest = _MAX_DATABASE_BYTES - len(STAGING_SUFFIX)
     if bad := _NOT_IN_DATABASE.search(database):
         problem, found = (
-            "has a character that is not allowed",
+            "an invalid character",
             "a space" if bad[0] == " " else bad[0] if bad[0].isprintable() else repr(bad[0]),
         )
     elif len(database.encode()) > longest:
-        problem, found = "is too long", f"{len(database.encode())} bytes"
+        problem, found = "too long", f"{len(database.encode())} bytes"
     elif database.lower() in _SERVERS_OWN:
-        problem, found = "is that of a database of MongoDB's own", database
+        problem, found = "reserved by MongoDB", database
     if not problem:
         return None
     return ConnectionConfigError(
-        f"the name of the database {problem}",
+        f"invalid database name: {problem}",
         context=context,
-        expected=f"at most {longest} bytes ({_MAX_DATABASE_BYTES} with {STAGING_SUFFIX}); no space and none of "
+        expected=f"at most {longest} bytes ({_MAX_DATABASE_BYTES} with {STAGING_SUFFIX}), without spaces and "
         f'/ \\ . " $ * < > : | ? % +; not {", ".join(_SERVERS_OWN)}',
         actual=found,
-        hint="Name another database in the connection's schema, such as bi.",
+        hint="Set another database name, such as bi, as the connection's schema.",
     )
 
 
@@ -171,8 +171,8 @@ def _not_json(text: str, error: ValueError, kind: str, context: str) -> Connecti
         return ConnectionConfigError(
             "the connection's value is a Python dictionary, not JSON",
             context=context,
-            expected="JSON: names and texts in double quotes; true, false and null in lower case",
-            hint=f"Write it as JSON: {_JSON[kind]}; Python's json.dumps does.",
+            expected="JSON: names and strings in double quotes; true, false and null in lower case",
+            hint=f"Write it as JSON: {_JSON[kind]}, for example with Python's json.dumps.",
         )
     line, column = getattr(error, "lineno", 1), getattr(error, "colno", 1)
     return ConnectionConfigError(
@@ -180,7 +180,7 @@ def _not_json(text: str, error: ValueError, kind: str, context: str) -> Connecti
         context=context,
         expected=f"JSON such as {_JSON[kind]}",
         actual=f"an error in line {line}, column {column}",
-        hint="Correct it there: look for a missing or extra comma, quote or brace.",
+        hint="Check that position for a missing or extra comma, quote or brace.",
     )
 
 
@@ -189,12 +189,12 @@ def _unknown_fields(fields: dict[str, Any], context: str) -> ConnectionConfigErr
     if not unknown:
         return None
     return ConnectionConfigError(
-        "the connection's JSON has fields that Airflow does not know",
+        "unknown fields in the connection's JSON",
         context=context,
-        expected="no fields but conn_type, host, port, login, password, schema, extra and description",
+        expected="only conn_type, host, port, login, password, schema, extra and description",
         actual=", ".join(map(_shown, unknown[:_MAX_NAMES])),
         hint=f"{'; '.join(map(_right_place, unknown[:_MAX_NAMES]))}. Airflow's names are login (not username) and "
-        "schema (not database); options of a driver go into extra.",
+        "schema (not database); a driver's options go into extra.",
     )
 
 
@@ -211,18 +211,18 @@ def _right_place(name: str) -> str:
 
 def _shown(name: str) -> str:
     """A name, unless it may be something else that stands in its place."""
-    return name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_+.-]{0,30}", name) else "(a name that is not shown)"
+    return name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_+.-]{0,30}", name) else "(a hidden name)"
 
 
 def _text_problem(fields: dict[str, Any], context: str) -> ConnectionConfigError | None:
     for name in _TEXTS:
         if not isinstance(fields.get(name), str | None):
             return ConnectionConfigError(
-                f"the connection's field {name} is not a text",
+                f"the connection's field {name} is not a string",
                 context=context,
-                expected="a text in double quotes",
+                expected="a string in double quotes",
                 actual=type(fields[name]).__name__,
-                hint=f"Put the value of {name} into double quotes.",
+                hint=f"Enclose the value of {name} in double quotes.",
             )
     return None
 
@@ -236,8 +236,8 @@ def _port_problem(port: Any, context: str) -> ConnectionConfigError | None:
     return ConnectionConfigError(
         "the connection's port is not a number",
         context=context,
-        expected=f"a number from 1 to {_MAX_PORT}, and nothing else in this field",
-        hint='Write the port as a number, such as "port": 27017; the database is the field schema.',
+        expected=f"a number from 1 to {_MAX_PORT}",
+        hint='Write the port as a number, such as "port": 27017; the database belongs in the field schema.',
     )
 
 
@@ -258,7 +258,7 @@ def _type_problem(conn_type: Any, kind: str, context: str) -> ConnectionConfigEr
 
 def _srv_problem(found: str, context: str) -> ConnectionConfigError:
     return ConnectionConfigError(
-        "the connection asks for an SRV record (mongodb+srv) in a way that is not known here",
+        "unsupported option for an SRV record (mongodb+srv)",
         context=context,
         expected='conn_type mongo, and "srv": true in the extra',
         actual=found,
@@ -294,7 +294,7 @@ def _host_problem(hosts: str, kind: str, context: str) -> ConnectionConfigError 
         return ConnectionConfigError(
             "the connection's host is an IPv6 address in brackets",
             context=context,
-            expected="in JSON and in the form of Airflow's UI no brackets; only a URI has them",
+            expected="an address without brackets in JSON and in Airflow's UI; only a URI has brackets",
             hint='Write it as "host": "::1".',
         )
     return None
@@ -329,7 +329,7 @@ def _uri_problem(text: str, kind: str, context: str) -> ConnectionConfigError | 
             "the connection's value is neither a URI nor JSON",
             context=context,
             expected=f"{kind}://login:password@host:port/schema, or {_JSON[kind]}",
-            hint="Write it as JSON, where nothing must be encoded.",
+            hint="Write it as JSON, where no character needs encoding.",
         )
     rest = text[scheme.end() :]
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
@@ -355,9 +355,9 @@ def _special_character(authority: str, behind: str, kind: str, context: str) -> 
     if not odd:
         return None
     return ConnectionConfigError(
-        f"the character {odd} stands in the connection's URI where it must be percent-encoded",
+        f"unencoded character {odd} in the connection's URI",
         context=context,
-        expected="the special characters of login, password and database percent-encoded",
+        expected="special characters in login, password and database percent-encoded",
         hint=f"Write {quote(odd, safe='')} for {odd} (and %40 for a further @), or write the connection as JSON, where "
         f"nothing is encoded: {_JSON[kind]}.",
     )
@@ -367,7 +367,7 @@ def _authority_problem(host: str, kind: str, context: str) -> ConnectionConfigEr
     """What is wrong with a URI's host and port."""
     if "," in host and ":" in host.rpartition(",")[0]:
         return ConnectionConfigError(
-            "the connection's URI names several hosts with a port each, which Airflow cannot read",
+            "several hosts with a port each in the connection's URI, which Airflow cannot read",
             context=context,
             expected="one host in a URI, or JSON",
             hint=f"Write the connection as JSON: {_SEVERAL_HOSTS.get(kind, _JSON[kind])}.",

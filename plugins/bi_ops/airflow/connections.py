@@ -164,11 +164,11 @@ def load_pseudonymizer(region: str, settings: Settings) -> Pseudonymizer | None:
     key = _read(PSEUDONYMS_CONN_ID, "generic", BaseHook.get_connection).password or ""
     if len(key) < _MIN_KEY_LENGTH:
         raise ConnectionConfigError(
-            "BI_PSEUDONYMISE is on, and there is no key to replace names with",
+            "the pseudonym key is missing or too short, and BI_PSEUDONYMISE is on",
             context=f"connection {PSEUDONYMS_CONN_ID}",
-            expected=f"a password of {_MIN_KEY_LENGTH} characters or more, such as openssl rand -hex 32 gives",
-            actual=f"one of {len(key)} characters",
-            hint="Put the key into the connection's password, and keep it: another key gives other pseudonyms.",
+            expected=f"a password of at least {_MIN_KEY_LENGTH} characters, for example from openssl rand -hex 32",
+            actual=f"{len(key)} characters",
+            hint="Set the key as the connection's password, and never change it: another key gives other pseudonyms.",
         )
     return Pseudonymizer(key, region)
 
@@ -193,7 +193,7 @@ def _postgres_extra(name: str, connection: Any) -> dict[str, Any]:
         raise ConnectionConfigError(
             f"unsupported key {unknown[0]} in the connection's extra",
             context=f"connection {name}",
-            expected="a JSON object of libpq's parameters; host, port, database and login in fields of their own",
+            expected="libpq's parameters; host, port, database and login belong in their own fields",
             actual=", ".join(unknown),
             hint="Correct the connection's extra.",
         )
@@ -207,8 +207,8 @@ def _postgres_extra(name: str, connection: Any) -> dict[str, Any]:
             context=f"connection {name}",
             expected=f'"sslmode" {" or ".join(_VERIFYING_SSLMODES)} in the extra, unless the host is this machine',
             actual=f"{mode or 'no sslmode'} to {', '.join(hosts) or 'no host'}",
-            hint='Put {"sslmode": "verify-full"} into the connection\'s extra, with "sslrootcert" where the authority '
-            "is one of your own.",
+            hint='Set {"sslmode": "verify-full"} in the connection\'s extra, with "sslrootcert" for a private '
+            "certificate authority.",
         )
     if mode in _VERIFYING_SSLMODES and extra.get("sslrootcert", "system") == "system" and not _has_root_certificate():
         extra["sslrootcert"] = ssl.get_default_verify_paths().cafile or certifi.where()
@@ -229,7 +229,7 @@ def _mongo_extra(hook: MongoHook, defaults: Mapping[str, Any]) -> dict[str, Any]
         raise ConnectionConfigError(
             "invalid MongoDB host",
             context=f"connection {hook.mongo_conn_id}",
-            expected='a host, or several with commas between; for Atlas the cluster\'s name and "srv": true',
+            expected='one or more comma-separated hosts; for Atlas the cluster\'s name and "srv": true',
             actual=type(error).__name__,
             hint="Correct the connection's host and port.",
         ) from None
@@ -238,14 +238,19 @@ def _mongo_extra(hook: MongoHook, defaults: Mapping[str, Any]) -> dict[str, Any]
     has_duplicates = len(options) < len(parsed["options"]) + len(given)
     unknown = [name for name in _INSECURE_OPTIONS if to_bool(options.get(name))]
     unknown += ["srv"] if srv and str(given.get("srv")).lower() == "false" else []
-    unknown += ["an option twice"] if has_duplicates else []
+    if has_duplicates:
+        raise ConnectionConfigError(
+            "duplicate option in the connection's extra",
+            context=f"connection {hook.mongo_conn_id}",
+            expected="each option once; upper and lower case are the same",
+            hint="Remove the duplicate from the connection's extra.",
+        )
     if unknown:
         raise ConnectionConfigError(
-            f"{unknown[0]} is not allowed: the server would not be verified",
+            f"insecure option {unknown[0]} in the connection's extra",
             context=f"connection {hook.mongo_conn_id}",
-            expected='each option once; "tls": true, and "tlsCAFile" where the authority is one of your own',
-            actual=unknown[0],
-            hint=f"Take {unknown[0]} out of the connection's extra.",
+            expected='"tls": true, with "tlsCAFile" for a private certificate authority',
+            hint=f"Remove {unknown[0]} from the connection's extra.",
         )
     if not to_bool(options.get("tls", options.get("ssl", srv))):
         _require_local_host(hook, [host for host, _ in parsed["nodelist"]], srv=srv)
@@ -261,8 +266,7 @@ def _require_local_host(hook: MongoHook, hosts: Sequence[str], *, srv: bool) -> 
             context=f"connection {hook.mongo_conn_id}",
             expected='"tls": true in the extra, unless the host is this machine',
             actual=f"no TLS to {', '.join(hosts)}",
-            hint='Put {"tls": true} into the connection\'s extra, with "tlsCAFile" where the authority is one of your '
-            "own.",
+            hint='Set {"tls": true} in the connection\'s extra, with "tlsCAFile" for a private certificate authority.',
         )
 
 
@@ -348,9 +352,9 @@ def _unusable(name: str, kind: str, error: Exception) -> ConnectionConfigError:
     return ConnectionConfigError(
         "Airflow cannot use this connection",
         context=f"connection {name}",
-        expected=f"a connection of type {kind}, with host, login and password in fields of their own",
+        expected=f"a connection of type {kind}, with host, login and password in their own fields",
         actual=str(error) if isinstance(error, AirflowConfigException) else type(error).__name__,
-        hint="Correct it under Admin, Connections, or wherever it is kept.",
+        hint="Correct it under Admin, Connections, or where it is stored.",
     )
 
 
@@ -360,6 +364,6 @@ def missing_connection(name: str, kind: str) -> ConnectionConfigError:
         "Airflow has no such connection",
         context=f"connection {name}",
         expected=f"a connection of type {kind}",
-        actual="none that Airflow can read",
+        actual="no connection that Airflow can read",
         hint=f"Add it under Admin, Connections, in a secrets backend, or as {_variable(name)}.",
     )

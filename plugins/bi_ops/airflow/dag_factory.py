@@ -1,4 +1,4 @@
-"""A cadence's DAG: the gate, then for each job and region plan, stage and publish."""
+"""Builds the DAG of a cadence: the gate, then plan, stage and publish for each job and region."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from bi_ops.settings import Settings
 _CRON = {Cadence.MONTHLY: "0 0 1 * *", Cadence.QUARTERLY: "0 0 1 1,4,7,10 *", Cadence.WEEKLY: "0 0 * * 6"}
 
 _PERIOD_HELP = {
-    Cadence.MONTHLY: f"{PERIOD_EXAMPLES[Cadence.MONTHLY].capitalize()}; empty for the one that ended last.",
-    Cadence.QUARTERLY: f"{PERIOD_EXAMPLES[Cadence.QUARTERLY].capitalize()}; empty for the one that ended last.",
-    Cadence.WEEKLY: f"Describe the end of {PERIOD_EXAMPLES[Cadence.WEEKLY]}; empty for now.",
+    Cadence.MONTHLY: f"{PERIOD_EXAMPLES[Cadence.MONTHLY].capitalize()}; empty for the last one.",
+    Cadence.QUARTERLY: f"{PERIOD_EXAMPLES[Cadence.QUARTERLY].capitalize()}; empty for the last one.",
+    Cadence.WEEKLY: f"A snapshot of the end of {PERIOD_EXAMPLES[Cadence.WEEKLY]}; empty for now.",
 }
-_RETRIES = {  # after 30 s, 1, 2, 4, 8 and 15 minutes: a blip heals, and half an hour's outage
+_RETRIES = {  # after 30 s, 1, 2, 4, 8 and 15 minutes: they outlast an outage of half an hour
     "retries": 6,
     "retry_delay": timedelta(seconds=30),
     "retry_exponential_backoff": True,
@@ -44,15 +44,15 @@ def build_dag(cadence: Cadence, doc_md: str | None) -> DAG:
     """The DAG of one cadence.
 
     Args:
-        cadence: Which jobs it runs, and when.
-        doc_md: What Airflow shows as its documentation; `{jobs}` in it becomes the table of its jobs.
+        cadence: The cadence, which decides its jobs and schedule.
+        doc_md: Its documentation in Airflow; `{jobs}` and `{failures}` become the tables of jobs and of messages.
     """
     settings = Settings.from_env()
     jobs = jobs_for(cadence)
     with DAG(
         dag_id=cadence.dag_id,
-        description=f"MEG's usage, {cadence.value}: {', '.join(job.name for job in jobs)}",
-        doc_md=(doc_md or "").replace("{jobs}", _job_table(jobs)),
+        description=f"MEG usage, {cadence.value}: {', '.join(job.name for job in jobs)}",
+        doc_md=(doc_md or "").replace("{jobs}", _job_table(jobs)).replace("{failures}", _failure_table()),
         schedule=CronDataIntervalTimetable(_CRON[cadence], timezone=settings.timezone),
         start_date=settings.start_datetime,
         catchup=cadence is not Cadence.WEEKLY,  # of the weekly snapshots only the newest matters
@@ -67,8 +67,7 @@ def build_dag(cadence: Cadence, doc_md: str | None) -> DAG:
             task_id="gate",
             python_callable=check_run,
             op_kwargs={"cadence": cadence.value},
-            doc_md="Skips the whole run while `BI_AGGREGATE` is off, and refuses parameters that cannot be loaded; its "
-            "log says what to do.",
+            doc_md="Skips the run while `BI_AGGREGATE` is off, and fails on invalid parameters; see its log.",
         )
         starts = {0: gate, **{hour: gate >> _wait(hour) for hour in sorted({job.earliest_hour for job in jobs} - {0})}}
         for job in jobs:
@@ -77,34 +76,39 @@ def build_dag(cadence: Cadence, doc_md: str | None) -> DAG:
 
 
 def build_doctor_dag(doc_md: str | None) -> DAG:
-    """The DAG that examines what the others need; run by hand.
+    """The DAG that checks what the others need; triggered by hand.
 
     Args:
-        doc_md: What Airflow shows as its documentation.
+        doc_md: Its documentation in Airflow.
     """
     settings = Settings.from_env()
     with DAG(
         dag_id="bi_doctor",
-        description="Examines what the BI jobs need: settings, connections, rights, schemas, indexes",
+        description="Checks what the BI jobs need: settings, connections, privileges, required columns, indexes",
         doc_md=doc_md,
         schedule=None,
-        params={"regions": _regions(settings, "The regions to examine.")},
+        params={"regions": _regions(settings, "The regions to check.")},
         tags=["meg-bi", "doctor"],
     ) as dag:
-        DoctorOperator(task_id="examine", execution_timeout=timedelta(minutes=30), doc_md="Its log has the report.")
+        DoctorOperator(task_id="examine", execution_timeout=timedelta(minutes=30), doc_md="The report is in its log.")
     return dag
 
 
 def _job_table(jobs: tuple[Job, ...]) -> str:
     rows = [f"| `{job.name}` | {job.summary} | `{job.celery_task}` |" for job in jobs]
-    return "\n".join(["| job | a document is | MEG's task |", "| --- | --- | --- |", *rows])
+    return "\n".join(["| job | one document is | task in MEG |", "| --- | --- | --- |", *rows])
+
+
+def _failure_table() -> str:
+    """The common messages with their hints, as `make docs` writes them."""
+    return (include_dir() / "docs" / "failures.md").read_text().rstrip()
 
 
 def _wait(hour: int) -> WaitUntilHourOperator:
     return WaitUntilHourOperator(
         task_id=f"wait_until_{hour:02}_00",
         hour=hour,
-        doc_md=f"Waits until {hour:02}:00 (`BI_TIMEZONE`) on the day of the schedule; passed at once where it is past.",
+        doc_md=f"Waits until {hour:02}:00 (`BI_TIMEZONE`) on the day of the schedule; a later run does not wait.",
     )
 
 
@@ -130,11 +134,11 @@ def _params(cadence: Cadence, jobs: tuple[Job, ...], settings: Settings) -> dict
             False,
             type="boolean",
             title="Force",
-            description="Publish even where a slice shrinks by more than BI_MAX_SHRINK or to nothing, or where a newer "
+            description="Publish even if a slice shrinks by more than BI_MAX_SHRINK or to nothing, or if a newer "
             "one is live.",
         ),
         "dry_run": Param(
-            False, type="boolean", title="Dry run", description="Read, stage and check, but publish nothing."
+            False, type="boolean", title="Dry run", description="Read, stage and check, but do not publish."
         ),
     }
 
@@ -181,9 +185,9 @@ def _region_group(job: Job, region: str, settings: Settings) -> None:
 
 
 def collection_asset(job: Job) -> Asset:
-    """The collection as an Airflow asset, updated by each publish: other DAGs may be scheduled on it."""
+    """The collection as an Airflow asset, updated by each publish, for other DAGs' schedules."""
     return Asset(name=job.name, uri=f"x-meg-bi://collections/{job.name}", group="meg-bi")
 
 
 def _doc(job: Job) -> str:
-    return f"Part of `{job.name}`, which was `{job.celery_task}` in MEG. A document is: {job.summary}"
+    return f"Part of `{job.name}`, formerly `{job.celery_task}` in MEG. One document is: {job.summary}"

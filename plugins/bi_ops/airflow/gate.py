@@ -27,7 +27,7 @@ def require_open_gate(settings: Settings) -> None:
     """
     if not settings.aggregate:
         raise GateClosedError(
-            "BI_AGGREGATE is off in this environment, so nothing is read and nothing is published",
+            "BI_AGGREGATE is off, so nothing is read or published",
             context="gate",
             expected="BI_AGGREGATE=1",
             actual=repr(os.environ.get("BI_AGGREGATE", "")),

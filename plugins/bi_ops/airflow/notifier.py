@@ -29,7 +29,7 @@ class BiNotifier(BaseNotifier):
         dag_id, run_id = str(context["dag"].dag_id), str(context["run_id"])
         message: BaseNotifier = AppriseNotifier(
             title=f"MEG BI: {dag_id} failed",
-            body=f"{_what_failed(context, dag_id, run_id)} What was live is live still.\n"
+            body=f"{_what_failed(context, dag_id, run_id)} The live data is unchanged.\n"
             f"Run {run_id}: {base_url()}{dag_run_path(dag_id, run_id)}\n"
             "The last lines of a failed task's log say what to do.",
             notify_type=NotifyType.FAILURE,
@@ -50,8 +50,8 @@ class BiNotifier(BaseNotifier):
 def _what_failed(context: Mapping[str, Any], dag_id: str, run_id: str) -> str:
     """The jobs and regions that were not published."""
     if "ti" not in context or not CALLBACKS_SEE_TASK_STATES:  # Airflow 3.0's DAG processor cannot ask, and hangs
-        return "Some of its figures were not published."
+        return "Some slices were not published."
     states = context["ti"].get_task_states(dag_id=dag_id, run_ids=[run_id]).get(run_id, {})
     groups = {tuple(task.split(".")[:2]) for task, state in states.items() if state in _FAILED and "." in task}
     named = ", ".join(" ".join(group) for group in sorted(groups))
-    return f"Not published: {named or 'nothing, or all of it'}."
+    return f"Not published: {named or 'none, or all slices'}."

@@ -156,7 +156,7 @@ class WaitUntilHourOperator(_BiOperator):
         until = self._until(context["dag_run"].data_interval_end)
         if until is not None:
             self._wait_until(until, f"the jobs after this task start at {self.hour:02}:00")
-        self.log.info("It is past %02d:00, so there is nothing to wait for", self.hour)
+        self.log.info("No wait: it is past %02d:00", self.hour)
 
     def _until(self, interval_end: datetime | None) -> datetime | None:
         if interval_end is None:
@@ -256,10 +256,10 @@ class PlanOperator(_BiOperator):
             selected = context["params"][parameter]
             if name not in selected:
                 raise NotSelectedError(
-                    f"this run was triggered for other {parameter}",
+                    "the run's parameters do not select this task",
                     context=name,
                     actual=f"{parameter}: {', '.join(selected)}",
-                    hint="Nothing needs doing.",
+                    hint="No action needed.",
                 )
 
     def _slice(self, context: Context, settings: Settings) -> Slice:
@@ -372,13 +372,13 @@ class PublishOperator(_BiOperator):
             )
         if params["dry_run"]:
             raise DryRunError(
-                "checked, and nothing was published",
+                "dry run: checked, but not published",
                 context=str(slice_),
                 actual=f"{result.documents} documents would replace {result.previous_documents}",
                 hint="Trigger the run without dry_run to publish.",
             )
         counts = result.documents, result.previous_documents, result.written
-        self.log.info("%s: published; %d documents (%d before), %d of them written", slice_, *counts)
+        self.log.info("%s: published %d documents (previously %d); %d written", slice_, *counts)
         return self._record_result(context, slice_, result)
 
     def get_openlineage_facets_on_complete(self, _task_instance: Any) -> Any:

@@ -32,10 +32,10 @@ class RequiredXComArg(PlainXComArg):
         if value is None:
             group = self.operator.task_id.rpartition(".")[0]
             error = StagingError(
-                "the plan of this load is gone from Airflow's metadata database",
+                "the load's plan is missing from Airflow's metadata database",
                 context=f"task group {group}",
                 expected=f"the XCom {self.key} of {self.operator.task_id}",
-                actual="none; `airflow db clean`, or a user, removed it",
+                actual="no such XCom; `airflow db clean` or a user removed it",
                 hint=f"Clear the task group {group} of this run to read MEG again.",
             )
             log_reason(log.error, error)

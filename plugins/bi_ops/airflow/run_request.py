@@ -53,18 +53,18 @@ def check_request(
     ]
     if problems:
         raise RunRequestError(
-            f"the run has {'a parameter' if len(problems) == 1 else f'{len(problems)} parameters'} that cannot be used",
+            "invalid run parameters",
             context=f"DAG {cadence.dag_id}",
             expected="\n".join(problem.expected for problem in problems),
             actual="\n".join(problem.actual for problem in problems),
-            hint="Trigger the run again with parameters that are allowed; nothing was read.",
+            hint="Trigger the run again with valid parameters; nothing was read.",
         )
 
 
 def _unknown_names(conf: Mapping[str, Any]) -> Iterator[_Problem]:
     for name in conf.keys() - set(PARAMETERS):
         nearest = get_close_matches(name.lower().replace("-", "_"), PARAMETERS, n=1)
-        meant = f", probably meant: {nearest[0]}" if nearest else ""
+        meant = f"; did you mean {nearest[0]}?" if nearest else ""
         yield _Problem(f"only the parameters {', '.join(PARAMETERS)}", f"parameter {name!r}{meant}")
 
 

@@ -94,7 +94,7 @@ _FORM = (
     Field("institution_name", FieldType.TEXT, "Its name."),
     Field("form_id", FieldType.INTEGER, "MEG's id of the form."),
     Field("form_name", FieldType.TEXT, "Its name."),
-    Field("form_type", FieldType.TEXT, "Its type, in MEG's words."),
+    Field("form_type", FieldType.TEXT, "Its type, as in MEG."),
 )
 
 JOBS = (
@@ -104,7 +104,7 @@ JOBS = (
         cadence=Cadence.MONTHLY,
         mode=LoadMode.REPLACE_PERIOD,
         key="{form_id}",
-        summary="What was submitted on a form in a month. A submission is an observation of a submitted session.",
+        summary="The submissions on a form in a month. A submission is an observation of a submitted session.",
         fields=(
             *_FORM,
             Field("submissions", FieldType.INTEGER, "Observations whose session was submitted in the month."),
@@ -156,7 +156,7 @@ JOBS = (
         cadence=Cadence.MONTHLY,
         mode=LoadMode.REPLACE_REGION,
         key="{action}:{rank:02}",
-        summary="One of the ten users who did an action most in the 365 days before the as-of instant.",
+        summary="One of the ten users who did an action most often in the 365 days before the as-of instant.",
         fields=(
             Field(
                 "action",
@@ -176,9 +176,9 @@ JOBS = (
             Field("institution_id", FieldType.INTEGER, "MEG's id of the user's institution."),
             Field("institution_name", FieldType.TEXT, "Its name."),
             Field("is_active", FieldType.BOOLEAN, "Whether the user may log in."),
-            Field("count", FieldType.INTEGER, "How often the user did it."),
-            Field("share_pct", FieldType.NUMBER, "Of all that the region's users did of it, in %, 2 decimals."),
-            Field("last_at", FieldType.TIMESTAMP, "When the user last did it."),
+            Field("count", FieldType.INTEGER, "How often the user did the action."),
+            Field("share_pct", FieldType.NUMBER, "Share of the region's total for the action, in %, 2 decimals."),
+            Field("last_at", FieldType.TIMESTAMP, "When the user last did the action."),
         ),
         measure="count",
         earliest_hour=1,
@@ -189,7 +189,7 @@ JOBS = (
         cadence=Cadence.QUARTERLY,
         mode=LoadMode.REPLACE_REGION,
         key="{period}:{form_id}",
-        summary="How a form fared in one of the eight quarters up to the run's.",
+        summary="The use of a form in one of the eight quarters up to the run's.",
         fields=(
             Field("period", FieldType.TEXT, "The quarter, such as 2026-Q3."),
             Field("period_start", FieldType.TIMESTAMP, "Its first midnight, in `BI_TIMEZONE`."),
@@ -223,12 +223,12 @@ JOBS = (
         fields=(
             Field("institution_id", FieldType.INTEGER, "MEG's id of the institution."),
             Field("name", FieldType.TEXT, "Its name."),
-            Field("slug", FieldType.TEXT, "Its name in MEG's addresses."),
+            Field("slug", FieldType.TEXT, "Its name in MEG's URLs."),
             Field("group", FieldType.TEXT, "The name of its group; null without one."),
-            Field("country", FieldType.TEXT, "Its country, in MEG's words."),
+            Field("country", FieldType.TEXT, "Its country, as in MEG."),
             Field("is_active", FieldType.BOOLEAN, "Whether it is a client now."),
             Field("handles_patient_data", FieldType.BOOLEAN, "Whether it may collect patient data."),
-            Field("created_at", FieldType.TIMESTAMP, "When it was made."),
+            Field("created_at", FieldType.TIMESTAMP, "When it was created."),
             Field("departments", FieldType.INTEGER, "Its departments."),
             Field("wards", FieldType.INTEGER, "Its active wards."),
             Field("users", FieldType.INTEGER, "Its active users."),
@@ -255,7 +255,7 @@ JOBS = (
         fields=(
             Field("form_id", FieldType.INTEGER, "MEG's id of the form."),
             Field("name", FieldType.TEXT, "Its name."),
-            Field("form_type", FieldType.TEXT, "Its type, in MEG's words."),
+            Field("form_type", FieldType.TEXT, "Its type, as in MEG."),
             Field("institution_id", FieldType.INTEGER, "MEG's id of the institution that owns it."),
             Field("institution_name", FieldType.TEXT, "Its name."),
             Field("is_published", FieldType.BOOLEAN, "Whether it can be used."),
@@ -264,9 +264,9 @@ JOBS = (
             Field(
                 "review_cycle_days", FieldType.INTEGER, "How often it is to be reviewed, in days; null without a cycle."
             ),
-            Field("created_at", FieldType.TIMESTAMP, "When it was made."),
-            Field("archived_at", FieldType.TIMESTAMP, "When it was archived; null where it was not."),
-            Field("schedules", FieldType.INTEGER, "Audit schedules made for it."),
+            Field("created_at", FieldType.TIMESTAMP, "When it was created."),
+            Field("archived_at", FieldType.TIMESTAMP, "When it was archived; null if it was not."),
+            Field("schedules", FieldType.INTEGER, "Audit schedules created for it."),
             Field("submissions_90d", FieldType.INTEGER, "Submissions, 90 days."),
             Field("submissions_365d", FieldType.INTEGER, "The same, 365 days."),
             Field("users_90d", FieldType.INTEGER, "Distinct users with a session submitted on it, 90 days."),
@@ -284,16 +284,18 @@ JOBS = (
         fields=(
             Field("institution_id", FieldType.INTEGER, "MEG's id of the institution."),
             Field("name", FieldType.TEXT, "Its name."),
-            Field("country", FieldType.TEXT, "Its country, in MEG's words."),
-            Field("sso_enforced", FieldType.BOOLEAN, "Whether all must use single sign-on; null: unknown."),
+            Field("country", FieldType.TEXT, "Its country, as in MEG."),
+            Field("sso_enforced", FieldType.BOOLEAN, "Whether single sign-on is enforced; null: unknown."),
             Field("mfa_required", FieldType.BOOLEAN, "Whether a second factor is required; null: unknown."),
             Field("password_min_length", FieldType.INTEGER, "In characters; null: unknown."),
             Field("breached_password_check", FieldType.BOOLEAN, "Whether known passwords are refused; null: unknown."),
             Field("session_idle_minutes", FieldType.INTEGER, "When an idle session ends; 0: never; null: unknown."),
-            Field("ip_allowlist", FieldType.TEXT_ARRAY, "From where one may log in; empty: anywhere; null: unknown."),
+            Field("ip_allowlist", FieldType.TEXT_ARRAY, "Addresses allowed to log in; empty: all; null: unknown."),
             Field("data_retention_days", FieldType.INTEGER, "How long data is kept; null: unknown."),
             Field(
-                "forms_with_patient_data", FieldType.INTEGER, "Published forms, not archived, that ask for such data."
+                "forms_with_patient_data",
+                FieldType.INTEGER,
+                "Published forms, not archived, that ask for patient data.",
             ),
             Field("users", FieldType.INTEGER, "Active users."),
             Field("admins", FieldType.INTEGER, "Administrators among them."),
@@ -329,9 +331,9 @@ def get_job(name: str) -> Job:
         if job.name == name:
             return job
     raise BiError(
-        "there is no such job",
+        "unknown job",
         context="job",
         expected=", ".join(job.name for job in JOBS),
         actual=repr(name),
-        hint="Name one of these.",
+        hint="Use one of the expected names.",
     )

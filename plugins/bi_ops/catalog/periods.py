@@ -74,11 +74,11 @@ class Period:
         """
         if re.fullmatch(PERIOD_PATTERNS[cadence], name) is None:
             raise PeriodError(
-                "this is not a period",
+                "invalid period",
                 context="parameter period",
                 expected=PERIOD_EXAMPLES[cadence],
                 actual=repr(name),
-                hint="Trigger the run again with such a period, or with none for the period just ended.",
+                hint="Trigger the run again with a valid period, or without one for the period that ended last.",
             )
         year, _, part = name.partition("-")
         month = int(part[1:]) * 3 if part.startswith("Q") else int(part)
@@ -162,13 +162,13 @@ def resolve_period(cadence: Cadence, timezone: str, *, requested: str | None, da
         if not dates.is_scheduled and dates.logical_date is not None and not _follows(dates, period):
             period = Period.last_ended(dates.logical_date, cadence, timezone)
     if period.end > now + MAX_CLOCK_LAG:
-        running = period.start <= now
+        state = "still running" if period.start <= now else "in the future"
         raise PeriodError(
-            f"{period.name} is {'still running' if running else 'in the future'}, its figures are not final",
+            "the period has not ended, so its figures are not final",
             context="parameter period",
-            expected=f"a period that has ended, the latest being "
+            expected=f"a period that has ended; the latest is "
             f"{Period.last_ended(now, _cadence_of(period.name), timezone).name}",
-            actual=f"{period.name}, which ends {period.end:%Y-%m-%d %H:%M %Z}",
+            actual=f"{period.name}, {state}; it ends {period.end:%Y-%m-%d %H:%M %Z}",
             hint="Trigger the run again with an earlier period.",
         )
     return period

@@ -1,1 +1,1 @@
-"""Checks everything that the jobs need, with a hint for each problem."""
+"""Checks everything that the jobs need, and gives a hint for each problem."""

@@ -1,4 +1,4 @@
-"""A region's MEG: whether it can be read, whether it can be read alone, and whether reading it is cheap."""
+"""Checks a region's MEG: connection, privileges, personal data, clock, required columns and indexes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bi_ops.meg.reader import MegReader
 from bi_ops.meg.time_zone import check_timezone
 
 MAX_CLOCK_SKEW = timedelta(seconds=10)
-"""How far a server's clock may be from this machine's before figures near a period's end are in doubt."""
+"""The greatest difference of a server's clock that leaves figures near a period's end reliable."""
 
 SHORT_STANDBY_DELAY = timedelta(minutes=5)
-"""A standby that waits less for a query before it applies changes may end the reading of a chunk."""
+"""A standby with a shorter max_standby_streaming_delay may end the query of a chunk."""
 
 _ANY = re.compile(r"""\((?:\w+\.)?(\w+|"[^"]+") = ANY \('\{-101,-102\}'""")
 
-_PRIVATE = "passw|e_?mail|patient"
+_PERSONAL = "passw|e_?mail|patient"
 _PRIVILEGED_ROLES = ["pg_write_all_data", "pg_execute_server_program", "pg_write_server_files", "pg_read_server_files"]
 _USERS_OWN = (
     "c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname NOT IN ('pg_catalog', 'information_schema')"
@@ -31,81 +31,90 @@ _USERS_OWN = (
 )
 _IDS = "'{-101,-102}'"
 _PROBES = {
-    "sessions of a form": (
+    "sessions by form": (
         "session",
         f"form_id = ANY ({_IDS}::bigint[]) AND submitted_at >= '2026-01-01Z' AND submitted_at < '2026-02-01Z'",
         "CREATE INDEX CONCURRENTLY ON megforms_auditsession (form_id, submitted_at)",
     ),
-    "observations of a session": (
+    "observations by session": (
         "submission",
         f"session_id = ANY ({_IDS}::bigint[])",
         "CREATE INDEX CONCURRENTLY ON megforms_observation (session_id)",
     ),
 }
-"""What reading a chunk looks up: in which relation, by what, and the reference schema's index that serves it."""
+"""The lookups of a chunk's query: the relation, the condition, and the index of the reference schema for it."""
 
 
 def check_meg(region: str, meg: MegReader, timezone_name: str) -> Iterator[Finding]:
-    """Examine one region's MEG.
+    """Check one region's MEG.
 
     Args:
         region: The region.
         meg: Its MEG.
-        timezone_name: The time zone in which the jobs cut periods.
+        timezone_name: The time zone of the periods.
     """
     subject = f"MEG {region}"
-    first = list(run_checks(subject, [("connection", partial(_connection, subject))], meg))
-    yield from first
-    if first[0].status is Status.FAILED:
+    connection = list(run_checks(subject, [("connection", partial(_connection, subject))], meg))
+    yield from connection
+    if connection[0].status is Status.FAILED:
         return
     checks = [
-        ("rights", partial(_rights, subject)),
-        ("private columns", partial(_private_columns, subject)),
-        ("clock", partial(_clock, subject)),
+        ("privileges", partial(_privileges, subject)),
+        ("personal data access", partial(_personal_data_access, subject)),
+        ("clock skew", partial(_clock_skew, subject)),
         ("time zone", partial(_timezone, subject, timezone_name)),
         ("standby", partial(_standby, subject)),
-        ("relations", partial(check_relations, subject)),
-        *((f"index: {name}", partial(_index, subject, name)) for name in _PROBES),
+        ("required columns", partial(check_relations, subject)),
+        *((f"indexes: {name}", partial(_index, subject, name)) for name in _PROBES),
     ]
     yield from run_checks(subject, checks, meg)
 
 
 def _connection(subject: str, meg: MegReader) -> Iterator[Finding]:
-    [(version, database, role, replica, encrypted)] = meg.fetch_all(
+    [(version, database, role, is_standby, encrypted)] = meg.fetch_all(
         "SELECT current_setting('server_version'), current_database(), current_user, pg_is_in_recovery(),"
         " coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false)"
     )
-    how = "through TLS" if encrypted else "on this machine, without TLS"
-    found = f"PostgreSQL {version}{', a replica' if replica else ''}, database {database}, role {role}, {how}"
-    yield Finding(subject, "connection", Status.OK, found)
+    server = f"PostgreSQL {version}{', a standby' if is_standby else ''}, database {database}, role {role}"
+    yield Finding(subject, "connection", Status.OK, server)
+    yield Finding(
+        subject, "TLS", Status.OK, "on" if encrypted else "off; a connection on this machine, or one of PgBouncer's"
+    )
 
 
 def _standby(subject: str, meg: MegReader) -> Iterator[Finding]:
-    """Whether a replica lets queries finish; nothing for a primary."""
-    [(is_replica, feedback, delay)] = meg.fetch_all(
+    """Whether a standby lets queries finish; nothing for a primary."""
+    [(is_standby, feedback, delay)] = meg.fetch_all(
         "SELECT pg_is_in_recovery(), current_setting('hot_standby_feedback'),"
         " (SELECT setting::bigint FROM pg_settings WHERE name = 'max_standby_streaming_delay')"
     )
-    if not is_replica:
+    if not is_standby:
         return
     is_short = 0 <= delay < SHORT_STANDBY_DELAY.total_seconds() * 1000
     shown = (
         f"hot_standby_feedback {feedback}, max_standby_streaming_delay {'-1' if delay < 0 else f'{delay / 1000:g} s'}"
     )
-    problem = f"{shown}: changes on the primary may end queries" if feedback == "off" and is_short else ""
-    hint = "On the standby, set hot_standby_feedback = on, or max_standby_streaming_delay to 15min or more."
-    yield check_result(subject, "standby", problem, ok_message=shown, hint=hint, warn_only=True)
+    yield check_result(
+        subject,
+        "standby",
+        "changes on the primary may end queries on this standby" if feedback == "off" and is_short else "",
+        ok_message=shown,
+        expected="hot_standby_feedback on, or a max_standby_streaming_delay longer than the queries",
+        actual=shown,
+        hint="On the standby, set hot_standby_feedback = on, or max_standby_streaming_delay to 15min or more.",
+        warn_only=True,
+    )
 
 
-def _rights(subject: str, meg: MegReader) -> Iterator[Finding]:
-    """Whether the role, or one that it may become, could write anything, were its transactions not read-only."""
-    mighty = meg.fetch_all(
+def _privileges(subject: str, meg: MegReader) -> Iterator[Finding]:
+    """Whether the role, or one that it is a member of, has more than read privileges."""
+    privileged = meg.fetch_all(
         "SELECT rolname FROM pg_roles WHERE pg_has_role(current_user, oid, 'MEMBER')"
         " AND (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls OR rolname = ANY (%(roles)s))"
         " ORDER BY 1",
         {"roles": _PRIVILEGED_ROLES},
     )
-    written = meg.fetch_all(
+    writable = meg.fetch_all(
         "SELECT DISTINCT c.oid::regclass::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
         " JOIN pg_roles AS r ON pg_has_role(current_user, r.oid, 'MEMBER')"
         f" WHERE {_USERS_OWN} AND CASE c.relkind WHEN 'S' THEN has_sequence_privilege(r.oid, c.oid, 'USAGE, UPDATE')"
@@ -113,52 +122,69 @@ def _rights(subject: str, meg: MegReader) -> Iterator[Finding]:
         " OR has_any_column_privilege(r.oid, c.oid, 'INSERT, UPDATE') END ORDER BY 1"
     )
     [(creates,)] = meg.fetch_all("SELECT has_database_privilege(current_database(), 'CREATE')")
-    problem = "the role may make schemas in the database" if creates else ""
-    if written:
-        problem = f"the role may write {abbreviate(row[0] for row in written)}"
-    if mighty:
-        roles = abbreviate(row[0] for row in mighty)
-        problem = f"the role may do more than read, being or belonging to {roles}, or a superuser"
-    hint = (
-        "Make a role of its own with include/meg/reader_role.sql, a member of no other, and name it in the connection."
+    actual = "CREATE on the database" if creates else ""
+    if writable:
+        actual = f"write privileges on {abbreviate(row[0] for row in writable)}"
+    if privileged:
+        actual = f"superuser or administrative privileges, through {abbreviate(row[0] for row in privileged)}"
+    yield check_result(
+        subject,
+        "privileges",
+        "the role can do more than read" if actual else "",
+        ok_message="the role can only read",
+        expected="a role with read privileges only",
+        actual=actual,
+        hint="Create a separate role with include/meg/reader_role.sql, not a member of any other role, and set it as "
+        "the connection's login.",
     )
-    yield check_result(subject, "rights", problem, ok_message="the role can only read", hint=hint)
-    [(makes_tables,)] = meg.fetch_all("SELECT has_schema_privilege('public', 'CREATE')")
-    if makes_tables and not problem:
-        found = "the role may make tables of its own in schema public, as everyone may until PostgreSQL 14"
-        hint = "REVOKE CREATE ON SCHEMA public FROM PUBLIC, where MEG's own role owns the schema."
-        yield Finding(subject, "rights: narrow", Status.WARNING, found, hint)
+    [(creates_tables,)] = meg.fetch_all("SELECT has_schema_privilege('public', 'CREATE')")
+    if creates_tables and not actual:
+        yield Finding(
+            subject,
+            "excess privileges",
+            Status.WARNING,
+            "the role can create tables in the schema public, the default before PostgreSQL 15",
+            expected="no CREATE privilege on any schema",
+            hint="REVOKE CREATE ON SCHEMA public FROM PUBLIC, provided that MEG's own role owns the schema.",
+        )
 
 
-def _private_columns(subject: str, meg: MegReader) -> Iterator[Finding]:
-    """Whether the role may read more than the columns of include/meg/reader_role.sql, and above all what is private."""
-    seen = [
-        (f"{table}.{column}", private)
-        for table, column, private in meg.fetch_all(
-            "SELECT a.attrelid::regclass::text, a.attname::text, a.attname ~* %(private)s"
+def _personal_data_access(subject: str, meg: MegReader) -> Iterator[Finding]:
+    """Whether the role can read more than include/meg/reader_role.sql grants, above all personal data."""
+    excess = [
+        (f"{table}.{column}", is_personal)
+        for table, column, is_personal in meg.fetch_all(
+            "SELECT a.attrelid::regclass::text, a.attname::text, a.attname ~* %(personal)s"
             " FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid"
             f" JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE {_USERS_OWN} AND c.relkind <> 'S'"
             " AND a.attnum > 0 AND NOT a.attisdropped AND has_column_privilege(a.attrelid, a.attnum, 'SELECT')"
             " ORDER BY 1, a.attnum",
-            {"private": _PRIVATE},
+            {"personal": _PERSONAL},
         )
         if (table, column) not in _granted()
     ]
-    private = [name for name, is_private in seen if is_private]
+    personal = [name for name, is_personal in excess if is_personal]
     hint = (
-        "Run include/meg/reader_role.sql, which grants the required columns only; what PUBLIC or another role "
-        "that it belongs to may read must be revoked there."
+        "Run include/meg/reader_role.sql, which grants the required columns only; revoke what PUBLIC, or another role "
+        "of this one, may read."
     )
     yield check_result(
         subject,
-        "private columns",
-        f"the role may read {abbreviate(private)}" if private else "",
-        ok_message="no e-mail address, no password, no patient",
+        "personal data access",
+        f"the role can read {abbreviate(personal)}" if personal else "",
+        ok_message="the role cannot read e-mail addresses, passwords or patients",
+        expected="no access to e-mail addresses, passwords or patients",
         hint=hint,
     )
-    if seen and not private:
-        found = f"the role may also read {abbreviate(name for name, _ in seen)}, which no job needs"
-        yield Finding(subject, "columns", Status.WARNING, found, hint)
+    if excess and not personal:
+        yield Finding(
+            subject,
+            "excess columns",
+            Status.WARNING,
+            f"the role can also read {abbreviate(name for name, _ in excess)}, which no job needs",
+            expected="access to the columns of include/meg/reader_role.sql only",
+            hint=hint,
+        )
 
 
 @lru_cache
@@ -169,10 +195,10 @@ def _granted() -> frozenset[tuple[str, str]]:
     return frozenset((table, column.strip()) for columns, table in grants for column in columns.split(","))
 
 
-def _clock(subject: str, meg: MegReader) -> Iterator[Finding]:
+def _clock_skew(subject: str, meg: MegReader) -> Iterator[Finding]:
     before = datetime.now(timezone.utc)
-    [(there,)] = meg.fetch_all("SELECT clock_timestamp()")
-    yield check_clock(subject, before, there, datetime.now(timezone.utc))
+    [(server_time,)] = meg.fetch_all("SELECT clock_timestamp()")
+    yield check_clock(subject, before, server_time, datetime.now(timezone.utc))
 
 
 def _timezone(subject: str, name: str, meg: MegReader) -> Iterator[Finding]:
@@ -180,25 +206,41 @@ def _timezone(subject: str, name: str, meg: MegReader) -> Iterator[Finding]:
     yield Finding(subject, "time zone", Status.OK, f"the server has {name}")
 
 
-def check_clock(subject: str, before: datetime, there: datetime, after: datetime) -> Finding:
+def check_clock(subject: str, before: datetime, server_time: datetime, after: datetime) -> Finding:
     """How far a server's clock is from this machine's, read between two instants."""
-    ahead = there - (before + (after - before) / 2)
-    seconds = f"{abs(ahead.total_seconds()):.1f} s {'ahead of' if ahead > timedelta() else 'behind'} this machine's"
+    ahead = server_time - (before + (after - before) / 2)
+    seconds = (
+        f"{abs(ahead.total_seconds()):.1f} s {'ahead of' if ahead > timedelta() else 'behind'} this machine's clock"
+    )
     problem = seconds if abs(ahead) > MAX_CLOCK_SKEW + (after - before) else ""
-    hint = "Set both clocks by NTP: a submission near midnight may otherwise fall into another month."
-    return check_result(subject, "clock", problem, ok_message=seconds, hint=hint)
+    return check_result(
+        subject,
+        "clock skew",
+        problem,
+        ok_message=seconds,
+        expected=f"at most {MAX_CLOCK_SKEW.total_seconds():g} s; else a submission near midnight may fall into another "
+        "month",
+        hint="Synchronize both clocks by NTP.",
+    )
 
 
 def _index(subject: str, name: str, meg: MegReader) -> Iterator[Finding]:
-    """Whether an index leads with the column by which a chunk's rows are looked up, whatever that is called in MEG."""
+    """Whether an index leads with the column by which a chunk's rows are looked up, whatever its name in MEG."""
     relation, condition, statement = _PROBES[name]
     sql = f"SELECT 1 FROM ({render_sql(f'source/{relation}.sql')}) AS relation WHERE {condition}"
     [(plan,)] = meg.fetch_all(f"EXPLAIN (FORMAT JSON, VERBOSE) {sql}")
     table, column = _lookup_column(plan[0]["Plan"])
-    check = f"index: {name}"
+    check = f"indexes: {name}"
     if not table:
-        found = "PostgreSQL's plan does not show how it finds them"
-        yield Finding(subject, check, Status.WARNING, found, f"See that MEG has what serves as {statement}.")
+        yield Finding(
+            subject,
+            check,
+            Status.WARNING,
+            "not checked",
+            expected="a query plan that shows the lookup's table and column",
+            actual="another plan, as of a view or a partitioned table",
+            hint=f"Make sure that MEG has an equivalent of: {statement}.",
+        )
         return
     indexes = meg.fetch_all(
         "SELECT i.indexrelid::regclass::text FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid"
@@ -206,18 +248,24 @@ def _index(subject: str, name: str, meg: MegReader) -> Iterator[Finding]:
         " AND m.amname = 'btree' AND i.indpred IS NULL AND pg_get_indexdef(i.indexrelid, 1, true) = %(column)s",
         {"table": table, "column": column},
     )
-    problem = "" if indexes else f"no index of all of {table} leads with {column}: each chunk reads the whole table"
-    hint = f"On MEG, as its owner: {statement}. Without it chunks cost about eighty times a single pass."
-    yield check_result(subject, check, problem, ok_message=abbreviate(row[0] for row in indexes), hint=hint)
+    yield check_result(
+        subject,
+        check,
+        "" if indexes else f"no full index on {table} leads with {column}, so each chunk reads the whole table",
+        ok_message=abbreviate(row[0] for row in indexes),
+        expected=f"a B-tree index on all rows that leads with {column}; without it chunks cost about eighty times a "
+        "single pass",
+        hint=f"On MEG, as the table's owner: {statement}.",
+    )
 
 
 def _lookup_column(node: dict[str, Any]) -> tuple[str, str]:
-    """The table, and its column, that a plan looks the probe's ids up in; empty where it does not say."""
+    """The table and column in which a plan looks the ids up; empty if the plan does not show them."""
     for text in ("Index Cond", "Recheck Cond", "Filter"):
-        found = _ANY.search(node.get(text, ""))
-        if found and "Relation Name" in node:
-            return f'"{node["Schema"]}"."{node["Relation Name"]}"', found[1]
+        match = _ANY.search(node.get(text, ""))
+        if match and "Relation Name" in node:
+            return f'"{node["Schema"]}"."{node["Relation Name"]}"', match[1]
     for child in node.get("Plans", ()):
-        if (found_below := _lookup_column(child)) != ("", ""):
-            return found_below
+        if (lookup := _lookup_column(child)) != ("", ""):
+            return lookup
     return "", ""

@@ -1,4 +1,4 @@
-"""MongoDB: whether it can be written as the pipeline must, and no further, and whether reports can read it fast."""
+"""Checks MongoDB: replica set, privileges, transactions, clock, collections, published data and indexes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,19 @@ from bi_ops.settings import Settings
 
 MONGO_SUBJECT = "MongoDB"
 _JOB_NAMES = [job.name for job in JOBS]
+_EXPECTED_DATA = {
+    "region": "documents of regions in MEG_REGIONS only",
+    "timezone": "periods in the time zone of BI_TIMEZONE only",
+    "publishing": "complete slices",
+    "future": "slices that are not newer than the present",
+}
 _Check = Callable[[Store], Iterable[Finding]]
-_ROLE_HINT = (
-    "Give the account the role of include/mongo/role.json, with this connection's databases in it, and no other."
-)
+_ROLE = "the role of include/mongo/role.json, for this connection's databases"
+_ROLE_HINT = f"Grant the account {_ROLE}, and no other role."
 
 
 def check_mongo(store: Store, settings: Settings) -> Iterator[Finding]:
-    """Examine both databases.
+    """Check both databases.
 
     Args:
         store: The databases.
@@ -36,19 +41,19 @@ def check_mongo(store: Store, settings: Settings) -> Iterator[Finding]:
     """
     required: dict[str, _Check] = {
         "replica set": _replica_set,
-        "rights": _rights,
-        "writing": _writing,
-        "clock": _clock,
+        "privileges": _privileges,
+        "transactions": _transactions,
+        "clock skew": _clock_skew,
     }
     optional: dict[str, _Check] = {
         "collections": _collections,
-        "staged data": _staged_data,
-        "figures": partial(_figures, settings),
-        "indexes for the reports": _indexes,
+        "staging TTL index": _staging_ttl_index,
+        "published data": partial(_published_data, settings),
+        "indexes": _indexes,
     }
-    first = list(run_checks(MONGO_SUBJECT, [("connection", partial(_run_check, _connection))], store))
-    yield from first
-    if first[0].status is not Status.FAILED:
+    connection = list(run_checks(MONGO_SUBJECT, [("connection", partial(_run_check, _connection))], store))
+    yield from connection
+    if connection[0].status is not Status.FAILED:
         checks = [(name, partial(_run_check, check)) for name, check in required.items()]
         checks += [(name, partial(_run_optional_check, name, check)) for name, check in optional.items()]
         yield from run_checks(MONGO_SUBJECT, checks, store)
@@ -60,79 +65,105 @@ def _run_check(check: _Check, store: Store) -> list[Finding]:
 
 
 def _run_optional_check(name: str, check: _Check, store: Store) -> list[Finding]:
-    """A check that the account may not be able to make; whether it can do its work is another check's matter."""
+    """A check that the account may lack privileges for; another check reports missing privileges."""
     try:
         return _run_check(check, store)
     except (MongoConfigurationError, ReportError) as error:
-        found = f"not checked, since {error.message}: {error.actual}"
-        return [Finding(MONGO_SUBJECT, name, Status.WARNING, found, error.hint)]
+        return [
+            Finding(
+                MONGO_SUBJECT,
+                name,
+                Status.WARNING,
+                f"not checked: {error.message}",
+                error.expected,
+                error.actual,
+                error.hint,
+            )
+        ]
 
 
 def _connection(store: Store) -> Iterator[Finding]:
-    """What another machine is sent is encrypted, or the connection would not have been opened."""
+    """Version, account and TLS; a connection to another machine without TLS is not opened at all."""
     version = store.client.server_info()["version"]
     users = store.client.admin.command("connectionStatus")["authInfo"]["authenticatedUsers"]
     encrypted = store.client.options.pool_options._ssl_context is not None
     account = f"account {users[0]['user']}" if users else "no account"
-    how = "through TLS" if encrypted else "on this machine, without TLS"
-    yield Finding(
-        MONGO_SUBJECT, "connection", Status.OK, f"MongoDB {version}, database {store.live.name}, {account}, {how}"
-    )
+    yield Finding(MONGO_SUBJECT, "connection", Status.OK, f"MongoDB {version}, database {store.live.name}, {account}")
+    yield Finding(MONGO_SUBJECT, "TLS", Status.OK, "on" if encrypted else "off; the server is on this machine")
 
 
 def _replica_set(store: Store) -> Iterator[Finding]:
     hello = store.client.admin.command("hello")
     name = hello.get("setName") or ("a sharded cluster" if hello.get("msg") == "isdbgrid" else "")
-    problem = "" if name else "a single server: it has no transactions"
-    hint = "Start mongod with --replSet and run rs.initiate(); one member is enough."
-    yield check_result(MONGO_SUBJECT, "replica set", problem, ok_message=name, hint=hint)
+    yield check_result(
+        MONGO_SUBJECT,
+        "replica set",
+        "" if name else "a standalone server, which has no transactions",
+        ok_message=name,
+        expected="a replica set; one member is enough",
+        hint="Start mongod with --replSet and run rs.initiate().",
+    )
 
 
-def _rights(store: Store) -> Iterator[Finding]:
-    """What the account may do, held against the role that is shipped."""
-    about = store.client.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
-    if not about["authenticatedUsers"]:
-        hint = "Turn authorization on (mongod --auth), and give the pipeline an account of its own."
-        yield Finding(MONGO_SUBJECT, "rights", Status.FAILED, "this MongoDB lets anyone in, without a login", hint)
+def _privileges(store: Store) -> Iterator[Finding]:
+    """The account's privileges, compared with the role of include/mongo/role.json."""
+    auth_info = store.client.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
+    if not auth_info["authenticatedUsers"]:
+        yield Finding(
+            MONGO_SUBJECT,
+            "authentication",
+            Status.FAILED,
+            "this MongoDB accepts connections without a login",
+            expected="an account for the pipeline",
+            hint="Enable authorization (mongod --auth), and create an account for the pipeline.",
+        )
         return
-    granted = about["authenticatedUserPrivileges"]
+    granted = auth_info["authenticatedUserPrivileges"]
     needed = _needed(store)
     missing = [
         f"{action} on {database}"
         for database, actions in needed.items()
-        for action in sorted(actions - _on(granted, database))
+        for action in sorted(actions - _granted_actions(granted, database))
     ]
     yield check_result(
         MONGO_SUBJECT,
-        "rights: enough",
-        f"it may not {', '.join(missing)}" if missing else "",
-        ok_message=f"it may read and write {' and '.join(needed)}",
+        "privileges",
+        f"missing privileges: {', '.join(missing)}" if missing else "",
+        ok_message=f"read and write on {' and '.join(needed)}",
+        expected=_ROLE,
         hint=_ROLE_HINT,
     )
-    elsewhere = sorted({_named(privilege["resource"]) for privilege in granted} - set(needed) - {""})
+    elsewhere = sorted({_privilege_scope(privilege["resource"]) for privilege in granted} - set(needed) - {""})
     yield check_result(
         MONGO_SUBJECT,
-        "rights: no more",
-        f"it may also use {', '.join(elsewhere)}" if elsewhere else "",
-        ok_message="nothing else",
+        "privileges elsewhere",
+        f"the account also has privileges on {', '.join(elsewhere)}" if elsewhere else "",
+        ok_message="none",
+        expected=f"privileges on {' and '.join(needed)} only",
         hint=_ROLE_HINT,
     )
-    more = {action for database, actions in needed.items() for action in _on(granted, database) - actions}
+    more = {action for database, actions in needed.items() for action in _granted_actions(granted, database) - actions}
     if more:
         worst_first = sorted(more, key=lambda action: (not action.startswith("drop"), action))
-        found = f"on its databases it may also {abbreviate(worst_first)}"
-        yield Finding(MONGO_SUBJECT, "rights: narrow", Status.WARNING, found, _ROLE_HINT)
+        yield Finding(
+            MONGO_SUBJECT,
+            "excess privileges",
+            Status.WARNING,
+            f"the account also has {abbreviate(worst_first)} on its databases",
+            expected=_ROLE,
+            hint=_ROLE_HINT,
+        )
 
 
 def _needed(store: Store) -> dict[str, set[str]]:
-    """The actions of the role that is shipped, by database: the live one's first, then the staging one's."""
+    """The actions of include/mongo/role.json by database: the live one first, then the staging one."""
     role = json.loads((include_dir() / "mongo" / "role.json").read_text())
     names = (store.live.name, f"{store.live.name}{STAGING_SUFFIX}")
-    return {name: set(each["actions"]) for name, each in zip(names, role["privileges"], strict=True)}
+    return {name: set(privilege["actions"]) for name, privilege in zip(names, role["privileges"], strict=True)}
 
 
-def _on(granted: Iterable[Mapping[str, Any]], database: str) -> set[str]:
-    """What may be done on every collection of a database."""
+def _granted_actions(granted: Iterable[Mapping[str, Any]], database: str) -> set[str]:
+    """The actions that are granted on every collection of a database."""
     return {
         action
         for privilege in granted
@@ -142,28 +173,30 @@ def _on(granted: Iterable[Mapping[str, Any]], database: str) -> set[str]:
     }
 
 
-def _named(resource: Mapping[str, Any]) -> str:
-    """The database that a privilege is about; the whole cluster where it is about more than one."""
+def _privilege_scope(resource: Mapping[str, Any]) -> str:
+    """The database of a privilege, or the whole cluster."""
     if "db" in resource:
         return str(resource["db"]) or "every database"
     return "the whole cluster"
 
 
-def _writing(store: Store) -> Iterator[Finding]:
-    """A transaction over both databases, as a publish makes it, and given up before its end."""
+def _transactions(store: Store) -> Iterator[Finding]:
+    """A transaction over both databases, like that of a publish, aborted before its commit."""
     if store.special_live([LEDGER_COLLECTION]):
-        return  # which is named as such
+        return  # the check of the collections reports it
     with store.client.start_session() as session, session.start_transaction(**TRANSACTION_OPTIONS):
         for collection in (store.publish_locks, store.ledger):
             collection.update_one({"_id": "bi_doctor"}, {"$set": {"examined": True}}, upsert=True, session=session)
         session.abort_transaction()
-    yield Finding(MONGO_SUBJECT, "writing", Status.OK, "a transaction over both databases, given up")
+    yield Finding(
+        MONGO_SUBJECT, "transactions", Status.OK, "a test transaction over both databases was aborted as planned"
+    )
 
 
-def _clock(store: Store) -> Iterator[Finding]:
+def _clock_skew(store: Store) -> Iterator[Finding]:
     before = datetime.now(timezone.utc)
-    there: datetime = store.client.admin.command("hello")["localTime"]
-    yield check_clock(MONGO_SUBJECT, before, there.replace(tzinfo=timezone.utc), datetime.now(timezone.utc))
+    server_time: datetime = store.client.admin.command("hello")["localTime"]
+    yield check_clock(MONGO_SUBJECT, before, server_time.replace(tzinfo=timezone.utc), datetime.now(timezone.utc))
 
 
 def _collections(store: Store) -> Iterator[Finding]:
@@ -173,14 +206,15 @@ def _collections(store: Store) -> Iterator[Finding]:
         MONGO_SUBJECT,
         "collections",
         "; ".join(f"the live collection {name} is {kind}" for name, kind in sorted(special.items())),
-        ok_message="plain ones, where they exist",
-        hint=f"Rename or drop {', '.join(sorted(special))}; the next load makes a plain collection of this name.",
+        ok_message="plain, or not created yet",
+        expected="plain collections, without a default collation",
+        hint=f"Rename or drop {', '.join(sorted(special))}; the next load creates a plain collection of this name.",
     )
 
 
-def _staged_data(store: Store) -> Iterator[Finding]:
-    """How long MongoDB keeps staged data: an administrator may choose it, and may have dropped the index."""
-    check, days = "staged data", STAGING_TTL.days
+def _staging_ttl_index(store: Store) -> Iterator[Finding]:
+    """How long MongoDB keeps staged data: an administrator may have changed that, or dropped the index."""
+    check, days = "staging TTL index", STAGING_TTL.days
     staging = store.loads.database
     missing, other = [], []
     for name in sorted({LOADS_COLLECTION, *_JOB_NAMES} & set(staging.list_collection_names())):
@@ -190,44 +224,62 @@ def _staged_data(store: Store) -> Iterator[Finding]:
         elif lifetime != STAGING_TTL:
             other.append(f"{name} after {lifetime / timedelta(days=1):g} days")
     if missing:
-        found = f"in {staging.name}, {abbreviate(missing)} {'has' if len(missing) == 1 else 'have'} no TTL index"
-        hint = f"Trigger a load, which makes the index on staged_at, or delete what is older than {days} days yourself."
-        yield Finding(MONGO_SUBJECT, check, Status.WARNING, f"{found}: nothing is ever deleted", hint)
+        yield Finding(
+            MONGO_SUBJECT,
+            check,
+            Status.WARNING,
+            f"in {staging.name}, {abbreviate(missing)} {'has' if len(missing) == 1 else 'have'} no TTL index, so "
+            "staged data is never deleted",
+            expected=f"a TTL index on staged_at, of {days} days",
+            hint=f"Trigger a load, which creates the index, or delete data older than {days} days yourself.",
+        )
     if other:
-        found = f"in {staging.name}, documents are deleted from {abbreviate(other, len(other))}"
-        hint = f"Nothing if it is meant: a load can be published for so long; {days} days is what messages speak of."
-        yield Finding(MONGO_SUBJECT, check, Status.WARNING, found, hint)
+        yield Finding(
+            MONGO_SUBJECT,
+            check,
+            Status.WARNING,
+            f"in {staging.name}, documents are deleted from {abbreviate(other, len(other))}",
+            expected=f"{days} days, as messages say",
+            hint="No action needed if this is intended: it is how long a load can be published.",
+        )
     if not missing and not other:
-        yield Finding(MONGO_SUBJECT, check, Status.OK, f"deleted after {days} days")
+        yield Finding(MONGO_SUBJECT, check, Status.OK, f"staged data is deleted after {days} days")
 
 
 def _lifetime(indexes: Iterable[Mapping[str, Any]]) -> timedelta | None:
-    """How long a staging collection keeps its documents; None where it keeps them for ever."""
+    """How long a staging collection keeps its documents; None if it never deletes them."""
     for index in indexes:
         if list(index["key"]) == ["staged_at"] and "expireAfterSeconds" in index:
             return timedelta(seconds=float(index["expireAfterSeconds"]))
     return None
 
 
-def _figures(settings: Settings, store: Store) -> Iterator[Finding]:
-    """What makes the published figures wrong or not final, as the page of the reports shows it."""
+def _published_data(settings: Settings, store: Store) -> Iterator[Finding]:
+    """Problems that make published figures wrong or not final; the reports page shows the same."""
     problems = find_ledger_problems(store.live, settings)
     for problem in problems:
-        verdict = Status.FAILED if problem.kind == "future" else Status.WARNING
-        hint = f"{problem.hint}{f' Command: {problem.command}' if problem.command else ''}"
-        yield Finding(MONGO_SUBJECT, f"figures: {problem.subject}", verdict, problem.message, hint)
+        yield Finding(
+            MONGO_SUBJECT,
+            f"published data: {problem.subject}",
+            Status.FAILED if problem.kind == "future" else Status.WARNING,
+            problem.message,
+            expected=_EXPECTED_DATA[problem.kind],
+            hint=f"{problem.hint}{f' Command: {problem.command}' if problem.command else ''}",
+        )
     if not problems:
-        yield Finding(MONGO_SUBJECT, "figures", Status.OK, "of regions in MEG_REGIONS alone, whole, in one time zone")
+        yield Finding(
+            MONGO_SUBJECT, "published data", Status.OK, "complete, in one time zone, of regions in MEG_REGIONS only"
+        )
 
 
 def _indexes(store: Store) -> Iterator[Finding]:
-    """Which recommended indexes are missing; the database's owner creates them, never this package."""
+    """Which recommended indexes are missing; the database's owner creates them, not the pipeline."""
     recommended = json.loads((include_dir() / "mongo" / "indexes.json").read_text())
     missing = []
     views = [name for name, kind in store.special_live(list(recommended)).items() if kind == "a view"]
     for name, indexes in recommended.items():
         if name in views:
-            continue  # it has no indexes
+            continue  # a view has no indexes
         have = [list(index["key"].items()) for index in store.live[name].list_indexes()]
         missing += [
             f"{name} {json.dumps(index['key'])}"
@@ -236,9 +288,10 @@ def _indexes(store: Store) -> Iterator[Finding]:
         ]
     yield check_result(
         MONGO_SUBJECT,
-        "indexes for the reports",
+        "indexes",
         f"missing: {'; '.join(missing)}" if missing else "",
-        ok_message="all that include/mongo/indexes.json recommends",
-        hint="Make them on the Atlas website (Browse Collections, Indexes); the pipeline needs none and makes none.",
+        ok_message="all indexes of include/mongo/indexes.json",
+        expected="the indexes of include/mongo/indexes.json, which speed up reports; the pipeline needs none",
+        hint="Create them on the Atlas website (Browse Collections, Indexes).",
         warn_only=True,
     )

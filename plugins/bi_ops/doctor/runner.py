@@ -1,4 +1,4 @@
-"""The whole examination: the settings in force, each region's MEG, and MongoDB."""
+"""Runs every check: of the settings in force, of each region's MEG, and of MongoDB."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from bi_ops.mongo.store import Store
 from bi_ops.settings import Settings
 
 _READER = "bi_doctor"
+_DISTINCT = "distinct database"
 
 
 class Connections(Protocol):
-    """Opens what the doctor examines; the module `bi_ops.airflow.connections` does."""
+    """Opens the databases that the doctor checks; the module `bi_ops.airflow.connections` does."""
 
     def open_meg(self, region: str, *, application_name: str) -> MegReader:
         """A region's MEG."""
@@ -28,26 +29,26 @@ class Connections(Protocol):
         """The databases of MongoDB."""
 
     def load_pseudonymizer(self, region: str, settings: Settings) -> object:
-        """What replaces the names of a region's people."""
+        """The function that replaces the names of a region's people, or None."""
 
 
 def run_all_checks(settings: Settings, regions: Sequence[str], connections: Connections) -> Iterator[Finding]:
-    """Examine all that the jobs of these regions need; nothing is written, and of MEG's rows only keys are read.
+    """Check everything that the jobs of these regions need; writes nothing, and reads only keys of MEG's rows.
 
     Args:
         settings: The settings in force.
-        regions: The regions to examine.
+        regions: The regions to check.
         connections: Opens MEG and MongoDB.
     """
     yield from _settings(settings)
-    places: dict[tuple[object, ...], str] = {}
+    databases: dict[tuple[object, ...], str] = {}
     for region in regions:
         with connections.open_meg(region, application_name=_READER) as meg:
             findings = list(check_meg(region, meg, settings.timezone))
             yield from findings
             if findings[0].status is Status.OK:
-                alone = [("a database of its own", partial(_check_distinct_database, region, places))]
-                yield from run_checks(f"MEG {region}", alone, meg)
+                distinct = [(_DISTINCT, partial(_check_distinct_database, region, databases))]
+                yield from run_checks(f"MEG {region}", distinct, meg)
         if region in settings.pseudonymise:
             yield _pseudonyms(region, settings, connections)
     try:
@@ -58,9 +59,15 @@ def run_all_checks(settings: Settings, regions: Sequence[str], connections: Conn
 
 
 def _settings(settings: Settings) -> Iterator[Finding]:
-    hint = "Set BI_AGGREGATE=1 in every Airflow process's environment, and restart them."
-    problem = "" if settings.aggregate else "BI_AGGREGATE is off: every run skips its tasks"
-    yield check_result("settings", "BI_AGGREGATE", problem, ok_message="on", hint=hint, warn_only=True)
+    yield check_result(
+        "settings",
+        "BI_AGGREGATE",
+        "" if settings.aggregate else "BI_AGGREGATE is off, so every run skips its tasks",
+        ok_message="on",
+        expected="BI_AGGREGATE=1",
+        hint="Set BI_AGGREGATE=1 in the environment of every Airflow process, and restart them.",
+        warn_only=True,
+    )
     for name, field in type(settings).model_fields.items():
         if name == "aggregate":
             continue
@@ -70,24 +77,37 @@ def _settings(settings: Settings) -> Iterator[Finding]:
         yield Finding("settings", str(field.alias), Status.OK, f"{shown or 'off'}{default}")
 
 
-def _check_distinct_database(region: str, places: dict[tuple[object, ...], str], meg: MegReader) -> Iterator[Finding]:
-    """Whether a region is a database of its own: two that are one would be counted twice."""
-    check = "a database of its own"
+def _check_distinct_database(
+    region: str, databases: dict[tuple[object, ...], str], meg: MegReader
+) -> Iterator[Finding]:
+    """Whether no two regions lead to the same database, which would be counted twice."""
     try:
-        [place] = meg.fetch_all("SELECT system_identifier, current_database() FROM pg_control_system()")
+        [database] = meg.fetch_all("SELECT system_identifier, current_database() FROM pg_control_system()")
     except SourceQueryError:
-        found = "this PostgreSQL does not identify itself"
-        yield Finding(f"MEG {region}", check, Status.WARNING, found, f"See that meg_{region} is no other region's MEG.")
+        yield Finding(
+            f"MEG {region}",
+            _DISTINCT,
+            Status.WARNING,
+            "not checked",
+            expected="a role that may call pg_control_system(), which identifies the server",
+            actual="permission denied",
+            hint=f"Make sure that meg_{region} does not lead to another region's MEG.",
+        )
         return
-    other = places.setdefault(place, region)
-    problem = "" if other == region else f"the connections meg_{region} and meg_{other} lead to the same database"
-    hint = f"Correct the connection meg_{region}: a region's figures are counted twice."
-    yield check_result(f"MEG {region}", check, problem, ok_message="yes", hint=hint)
+    other = databases.setdefault(database, region)
+    yield check_result(
+        f"MEG {region}",
+        _DISTINCT,
+        "" if other == region else f"the connections meg_{region} and meg_{other} lead to the same database",
+        ok_message="not the database of another region",
+        expected="one database for each region; else its figures are counted twice",
+        hint=f"Correct the connection meg_{region}.",
+    )
 
 
 def _pseudonyms(region: str, settings: Settings, connections: Connections) -> Finding:
     try:
         connections.load_pseudonymizer(region, settings)
     except BiError as error:
-        return failed_check(f"MEG {region}", "pseudonyms", error)
-    return Finding(f"MEG {region}", "pseudonyms", Status.OK, "a key is there; people's names are replaced")
+        return failed_check(f"MEG {region}", "pseudonym key", error)
+    return Finding(f"MEG {region}", "pseudonym key", Status.OK, "present; names of people are replaced")

@@ -143,10 +143,10 @@ class DocumentEncoder:
         unknown = [name for name in columns if name not in declared]
         if missing or unknown or len(columns) != len(declared):
             raise InvalidSourceRowError(
-                "the SQL template's columns are not the job's fields",
+                "the query's columns differ from the job's fields",
                 context=str(slice_),
                 expected=", ".join(declared),
-                actual=f"missing {', '.join(missing) or 'none'}; not declared {', '.join(unknown) or 'none'}; "
+                actual=f"missing: {', '.join(missing) or 'none'}; undeclared: {', '.join(unknown) or 'none'}; "
                 f"{len(columns)} columns",
                 hint=f"Correct include/sql/{slice_.job.name}.sql or the job's declaration in bi_ops/catalog/jobs.py.",
             )
@@ -203,13 +203,13 @@ class DocumentEncoder:
         """The error of a row in which the query's guards met a value that no document may hold."""
         name, _, found = row[-1].partition(": ")
         kind = next(field.type for field in self._slice.job.fields if field.name == name)
-        return self._row_error(f"{name} cannot be stored", row, _STORABLE.get(kind, _ALLOWED[kind]), found)
+        return self._row_error(f"invalid value in {name}", row, _STORABLE.get(kind, _ALLOWED[kind]), found)
 
     def _ids(self, keys: Sequence[Sequence[Any]], rows: Sequence[Sequence[Any]]) -> list[bytes]:
         for row in rows if any(None in column for column in keys) else ():
             key = self._key(row)
             if None in key.values():
-                raise self._row_error("a row has no key", row, f"{', '.join(key)} to be set", f"{[*key.values()]}")
+                raise self._row_error("null key", row, f"a value in {', '.join(key)}", f"{[*key.values()]}")
         written, prefix = self._slice.job.key.format_map, self._slice.prefix
         names = self._key_fields
         return [(prefix + written(dict(zip(names, key, strict=True)))).encode() for key in zip(*keys, strict=True)]
@@ -232,7 +232,7 @@ class DocumentEncoder:
             return _CONVERT[field.type](value)
         except (TypeError, ValueError):
             raise self._row_error(
-                f"{field.name} cannot be stored",
+                f"invalid value in {field.name}",
                 row,
                 _ALLOWED[field.type],
                 f"{type(value).__name__} {value if isinstance(value, (int, float, Decimal)) else ''}".strip(),
@@ -241,7 +241,7 @@ class DocumentEncoder:
     def _row_error(self, what: str, row: Sequence[Any], expected: str, found: str) -> InvalidSourceRowError:
         key = ", ".join(f"{name} {value}" for name, value in self._key(row).items())
         return InvalidSourceRowError(
-            f"{what}, in the row of {key}",
+            f"invalid row ({key}): {what}",
             context=str(self._slice),
             expected=expected,
             actual=found,

@@ -35,7 +35,6 @@ def check_not_stale(store: Store, staged: StagedLoad) -> None:
         StaleSnapshotError: Something newer is.
     """
     of = staged.load.slice
-    force_hint = "or trigger it with force to publish the older one."
     row = store.ledger.find_one({"_id": of.ledger_id})
     if row is None:
         return
@@ -44,9 +43,10 @@ def check_not_stale(store: Store, staged: StagedLoad) -> None:
         raise StaleSnapshotError(
             "a newer snapshot is already live, so this older one was not published",
             context=str(of),
-            expected=f"nothing later than {of.as_of.isoformat()}",
+            expected=f"a live snapshot no newer than {of.as_of.isoformat()}",
             actual=f"{row['as_of'].isoformat()} {who}",
-            hint=f"Nothing needs doing. To describe the present, trigger a new run, {force_hint}",
+            hint="No action needed. To describe the present, trigger a new run; to publish the older snapshot, "
+            "trigger it with force.",
         )
     readings = [row, *filter(None, [row.get("publishing")])]
     newest = max(readings, key=lambda reading: reading.get("read_at") or _LONG_AGO)
@@ -55,12 +55,12 @@ def check_not_stale(store: Store, staged: StagedLoad) -> None:
     live_read_at = newest.get("read_at") or _LONG_AGO
     if live_read_at > staged.read_at:
         raise StaleSnapshotError(
-            "a newer reading is live, so this older one was not published",
+            "a newer reading is already live, so this older one was not published",
             context=str(of),
-            expected=f"no reading of MEG later than this load's, {_moment(staged.read_at)}",
+            expected=f"a live slice read from MEG no later than this load, {_moment(staged.read_at)}",
             actual=f"{_moment(live_read_at)} {who}",
-            hint="Nothing needs doing. To read MEG again, clear the task group "
-            f"{of.task_group} of this run, {force_hint}",
+            hint=f"No action needed. To read MEG again, clear the task group {of.task_group} of this run; to publish "
+            "the older reading, trigger it with force.",
         )
 
 
@@ -77,16 +77,15 @@ def check_shrink(staged: StagedLoad, live: LiveSlice, max_shrink: float) -> None
     measure = staged.load.slice.job.measure
     for now, before, what in (
         (staged.documents, live.documents, "documents"),
-        (staged.measure, live.measure, f"{measure} in all"),
+        (staged.measure, live.measure, measure),
     ):
         least = max(1, math.ceil(before * (1 - Fraction(str(max_shrink)))))  # exact: 70 % of 10 are 7
         if before and now < least:
             raise ShrinkError(
-                "the slice would shrink so much that the source is more likely broken; the live slice was left as it "
-                "was",
+                "the slice would shrink too much, so the live slice was left unchanged",
                 context=str(staged.load.slice),
-                expected=f"at least {least} of the {before} {what} that are live",
+                expected=f"at least {least} of the {before} live {what}",
                 actual=str(now),
-                hint="Look at MEG first. If the fall is real, trigger the run again with force, or raise "
+                hint="Check MEG's data. If the decrease is real, trigger the run again with force, or raise "
                 "BI_MAX_SHRINK.",
             )

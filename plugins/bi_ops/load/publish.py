@@ -26,7 +26,7 @@ from bi_ops.load.background import BackgroundWorker
 from bi_ops.load.guards import LiveSlice, check_not_stale, check_shrink
 from bi_ops.load.ledger import LedgerEntry
 from bi_ops.load.merge import windows
-from bi_ops.load.register import Load, LoadRegister, StagedLoad
+from bi_ops.load.register import Load, LoadRegister, StagedLoad, clear_group_hint
 from bi_ops.load.staging import Bucket, StagedSlice, staging_mismatch
 from bi_ops.mongo.errors import translate
 from bi_ops.mongo.raw_bson import append_load_metadata, encode_load_metadata, equal_ignoring_load_metadata, get_id
@@ -143,13 +143,12 @@ class _Publish:
             if not (progress := row.get("publishing")):
                 raise
             raise StagingError(
-                f"an earlier publish stopped between two transactions, so the slice is partly of run "
-                f"{progress['run_id']}; it cannot be made whole, since the staged data is not",
+                "an earlier publish stopped between two transactions, and the staged data is incomplete",
                 context=error.context,
                 expected=error.expected,
-                actual=f"live: {progress['documents']} of {progress['of']} documents of that run, and the rest as "
-                f"before; staged: {error.actual}",
-                hint=error.hint,
+                actual=f"live: {progress['documents']} of {progress['of']} documents of run {progress['run_id']}, and "
+                f"the rest of the previous load; staged: {error.actual}",
+                hint=clear_group_hint(self._slice.task_group),
             ) from None
 
     def _measure_live(self) -> LiveSlice:
@@ -178,7 +177,9 @@ class _Publish:
                     raise (self._partial(progress, error.cause) if progress.transactions else error.cause) from None
                 max_documents = -(-max_documents // 2)
                 log.warning(
-                    "%s: a transaction of %d documents is too large for MongoDB; halved", self._slice, max_documents * 2
+                    "%s: a transaction of %d documents is too large for MongoDB; halving it",
+                    self._slice,
+                    max_documents * 2,
                 )
                 continue
             except Exception as error:
@@ -216,10 +217,10 @@ class _Publish:
             "the publish stopped between two transactions, so the slice is partly new and partly old",
             context=str(self._slice),
             expected=f"all {self._staged.documents} documents of this load",
-            actual=f"live up to _id {progress.next}: {progress.read} documents of this load; after it: the slice as it "
-            f"was. The cause: {cause}",
-            hint="Retried automatically until the slice is whole; the ledger says publishing until then. If it "
-            f"persists, clear the task group {self._slice.task_group} of this run.",
+            actual=f"before _id {progress.next}: {progress.read} documents of this load; from it on: the previous "
+            f"load. Cause: {cause}",
+            hint="Retried automatically. If it persists, clear the task group "
+            f"{self._slice.task_group} of this run; until then the ledger shows the slice as publishing.",
         )
 
     def _acquire_lock(self) -> ObjectId:
@@ -234,12 +235,12 @@ class _Publish:
         )
         if held.matched_count == 0:
             raise SupersededError(
-                "another run began to publish this slice, so this one stopped",
+                "another run started to publish this slice, so this one stopped",
                 context=str(self._slice),
                 expected="one publish of a slice at a time",
-                actual="another run's token on it",
-                hint="Nothing is lost; whichever of the two publishes last is whole. Clear this task to make it this "
-                "one.",
+                actual="the lock of another run",
+                hint="Retried automatically. If it persists, let only one run load this slice; the publish that ends "
+                "last is complete.",
             )
 
 

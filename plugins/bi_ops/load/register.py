@@ -87,7 +87,7 @@ class Load:
                 raise StagingError(
                     f"{label} has changed since this load was planned",
                     context=str(self.slice),
-                    expected=f"{label} as planned: {planned}",
+                    expected=f"the value as planned, {planned}",
                     actual=str(current),
                     hint=clear_group_hint(self.slice.task_group),
                 )
@@ -219,7 +219,7 @@ class LoadRegister:
         change = {"$set": {f"completions.{task}": asdict(completion)}}
         if not self._loads.update_one(current, change).matched_count:
             raise SupersededError(
-                "another attempt of this stage task has begun",
+                "another attempt of this stage task has started",
                 context=f"{load.slice}, stage task {task}",
                 expected="one attempt of a task at a time",
                 actual="a later attempt",
@@ -245,22 +245,21 @@ class LoadRegister:
 
 
 def _incomplete(load: Load, missing: Sequence[int]) -> StagingError:
+    names = abbreviate((f"stage[{task}]" for task in missing), _MAX_NAMED)
     return StagingError(
-        f"{len(missing)} of {len(load.tasks)} stage tasks {'has' if len(missing) == 1 else 'have'} not staged, "
-        "so nothing was published",
+        "stage tasks have not completed, so nothing was published",
         context=str(load.slice),
-        expected="each stage task of the plan completed; marking a task as success or skipping it stages nothing",
-        actual=f"not completed: {abbreviate((f'stage[{task}]' for task in missing), _MAX_NAMED)}",
-        hint=f"Clear {'this task' if len(missing) == 1 else 'these tasks'} with downstream, or the task group "
-        f"{load.slice.task_group} of this run.",
+        expected="every stage task completed; marking a task as success or skipping it stages nothing",
+        actual=f"{len(missing)} of {len(load.tasks)} not completed: {names}",
+        hint=f"Clear these stage tasks with downstream, or the task group {load.slice.task_group} of this run.",
     )
 
 
 def _unknown(load_id: str, task_group: str) -> StagingError:
     return StagingError(
-        "this load is not known in the staging database",
+        "the load is not in the staging database",
         context=task_group,
         expected=f"load {load_id}, planned within the last 30 days",
-        actual="none",
+        actual="no such load",
         hint=clear_group_hint(task_group),
     )

@@ -93,13 +93,24 @@ def check_is_past(slice_: Slice, meg_now: datetime) -> None:
     ahead = slice_.as_of - meg_now
     if ahead <= _MAX_CLOCK_SKEW:
         return
-    error = PeriodNotEndedError if ahead <= _MAX_WAIT else PeriodError
-    raise error(
-        "the as-of instant is in the future by MEG's clock",
+    expected = f"at most {meg_now:%Y-%m-%d %H:%M:%S %Z}, the time of MEG's clock"
+    actual = f"{slice_.as_of.isoformat()}, {ahead.total_seconds():.0f} s ahead"
+    if ahead <= _MAX_WAIT:
+        raise PeriodNotEndedError(
+            "the as-of instant is ahead of MEG's clock",
+            context=str(slice_),
+            expected=expected,
+            actual=actual,
+            hint="Retried automatically. If it persists, synchronize the clocks of Airflow's machines and of MEG by "
+            "NTP; bi_doctor shows the clock skew.",
+        )
+    raise PeriodError(
+        "the as-of instant is in the future",
         context=str(slice_),
-        expected=f"an instant up to {meg_now:%Y-%m-%d %H:%M:%S %Z}, the present by MEG's clock",
-        actual=f"{slice_.as_of.isoformat()}, {ahead.total_seconds():.0f} s ahead",
-        hint="Set the clocks of Airflow's machines and of MEG by NTP; bi_doctor shows which one is off.",
+        expected=expected,
+        actual=actual,
+        hint="Delete this run and trigger a new one. If its date is right, synchronize the clocks of Airflow's "
+        "machines and of MEG by NTP; bi_doctor shows the clock skew.",
     )
 
 
@@ -152,10 +163,10 @@ def _check_planned(load: Load, task: int, chunks: Sequence[Chunk]) -> None:
     planned = load.tasks[task] if task < len(load.tasks) else None
     if planned is None or list(planned) != list(chunks):
         raise StagingError(
-            "these chunks are not the ones that the load's plan gave to this task",
+            "the task's chunks differ from the load's plan",
             context=f"{load.slice}, stage task {task}",
-            expected=f"{'no such task' if planned is None else f'{len(planned)} chunks'} in load {load.id}",
-            actual=f"{len(chunks)} chunks",
+            expected=f"{'no such task' if planned is None else f'the {len(planned)} planned chunks'} of load {load.id}",
+            actual=f"{len(chunks)} other chunks",
             hint=clear_group_hint(load.slice.task_group),
         )
 
@@ -211,11 +222,11 @@ class _Reading:
         unknown = set(_column("form_id", result, rows)) - self._forms
         if unknown:
             raise InvalidSourceRowError(
-                "the SQL template gave forms that were not asked for",
+                "the query returned a form outside the task's chunks",
                 context=str(self._slice),
                 expected=f"forms {', '.join(map(str, sorted(self._forms)))}",
                 actual=f"form {min(unknown)}",
-                hint=f"Filter by form_id = ANY(chunk.form_ids::bigint[]) in include/sql/{job.name}.sql.",
+                hint=f"Add the filter form_id = ANY(chunk.form_ids::bigint[]) to include/sql/{job.name}.sql.",
             )
         return StageProgress(len(rows), _column("form_name", result, rows))
 

@@ -221,9 +221,9 @@ def _check_duplicates(slice_: Slice, documents: Sequence[bytes]) -> None:
     raise DuplicateKeyError(
         "duplicate key in the query result",
         context=str(slice_),
-        expected=f"rows that differ in {', '.join(slice_.job.key_fields)}",
-        actual=f"{len(duplicates)} doubled, such as _id {duplicates[0].decode()}",
-        hint=f"Correct include/sql/{slice_.job.name}.sql, so that a key gives one row.",
+        expected=f"one row for each {', '.join(slice_.job.key_fields)}",
+        actual=f"{len(duplicates)} duplicates, such as _id {duplicates[0].decode()}",
+        hint=f"Correct include/sql/{slice_.job.name}.sql so that it returns one row for each key.",
     )
 
 

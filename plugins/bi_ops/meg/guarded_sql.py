@@ -18,11 +18,11 @@ PROBLEM_COLUMN = "_problem"
 _CHECKS = {
     "text": (
         f"octet_length({{column}}) > {MAX_TEXT_BYTES}",
-        f"octet_length({{column}}) || ' bytes of text, of {MAX_TEXT_BYTES} at most'",
+        "octet_length({column}) || ' bytes of text'",
     ),
     "text[]": (
         f"octet_length(array_to_string({{column}}, '')) > {MAX_ARRAY_BYTES}",
-        f"octet_length(array_to_string({{column}}, '')) || ' bytes of text, of {MAX_ARRAY_BYTES} at most'",
+        "octet_length(array_to_string({column}, '')) || ' bytes of text'",
     ),
     "timestamptz": (
         "NOT ({column} >= '0001-01-02Z' AND {column} < '9999-12-31Z')",

@@ -20,10 +20,10 @@ def check_timezone(meg: MegReader, name: str, *, context: str) -> None:
     if meg.has_timezone(name):
         return
     raise SettingsError(
-        f"MEG's server does not have the time zone {name} (BI_TIMEZONE)",
+        f"MEG's server lacks the time zone {name} (BI_TIMEZONE)",
         context=context,
-        expected="a time zone that both Python and MEG's server have",
+        expected="a time zone that both Python and MEG's server know",
         actual=name,
-        hint="Set BI_TIMEZONE to the zone's other name if there is one (Europe/Kyiv was Europe/Kiev), or update the "
+        hint="Set BI_TIMEZONE to another name of the zone (Europe/Kyiv was Europe/Kiev), or update the "
         "time zones of MEG's server: on Debian and Ubuntu, install tzdata-legacy and restart PostgreSQL.",
     )

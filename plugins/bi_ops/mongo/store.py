@@ -109,7 +109,7 @@ class Store:
                 context=f"database {self.live.name}",
                 expected="a plain collection, without a default collation",
                 actual=kind,
-                hint=f"Rename or drop {name}; the next load makes a plain collection of this name.",
+                hint=f"Rename or drop {name}; the next load creates a plain collection of this name.",
             )
 
     def special_live(self, names: Sequence[str]) -> dict[str, str]:

@@ -53,8 +53,8 @@ class CircuitBreaker:
         wait = self._retry_at - time.monotonic()
         if self._probing or wait > 0:
             raise ReportsUnavailableError(
-                "MongoDB did not answer a moment ago, so it is not asked now",
+                "MongoDB did not answer a moment ago, so it is not queried now",
                 retry_after=max(1, math.ceil(wait)),
                 context="the reports",
-                hint="Check that MongoDB is up, then load the page again.",
+                hint="Retried automatically. If it persists, check that MongoDB is up, then reload the page.",
             )

@@ -130,11 +130,11 @@ def get_report(name: str) -> Report:
         if report.name == name:
             return report
     raise ReportError(
-        "there is no such report",
+        "unknown report",
         context="report",
         expected=", ".join(report.name for report in load_reports()),
         actual=repr(name),
-        hint="Name one of these.",
+        hint="Use one of the expected names.",
     )
 
 
@@ -146,10 +146,12 @@ def _read(path: Path) -> Report:
         problem = error.errors(include_url=False)[0]
         place = ".".join(map(str, problem["loc"]))
         raise ReportError(
-            "this is not a report", context=where, actual=f"{place}: {problem['msg']}", hint="Correct it."
+            "invalid report definition", context=where, actual=f"{place}: {problem['msg']}", hint="Correct the file."
         ) from None
     except ValueError as error:
-        raise ReportError("this is not JSON", context=where, actual=str(error), hint="Correct it.") from None
+        raise ReportError(
+            "the report's file is not valid JSON", context=where, actual=str(error), hint="Correct the file."
+        ) from None
     _check_read_only(report, where)
     return report
 
@@ -160,9 +162,9 @@ def _check_read_only(report: Report, where: str) -> None:
     odd = [name for name in stages if name not in _STAGES] + [name for name in _CODE if f'"{name}"' in text]
     if odd:
         raise ReportError(
-            "a report may only read its collection",
+            "the report's pipeline is not read-only",
             context=where,
-            expected=f"the stages {', '.join(sorted(_STAGES))}, and no code",
+            expected=f"only the stages {', '.join(sorted(_STAGES))}, without code",
             actual=odd[0],
-            hint="Take it out of the pipeline.",
+            hint="Remove the stage or the code from the pipeline.",
         )

@@ -80,8 +80,8 @@ def _timeouts_reported(query: Query) -> Iterator[None]:
         yield
     except ExecutionTimeout:
         raise ReportError(
-            "this takes too long to compute",
+            "the report took too long to compute",
             context=query.context,
             expected=f"at most {QUERY_TIMEOUT_MS / 1000:g} s",
-            hint="Choose fewer months, or make the indexes of include/mongo/indexes.json on the Atlas website.",
+            hint="Choose fewer months, or create the indexes of include/mongo/indexes.json on the Atlas website.",
         ) from None

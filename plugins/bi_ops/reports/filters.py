@@ -65,9 +65,9 @@ class Filters:
             raise ReportError(
                 "the last month is before the first",
                 context="filter period",
-                expected="months in their order",
+                expected="a first month, then the same or a later one",
                 actual=f"{self.first} to {self.last}",
-                hint="Change one of them.",
+                hint="Change one of the two months.",
             )
         return found
 
@@ -95,11 +95,11 @@ def ignored_filters(job: Job, filters: Filters) -> Sequence[str]:
 def _value(name: str, value: str) -> str:
     if not isinstance(value, str) or not value:
         raise ReportError(
-            "a filter must be a plain value",
+            "a filter value must be a non-empty string",
             context=f"filter {name}",
-            expected="text",
+            expected="a non-empty string",
             actual=type(value).__name__,
-            hint="Choose one from the page's list.",
+            hint="Choose a value from the page's list.",
         )
     return value
 
@@ -110,9 +110,9 @@ def _period_name(month: str, cadence: Cadence) -> str:
         return Period.containing(Period.parse(month, Cadence.MONTHLY, "UTC").start, cadence, "UTC").name
     except PeriodError:
         raise ReportError(
-            "this is not a month",
+            "invalid month",
             context="filter period",
             expected="a month such as 2026-10, from 1970 to 2999",
             actual=repr(month[:20]),
-            hint="Choose another.",
+            hint="Choose a month such as 2026-10.",
         ) from None

@@ -129,10 +129,10 @@ def _unknown_regions(
         yield LedgerProblem(
             "region",
             f"region {region}",
-            f"MEG_REGIONS does not name this region, and {counts[region]:,} documents of it are live: every total "
-            "counts them, twice where the region has another name now",
-            "If it is gone or has another name, remove its documents, as an account that may write. If another "
-            "installation loads it, leave them.",
+            f"MEG_REGIONS does not list this region, but {counts[region]:,} documents of it are live: every total "
+            "includes them, twice if the region was renamed",
+            "If the region was removed or renamed, delete its documents with an account that may write. If another "
+            "installation loads it, keep them.",
             _removal(region, database),
         )
 
@@ -164,8 +164,8 @@ def _time_zones(rows: Iterable[Mapping[str, Any]], settings: Settings) -> Iterat
                 "timezone",
                 f"{job} {region}",
                 f"periods were cut in {'different time zones' if len(zones) > 1 else 'another time zone'} ({cut}), and "
-                f"BI_TIMEZONE is {settings.timezone}: their first and last hours overlap or are missing",
-                "Load the periods of the other time zones again, one run for each, or set BI_TIMEZONE back.",
+                f"BI_TIMEZONE is {settings.timezone}: the first and last hours of these periods overlap or are missing",
+                "Load the periods of the other time zones again, one run for each, or restore BI_TIMEZONE.",
                 f"airflow dags trigger {get_job(job).cadence.dag_id} --conf {shlex.quote(json.dumps(conf))}",
             )
 
@@ -197,8 +197,8 @@ def _unfinished(row: Mapping[str, Any]) -> LedgerProblem:
     return LedgerProblem(
         "publishing",
         _subject(row),
-        f"a publish is under way: {state.get('documents') or 0:,} of {state.get('of') or 0:,} documents are new, the "
-        "others are the earlier ones",
+        f"publish in progress: {state.get('documents') or 0:,} of {state.get('of') or 0:,} documents are new, the "
+        "rest are from the previous load",
         f"Wait for run {state.get('run_id')}. If it has failed, clear its task publish.",
     )
 

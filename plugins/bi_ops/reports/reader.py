@@ -134,11 +134,11 @@ class Reader:
     def _slot(self) -> Iterator[None]:
         if not self._free_slots:
             raise ReportsUnavailableError(
-                "too many reports are being computed",
+                "too many reports at once",
                 retry_after=1,
                 context="the reports",
                 expected=f"at most {MAX_QUERIES} at once",
-                hint="Ask again in a moment; the page does so by itself.",
+                hint="Retried automatically. If it persists, reload the page later.",
             )
         self._free_slots -= 1
         try:
@@ -155,11 +155,11 @@ class Reader:
         except asyncio.TimeoutError:
             self._breaker.record_failure()
             raise ReportsUnavailableError(
-                "MongoDB does not answer in time",
+                "MongoDB did not answer in time",
                 retry_after=RETRY_SECONDS,
                 context=f"the reports, connection {opened.target.conn_id}",
                 expected=f"an answer within {REQUEST_SECONDS:g} s",
-                hint="Check that MongoDB is up and not overloaded.",
+                hint="Retried automatically. If it persists, check that MongoDB is up and not overloaded.",
             ) from None
         self._breaker.record_success()
         return result
@@ -177,11 +177,11 @@ class Reader:
             opened = await asyncio.wait_for(asyncio.shield(opening), deadline - time.monotonic())
         except asyncio.TimeoutError:
             raise ReportsUnavailableError(
-                "Airflow does not give the connection in time",
+                "Airflow did not return the connection in time",
                 retry_after=RETRY_SECONDS,
                 context="the reports",
                 expected=f"an answer within {REQUEST_SECONDS:g} s",
-                hint="Check Airflow's secrets backend and its metadata database.",
+                hint="Retried automatically. If it persists, check Airflow's secrets backend and metadata database.",
             ) from None
         finally:
             if opening.done() and self._opening is opening:

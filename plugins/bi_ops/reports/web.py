@@ -164,14 +164,14 @@ async def _filters(
     unknown = set(request.query_params) - _ASKED
     if unknown:
         raise HTTPException(
-            422, f"there is no filter {sorted(unknown)[0]!r}; the filters are {', '.join(sorted(_ASKED))}"
+            422, f"unknown filter {sorted(unknown)[0]!r}. Expected: one of {', '.join(sorted(_ASKED))}."
         )
     asked = {"region": region, "institution": institution, "form_type": form_type}
     if any(asked.values()):
         known = await _choices(reading)
         for name, values in asked.items():
             if strangers := set(values) - set(known[name]):
-                raise HTTPException(422, f"there is no {name.replace('_', ' ')} {sorted(strangers)[0]!r}")
+                raise HTTPException(422, f"unknown {name.replace('_', ' ')} {sorted(strangers)[0]!r}")
     return Filters(tuple(region), tuple(institution), tuple(form_type), first, last)
 
 
