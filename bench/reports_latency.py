@@ -95,7 +95,7 @@ def _make_indexes(servers: embedded_stack.DatabaseServers) -> None:
 
 def _measure_latency(max_rounds: int, deadline: float) -> dict[str, list[float]]:
     """The ms of each request, by chart, without each chart's first request, which plans the query."""
-    months = {"first": "2024-11", "last": "2026-10"}
+    months = {"from_month": "2024-11", "to_month": "2026-10"}
     latency: dict[str, list[float]] = {report.name: [] for report in load_reports()}
     with TestClient(create_app(reports_target)) as client:  # one event loop and so one connection
         for _ in rounds(max_rounds + 1, deadline):

@@ -14,9 +14,10 @@ from bi_ops.catalog.jobs import Job, LoadMode, get_job
 from bi_ops.catalog.periods import Period
 from bi_ops.catalog.slices import Slice
 from bi_ops.catalog.sql import render_sql
+from bi_ops.load.plan import plan
 from bi_ops.load.publish import PublishResult, publish
 from bi_ops.load.register import Chunk, Completion, Load, LoadRegister, LoadSettings
-from bi_ops.load.stage import plan, stage
+from bi_ops.load.stage import stage
 from bi_ops.load.staging import StagedSlice
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.raw_bson import get_id

@@ -10,9 +10,9 @@ from pymongo.errors import OperationFailure
 
 from bi_ops.catalog.sql import render_sql
 from bi_ops.errors import DuplicateKeyError, InvalidSourceRowError, SourceQueryError, SourceUnavailableError
+from bi_ops.load.plan import split_into_tasks
 from bi_ops.load.publish import publish
 from bi_ops.load.register import LoadRegister
-from bi_ops.load.stage import split_into_tasks
 from bi_ops.load.staging import StagedSlice
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import DagRunRef, Store

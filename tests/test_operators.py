@@ -10,13 +10,13 @@ import pendulum
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, TaskDeferred
 
+from bi_ops.airflow.error_log import error_lines
 from bi_ops.airflow.operators import CollectionLink, PlanOperator, PublishOperator, StageOperator, WaitUntilHourOperator
-from bi_ops.airflow.reasons import reason_lines
 from bi_ops.catalog.jobs import JOBS, get_job
 from bi_ops.catalog.periods import Cadence, RunDates
 from bi_ops.catalog.slices import Slice
 from bi_ops.errors import PeriodError, PeriodNotEndedError, StagingError
-from bi_ops.load.stage import check_is_past
+from bi_ops.load.plan import check_is_past
 from tests.meg_factory import utc
 
 
@@ -172,7 +172,7 @@ def test_as_of_in_future_by_megs_clock_is_refused(ahead: int, error: type[Except
 
 def test_reason_lines_fit_the_log_view() -> None:
     error = StagingError("it failed " * 30, context="here", expected="one\ntwo", actual="three", hint="do " * 60)
-    lines = reason_lines(error)
+    lines = error_lines(error)
     assert max(map(len, lines)) <= 84
     labels = [line.split(":")[0] for line in lines if not line.startswith("    ")]
     assert labels == ["here", "Expected", "Expected", "Actual", "Hint"]

@@ -70,7 +70,7 @@ def test_report_rows_match_columns(populated_store: Store, report: Report) -> No
     for column in report.columns:
         values = [row[column.name] for row in rows if row[column.name] is not None]
         assert values, f"{column.name} is never there"
-        assert all(isinstance(value, str if column.kind == "text" else (int, float)) for value in values)
+        assert all(isinstance(value, str if column.type == "text" else (int, float)) for value in values)
 
 
 @pytest.mark.parametrize("report", load_reports(), ids=lambda report: report.name)
@@ -115,7 +115,7 @@ def test_report_figures_equal_collections(populated_store: Store) -> None:
 
 def test_report_names_latest_period(populated_store: Store) -> None:
     """A report of the latest period names it."""
-    found = run_report(populated_store.live, get_report("top_movers"), Filters(last="2026-09"))
+    found = run_report(populated_store.live, get_report("top_movers"), Filters(to_month="2026-09"))
     assert found.period == "2026-09"
     for row in found.rows:
         assert row["change"] == row["submissions"] - row["previous"] != 0
@@ -125,12 +125,11 @@ def test_filters_select_rows(populated_store: Store) -> None:
     """Filters keep the rows that they name."""
     report = get_report("submissions_by_region")
     assert {row["region"] for row in rows_of(populated_store, report, Filters(regions=("uk",)))} == {"uk"}
-    assert {row["month"] for row in rows_of(populated_store, report, Filters(first="2026-09", last="2026-09"))} == {
-        "2026-09"
-    }
+    september = rows_of(populated_store, report, Filters(from_month="2026-09", to_month="2026-09"))
+    assert {row["month"] for row in september} == {"2026-09"}
     by_type = rows_of(populated_store, get_report("submissions_by_form_type"), Filters(form_types=("audit",)))
     assert {row["form_type"] for row in by_type} == {"audit"}
-    quarters = rows_of(populated_store, get_report("form_churn"), Filters(first="2026-08", last="2026-08"))
+    quarters = rows_of(populated_store, get_report("form_churn"), Filters(from_month="2026-08", to_month="2026-08"))
     assert {row["quarter"] for row in quarters} == {"2026-Q3"}
     [name] = populated_store.live["institutions"].distinct("name", {"institution_id": 2, "region": "eu"})
     one = rows_of(populated_store, get_report("institution_activity"), Filters(institutions=(name,)))
@@ -144,11 +143,11 @@ def test_filters_select_rows(populated_store: Store) -> None:
         "region[$ne]=eu",
         "region=mars",
         "institution=$where",
-        "first=2026-13",
-        "first=9999-12",
-        "last=0001-01",
+        "from_month=2026-13",
+        "from_month=9999-12",
+        "to_month=0001-01",
         "&".join(f"region={number}" for number in range(300)),
-        "first=2026-10&last=2026-08",
+        "from_month=2026-10&to_month=2026-08",
         "period_start=2026",
         "collection=bi_loads",
         "form_type=",

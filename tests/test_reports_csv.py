@@ -49,7 +49,7 @@ def is_formula(cell: str) -> bool:
 def test_csv_formula_in_text_stays_text(text: str, separator: str) -> None:
     """The file is opened with each usual separator, and no cell of it is a formula."""
     report = get_report("top_users")
-    row = {column.name: text if column.kind == "text" else 1 for column in report.columns}
+    row = {column.name: text if column.type == "text" else 1 for column in report.columns}
     lines = csv_text(report, ReportResult([row], truncated=False))
     cells = [cell for line in csv.reader(io.StringIO(lines, newline=""), delimiter=separator) for cell in line]
     assert len(cells) > len(report.columns) or separator != ","

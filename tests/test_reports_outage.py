@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bi_ops.reports.breaker import RETRY_SECONDS
+from bi_ops.reports.circuit_breaker import RETRY_SECONDS
 from bi_ops.reports.reader import MAX_QUERIES, REQUEST_SECONDS
 from dev import mongo
 from dev.mongo import Mongo

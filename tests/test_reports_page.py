@@ -99,7 +99,7 @@ def test_markup_from_meg_is_text(browser: BrowserSession) -> None:
     dialogs: list[str] = []
     browser.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
     frame = browser.reports()
-    frame.locator("#institution_activity [data-do=table]").click()
+    frame.locator("#institution_activity [data-action=table]").click()
     assert frame.locator("#institution_activity td", has_text=XSS_NAME).count() >= 1
     assert dialogs == []
 
@@ -108,14 +108,14 @@ def test_filter_changes_charts(browser: BrowserSession) -> None:
     """A filter changes what is drawn."""
     frame = browser.reports()
     figure = frame.locator("#submissions_by_region")
-    figure.locator("[data-do=table]").click()
+    figure.locator("[data-action=table]").click()
     assert figure.locator("tbody tr").count() == 6
     frame.locator("select[name=region]").select_option(["uk"])
     expect(figure.locator("tbody tr")).to_have_count(3)
     assert set(figure.locator("tbody td:nth-child(2)").all_inner_texts()) == {"uk"}
     frame.locator("button[type=reset]").click()
     expect(figure.locator("tbody tr")).to_have_count(6)
-    frame.locator("input[name=first]").fill("2031-01")
+    frame.locator("input[name=from_month]").fill("2031-01")
     expect(figure.locator(".chart")).to_have_text("Nothing to show for these filters.")
 
 
@@ -124,13 +124,13 @@ def test_csv_png_svg_download(browser: BrowserSession, populated_store: Store) -
     frame = browser.reports()
     figure = frame.locator("#submissions_by_region")
     with browser.page.expect_download() as download:
-        figure.locator("[data-do=csv]").click()
+        figure.locator("[data-action=csv]").click()
     rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
     total = sum(document["submissions"] for document in populated_store.live["monthly_submissions"].find())
     assert sum(int(row["submissions"]) for row in rows) == total
     for kind, start in (("png", b"\x89PNG"), ("svg", b"<svg")):
         with browser.page.expect_download() as download:
-            figure.locator(f"[data-do={kind}]").click()
+            figure.locator(f"[data-action={kind}]").click()
         assert download.value.suggested_filename == f"submissions_by_region.{kind}"
         assert Path(download.value.path()).read_bytes().startswith(start)
 

@@ -100,9 +100,9 @@ def test_latest_period_mixed_zones_is_whole(mixed: Store) -> None:
 @pytest.mark.parametrize("month", ["2026-08", "2026-09", "2026-10"])
 def test_month_filter_mixed_zones_has_that_month(mixed: Store, month: str) -> None:
     """A filter finds its month in every region, and no neighbour; a month is one point."""
-    rows = run_report(mixed.live, get_report("submissions_by_region"), Filters(first=month, last=month)).rows
+    rows = run_report(mixed.live, get_report("submissions_by_region"), Filters(from_month=month, to_month=month)).rows
     assert sorted((row["month"], row["region"]) for row in rows) == [(month, region) for region in sorted(ZONES)]
-    quarter = run_report(mixed.live, get_report("retention"), Filters(first=month, last=month)).rows
+    quarter = run_report(mixed.live, get_report("retention"), Filters(from_month=month, to_month=month)).rows
     assert {row["quarter"] for row in quarter} <= {"2026-Q3"}
 
 
@@ -194,7 +194,7 @@ def test_publish_under_way_is_shown(store: Store, tmp_path: Path) -> None:
     for name in ("institutions", "forms"):
         progress = jobs[name].publishing
         assert progress is not None
-        assert (progress.documents, progress.of) == (100, 300)
+        assert (progress.documents, progress.total) == (100, 300)
     assert [(each.kind, each.subject) for each in shown.problems] == [
         ("publishing", "monthly_submissions eu 2026-10"),
         ("publishing", "institutions eu"),

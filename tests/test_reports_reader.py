@@ -18,7 +18,7 @@ from bi_ops.airflow import reports_connection
 from bi_ops.airflow.reports_connection import reports_target
 from bi_ops.mongo.store import Store
 from bi_ops.reports import reader, web
-from bi_ops.reports.breaker import RETRY_SECONDS
+from bi_ops.reports.circuit_breaker import RETRY_SECONDS
 from bi_ops.reports.reader import MAX_QUERIES
 from bi_ops.reports.web import create_app
 from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
@@ -102,7 +102,7 @@ def test_page_slots_all_taken_rejects_at_once(monkeypatch: pytest.MonkeyPatch) -
     """What exceeds the limit is refused, not queued, and a finished request makes room."""
     with TestClient(create_app(reports_target)) as client:
         assert client.get(PATH).status_code == 200
-        [busy] = [each for each in reader._READERS.values() if each._opened]
+        [busy] = [each for each in reader._READERS.values() if each._connection]
         monkeypatch.setattr(busy, "_free_slots", 0)
         answer = client.get(PATH)
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")

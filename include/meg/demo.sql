@@ -1,26 +1,25 @@
--- Demo data for the reference MEG, run between schema.sql and indexes.sql:
+-- Generates demo data for the reference MEG. Run it between schema.sql and indexes.sql:
 --
 --     SELECT meg_demo(seed, forms, until, months, sessions_per_form_month);
 --
--- The same arguments give the same rows: chance is a hash of the seed and of what is being decided, so it depends
--- neither on the order of rows nor on the server. `until` is where the data ends, and forms are used over the
--- `months` before it. Small: meg_demo(7, 150, '2026-11-01'). Large, some 5,000,000 observations:
--- meg_demo(7, 2000, '2026-11-01', 24, 60).
+-- The same arguments give the same rows: each random number is a hash of the seed, a label and a key, so it depends
+-- neither on the order of rows nor on the server. The data ends at `until`, and forms are used in the `months` before
+-- it. Small: meg_demo(7, 150, '2026-11-01'). Large, about 5,000,000 observations: meg_demo(7, 2000, '2026-11-01', 24, 60).
 
--- A number in [0, 1) decided by the seed, by what is being decided and for which key.
-CREATE FUNCTION chance(seed bigint, what text, key text) RETURNS double precision
+-- A pseudo-random number in [0, 1) for a seed, a label and a key.
+CREATE FUNCTION chance(seed bigint, label text, key text) RETURNS double precision
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN (hashtextextended(what || '/' || key, seed) & 9007199254740991) / 9007199254740992.0::double precision;
+RETURN (hashtextextended(label || '/' || key, seed) & 9007199254740991) / 9007199254740992.0::double precision;
 
--- One of the choices, by chance.
-CREATE FUNCTION pick(decided double precision, choices text []) RETURNS text
+-- The choice at a fraction in [0, 1) of the array.
+CREATE FUNCTION pick(fraction double precision, choices text []) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN choices[1 + floor(decided * cardinality(choices))::integer];
+RETURN choices[1 + floor(fraction * cardinality(choices))::integer];
 
--- How busy an institution is in month `m` of `months` (0 is the first), by the way its use goes; 1 is usual.
-CREATE FUNCTION busyness(life text, m integer, months integer) RETURNS double precision
+-- The activity of an institution in month `m` (from 0) of `months`, by the trend of its use; 1 is average.
+CREATE FUNCTION activity_level(trend text, m integer, months integer) RETURNS double precision
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE life
+RETURN CASE trend
     WHEN 'growing' THEN 0.3 + 1.4 * m / months
     WHEN 'fading' THEN 1.5 - 1.4 * m / months
     WHEN 'left' THEN CASE WHEN m < months * 0.6 THEN 1.0 ELSE 0.0 END
@@ -47,16 +46,16 @@ BEGIN
     SELECT g, (ARRAY['Saolta', 'St. Brigid''s Trust', 'Groupe Santé du Nord', 'Care & Co.', 'Southern $ Group'])[g]
     FROM generate_series(1, 5) AS g;
 
-    CREATE TEMPORARY TABLE life ON COMMIT DROP AS
+    CREATE TEMPORARY TABLE usage_trend ON COMMIT DROP AS
     SELECT
         i AS institution_id,
         pick(
             chance(seed, 'life', i::text),
             ARRAY['steady', 'steady', 'steady', 'growing', 'growing', 'fading', 'left', 'came back', 'new']
-        ) AS life,
+        ) AS trend,
         0.4 + 1.6 * chance(seed, 'size', i::text) ^ 2 AS size
     FROM generate_series(1, institutions) AS i;
-    ANALYZE life;  -- or it is taken for small, and looked through for each form
+    ANALYZE usage_trend;  -- otherwise PostgreSQL assumes a small table and scans it for each form
 
     INSERT INTO megforms_institution
     SELECT
@@ -69,19 +68,19 @@ BEGIN
         || ' ' || i,
         'institution-' || i,
         pick(chance(seed, 'country', i::text), ARRAY['IE', 'GB', 'FR', 'DE', 'PL', 'AU', 'US']),
-        life.life <> 'left' OR chance(seed, 'kept', i::text) < 0.3,
+        usage_trend.trend <> 'left' OR chance(seed, 'kept', i::text) < 0.3,
         i % 17 = 3,
         chance(seed, 'patients', i::text) < 0.7,
         begins - make_interval(days => floor(900 * chance(seed, 'born', i::text))::integer)
-        + CASE life.life WHEN 'new' THEN make_interval(months => floor(months * 0.75)::integer) ELSE '0' END
+        + CASE usage_trend.trend WHEN 'new' THEN make_interval(months => floor(months * 0.75)::integer) ELSE '0' END
     FROM generate_series(1, institutions) AS i
-    JOIN life ON life.institution_id = i;
+    JOIN usage_trend ON usage_trend.institution_id = i;
 
     INSERT INTO megforms_department
     SELECT 3 * (i - 1) + d, i, (ARRAY['Medicine', 'Surgery', 'Chirurgie / Bloc'])[d]
     FROM generate_series(1, institutions) AS i, generate_series(1, 3) AS d;
 
-    -- Eight users an institution, then MEG's own people and a few who belong nowhere.
+    -- Eight users per institution, then MEG staff and a few users without an institution.
     INSERT INTO auth_user
     SELECT
         u,
@@ -134,63 +133,63 @@ BEGIN
         chance(seed, 'published', f::text) < 0.9,
         chance(seed, 'patient data', f::text) < 0.4,
         (ARRAY[30, 90, 180, 365, NULL])[1 + floor(5 * chance(seed, 'cycle', f::text))::integer],
-        born.at,
+        creation.at,
         CASE WHEN chance(seed, 'archived', f::text) < 0.12 THEN
-            born.at + make_interval(secs => 86400 * 30 * months * chance(seed, 'archived when', f::text))
+            creation.at + make_interval(secs => 86400 * 30 * months * chance(seed, 'archived when', f::text))
         END
     FROM generate_series(1, forms) AS f,
         LATERAL (
             SELECT begins + make_interval(
                 secs => 86400 * 30 * (months * 1.3 * chance(seed, 'form born', f::text) ^ 2 - 0.3 * months)
             ) AS at
-        ) AS born;
+        ) AS creation;
 
-    -- What happens on a form in a month: `busy` sessions on average, fewer in August and December.
+    -- The sessions of each form and month, fewer in August and December.
     INSERT INTO megforms_auditsession
     SELECT
-        row_number() OVER (ORDER BY happened.form_id, happened.m, happened.n),
-        happened.form_id,
-        CASE WHEN chance(seed, 'in ward', happened.key) < 0.93 THEN
-            9 * (happened.institution_id - 1) + 1 + floor(9 * chance(seed, 'which ward', happened.key))::integer
+        row_number() OVER (ORDER BY audit.form_id, audit.m, audit.n),
+        audit.form_id,
+        CASE WHEN chance(seed, 'in ward', audit.key) < 0.93 THEN
+            9 * (audit.institution_id - 1) + 1 + floor(9 * chance(seed, 'which ward', audit.key))::integer
         END,
         CASE
-            WHEN happened.platform = 'public' THEN NULL
-            WHEN chance(seed, 'by staff', happened.key) < 0.02 THEN
-                8 * institutions + 1 + floor(4 * chance(seed, 'which staff', happened.key))::integer
-            ELSE 8 * (happened.institution_id - 1) + 1 + floor(8 * chance(seed, 'who', happened.key) ^ 2)::integer
+            WHEN audit.platform = 'public' THEN NULL
+            WHEN chance(seed, 'by staff', audit.key) < 0.02 THEN
+                8 * institutions + 1 + floor(4 * chance(seed, 'which staff', audit.key))::integer
+            ELSE 8 * (audit.institution_id - 1) + 1 + floor(8 * chance(seed, 'who', audit.key) ^ 2)::integer
         END,
-        happened.platform,
-        happened.started_at,
-        CASE WHEN chance(seed, 'ended', happened.key) < 0.96 THEN
-            happened.started_at + CASE
-                WHEN chance(seed, 'odd', happened.key) < 0.01 THEN interval '25 hours'
-                WHEN chance(seed, 'odd', happened.key) < 0.02 THEN interval '-3 minutes'
-                WHEN chance(seed, 'odd', happened.key) < 0.03 THEN interval '0'
-                ELSE make_interval(secs => 60 + 3000 * chance(seed, 'length', happened.key) ^ 2)
+        audit.platform,
+        audit.started_at,
+        CASE WHEN chance(seed, 'ended', audit.key) < 0.96 THEN
+            audit.started_at + CASE
+                WHEN chance(seed, 'odd', audit.key) < 0.01 THEN interval '25 hours'
+                WHEN chance(seed, 'odd', audit.key) < 0.02 THEN interval '-3 minutes'
+                WHEN chance(seed, 'odd', audit.key) < 0.03 THEN interval '0'
+                ELSE make_interval(secs => 60 + 3000 * chance(seed, 'length', audit.key) ^ 2)
             END
         END,
-        CASE WHEN chance(seed, 'draft', happened.key) < 0.94 AND submitted.at < until THEN submitted.at END,
-        CASE WHEN chance(seed, 'deleted', happened.key) < 0.02 THEN submitted.at + interval '3 days' END
+        CASE WHEN chance(seed, 'draft', audit.key) < 0.94 AND submitted.at < until THEN submitted.at END,
+        CASE WHEN chance(seed, 'deleted', audit.key) < 0.02 THEN submitted.at + interval '3 days' END
     FROM (
         SELECT
             form.id AS form_id,
             form.institution_id,
             month.m,
-            turn.n,
-            form.id || '/' || month.m || '/' || turn.n AS key,
+            repeat.n,
+            form.id || '/' || month.m || '/' || repeat.n AS key,
             CASE
                 WHEN form.form_type = 'survey' THEN 'public'
                 ELSE pick(
-                    chance(seed, 'platform', form.id::text || '/' || month.m::text || '/' || turn.n::text),
+                    chance(seed, 'platform', form.id::text || '/' || month.m::text || '/' || repeat.n::text),
                     ARRAY['web', 'web', 'web', 'ios', 'ios', 'android']
                 )
             END AS platform,
             month.starts + make_interval(
-                days => floor(28 * chance(seed, 'day', form.id::text || '/' || month.m::text || '/' || turn.n::text))::integer,
-                secs => 25200 + 43200 * chance(seed, 'hour', form.id::text || '/' || month.m::text || '/' || turn.n::text)
+                days => floor(28 * chance(seed, 'day', form.id::text || '/' || month.m::text || '/' || repeat.n::text))::integer,
+                secs => 25200 + 43200 * chance(seed, 'hour', form.id::text || '/' || month.m::text || '/' || repeat.n::text)
             ) AS started_at
         FROM megforms_auditform AS form
-        JOIN life ON life.institution_id = form.institution_id
+        JOIN usage_trend ON usage_trend.institution_id = form.institution_id
         CROSS JOIN LATERAL (
             SELECT m, begins + make_interval(months => m) AS starts
             FROM generate_series(0, months - 1) AS m
@@ -198,25 +197,25 @@ BEGIN
         CROSS JOIN LATERAL generate_series(
             1,
             floor(
-                sessions_per_form_month * life.size * busyness(life.life, month.m, months)
+                sessions_per_form_month * usage_trend.size * activity_level(usage_trend.trend, month.m, months)
                 * CASE extract(month FROM month.starts) WHEN 8 THEN 0.6 WHEN 12 THEN 0.5 WHEN 11 THEN 1.3 ELSE 1 END
                 * 2 * chance(seed, 'busy', form.id::text || '/' || month.m::text)
             )::integer
-        ) AS turn (n)
+        ) AS repeat (n)
         WHERE
             chance(seed, 'used', form.id::text) > 0.08
             AND month.starts + interval '1 month' > form.created_at
             AND (form.archived_at IS NULL OR month.starts < form.archived_at)
-    ) AS happened
+    ) AS audit
     CROSS JOIN LATERAL (
-        -- A phone that was offline hands in days later, sometimes in the next month.
-        SELECT happened.started_at + interval '1 hour' + CASE
-            WHEN happened.platform IN ('ios', 'android') AND chance(seed, 'late', happened.key) < 0.06
-                THEN make_interval(secs => 86400 * 20 * chance(seed, 'how late', happened.key))
+        -- A phone that was offline submits days later, sometimes in the next month.
+        SELECT audit.started_at + interval '1 hour' + CASE
+            WHEN audit.platform IN ('ios', 'android') AND chance(seed, 'late', audit.key) < 0.06
+                THEN make_interval(secs => 86400 * 20 * chance(seed, 'how late', audit.key))
             ELSE '0'
         END AS at
     ) AS submitted
-    WHERE happened.started_at < until;
+    WHERE audit.started_at < until;
 
     INSERT INTO megforms_observation
     SELECT
@@ -282,7 +281,7 @@ BEGIN
     JOIN megforms_auditsession AS session ON session.id = observation.session_id
     WHERE session.auditor_id IS NOT NULL AND chance(seed, 'review', observation.id::text) < 0.03;
 
-    -- One institution in nine has never opened the page, and has no row.
+    -- One institution in nine has never opened the page and has no row.
     INSERT INTO client_management_securitysettings
     SELECT
         i,

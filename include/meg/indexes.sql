@@ -1,4 +1,4 @@
--- The reference MEG's foreign keys and indexes, made after its data.
+-- Creates the foreign keys and indexes of the reference MEG, after its data.
 
 ALTER TABLE megforms_institution ADD FOREIGN KEY (group_id) REFERENCES megforms_institutiongroup;
 ALTER TABLE megforms_department ADD FOREIGN KEY (institution_id) REFERENCES megforms_institution;

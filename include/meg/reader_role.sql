@@ -1,8 +1,8 @@
--- The role bi_reader: what MEG BI may do on a MEG, which is to read these columns, and nothing else.
+-- Creates the role bi_reader, with which MEG BI may read these columns of a MEG database, and nothing else.
 --
--- Run in MEG's database by a superuser, or by its owner with CREATEROLE, as often as you like; it takes away what else the
--- role itself was granted on the tables of schema public. Then let the role in, in psql:  \password bi_reader
--- It may read no e-mail address, no password, and nothing that was written in a form, an issue or a document.
+-- Run it in MEG's database as a superuser, or as its owner with CREATEROLE. It can be run again: it revokes every other
+-- privilege that the role was granted on the tables of schema public. Then set a password, in psql:  \password bi_reader
+-- The role can read no e-mail address, no password, and no content of a form, an issue or a document.
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'bi_reader') THEN

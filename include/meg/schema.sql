@@ -1,5 +1,5 @@
--- The reference MEG: the tables of MEG's that MEG BI reads, with the columns that it reads of them.
--- Load data next, then run indexes.sql: keys and indexes made afterwards make a large load several times faster.
+-- Creates the reference MEG: the tables and columns of MEG that MEG BI reads.
+-- Load data next, then run indexes.sql: a large load is several times faster without keys and indexes.
 
 CREATE TABLE megforms_institutiongroup (
     id bigint PRIMARY KEY,

@@ -1,10 +1,11 @@
--- A job's query about the forms of a chunk, run for one chunk after the other.
+-- Runs a job's query (the block chunk_query) once for each chunk of forms.
 --
--- PostgreSQL plans it once and keeps what does not depend on the chunk, such as a hash of all users: planning and
--- preparing it for each ten forms takes longer than reading them. OFFSET 0 keeps it from making one query of it all.
-SELECT of_chunk.*
+-- PostgreSQL plans the query once and keeps what does not depend on the chunk, such as a hash of all users: planning and
+-- preparing it for every ten forms takes longer than reading them. OFFSET 0 keeps PostgreSQL from merging the chunks
+-- into one query.
+SELECT chunk_query.*
 FROM unnest(%(chunks)s::text[]) AS chunk (form_ids)
 CROSS JOIN LATERAL (
-{% block of_chunk %}{% endblock %}
+{% block chunk_query %}{% endblock %}
 OFFSET 0
-) AS of_chunk
+) AS chunk_query

@@ -1,4 +1,4 @@
--- Each form, with how it is set up and how much it is used.
+-- Each form, with its settings and its use.
 --
 -- grain   a form that was created before the as-of instant
 -- window  [as_of - n days, as_of) for what ends in _<n>d; all before as_of otherwise

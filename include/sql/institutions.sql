@@ -1,4 +1,4 @@
--- Each institution, with its size and how much it is used.
+-- Each institution, with its size and its use of MEG.
 --
 -- grain   an institution that was created before the as-of instant
 -- window  [as_of - n days, as_of) for what ends in _<n>d; all before as_of otherwise
@@ -15,7 +15,7 @@ department AS NOT MATERIALIZED (
 ward AS NOT MATERIALIZED (
     {% include "source/ward.sql" %}
 ),
-client AS NOT MATERIALIZED (
+client_user AS NOT MATERIALIZED (
     {% include "source/user.sql" %}
 ),
 form AS NOT MATERIALIZED (
@@ -40,7 +40,7 @@ wards AS (
 ),
 users AS (
     SELECT institution_id, count(*) AS users
-    FROM client
+    FROM client_user
     WHERE is_active AND joined_at < %(as_of)s
     GROUP BY institution_id
 ),

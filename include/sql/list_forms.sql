@@ -1,4 +1,4 @@
--- The forms that a period's documents may be about, to be split into chunks.
+-- The forms that a period may have documents about, to be split into chunks.
 --
 -- grain   a form that was created before the period's end and not archived before its start, or that has
 --         sessions in it

@@ -6,7 +6,7 @@
 -- units   counts; seconds, 1 decimal; a duration is valid where the session ended, not before its start and at most
 --         24 hours after it
 {% extends "_chunked.sql" %}
-{% block of_chunk %}
+{% block chunk_query %}
 WITH
 form AS NOT MATERIALIZED (
     {% include "source/form.sql" %}

@@ -5,7 +5,7 @@
 -- window  submitted_at in [period_start, period_end); the month before in [previous_start, period_start)
 -- units   counts; change_pct in percent, 2 decimals
 {% extends "_chunked.sql" %}
-{% block of_chunk %}
+{% block chunk_query %}
 WITH
 form AS NOT MATERIALIZED (
     {% include "source/form.sql" %}

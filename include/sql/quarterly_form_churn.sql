@@ -1,9 +1,9 @@
--- The use of each form in each of eight quarters.
+-- Each form's use in each of eight quarters, with its status: new, retained, churned, ...
 --
 -- grain   a form in a quarter: created before the quarter's end and not archived before its start, or with
 --         submissions in it; the eight quarters up to the run's, each with its own documents
--- window  all submissions before the end of each quarter; the quarters lie at quarter_starts, of which the first is
---         there only to be the second's quarter before
+-- window  all submissions before the end of each quarter; the first of quarter_starts is needed only as the quarter before
+--         the second
 -- units   counts
 -- instant submissions, status, is_archived and which forms exist, each at the end of its quarter
 -- reading names, form_type, and which rows are deleted
@@ -18,9 +18,9 @@ quarter AS (
     SELECT *
     FROM unnest(
         %(quarter_names)s::text[], %(quarter_starts)s::timestamptz[], %(quarter_ends)s::timestamptz[]
-    ) WITH ORDINALITY AS listed (period, period_start, period_end, number)
+    ) WITH ORDINALITY AS quarters (period, period_start, period_end, number)
 ),
--- By quarter: number 0 is everything before the first.
+-- By quarter; number 0 holds everything before the first quarter.
 activity AS (
     SELECT
         form_id,
@@ -32,7 +32,7 @@ activity AS (
     WHERE submitted_at < %(period_end)s
     GROUP BY form_id, number
 ),
-fared AS (
+form_quarter AS (
     SELECT
         form.form_id,
         quarter.number,
@@ -57,25 +57,25 @@ SELECT
     form.form_id,
     form.form_name,
     form.form_type,
-    fared.submissions,
-    fared.previous_submissions,
-    fared.first_submitted_at,
-    fared.last_submitted_at,
+    form_quarter.submissions,
+    form_quarter.previous_submissions,
+    form_quarter.first_submitted_at,
+    form_quarter.last_submitted_at,
     coalesce(form.archived_at < quarter.period_end, FALSE) AS is_archived,
     CASE
-        WHEN fared.submissions > 0 AND fared.previous_submissions > 0 THEN 'retained'
-        WHEN fared.submissions > 0 AND fared.earlier THEN 'reactivated'
-        WHEN fared.submissions > 0 THEN 'new'
-        WHEN fared.previous_submissions > 0 THEN 'churned'
-        WHEN fared.earlier THEN 'dormant'
+        WHEN form_quarter.submissions > 0 AND form_quarter.previous_submissions > 0 THEN 'retained'
+        WHEN form_quarter.submissions > 0 AND form_quarter.earlier THEN 'reactivated'
+        WHEN form_quarter.submissions > 0 THEN 'new'
+        WHEN form_quarter.previous_submissions > 0 THEN 'churned'
+        WHEN form_quarter.earlier THEN 'dormant'
         ELSE 'never_used'
     END AS status
-FROM fared
-JOIN form ON form.form_id = fared.form_id
-JOIN quarter ON quarter.number = fared.number
+FROM form_quarter
+JOIN form ON form.form_id = form_quarter.form_id
+JOIN quarter ON quarter.number = form_quarter.number
 WHERE
     (
         form.created_at < quarter.period_end
         AND (form.archived_at IS NULL OR form.archived_at >= quarter.period_start)
     )
-    OR fared.submissions > 0
+    OR form_quarter.submissions > 0

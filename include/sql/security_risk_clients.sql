@@ -14,7 +14,7 @@ institution AS NOT MATERIALIZED (
 settings AS NOT MATERIALIZED (
     {% include "source/security_settings.sql" %}
 ),
-client AS NOT MATERIALIZED (
+client_user AS NOT MATERIALIZED (
     {% include "source/user.sql" %}
 ),
 form AS NOT MATERIALIZED (
@@ -42,11 +42,11 @@ users AS (
             WHERE coalesce(last_login_at < %(as_of)s - interval '180 days', TRUE)
         ) AS users_inactive_180d,
         count(*) FILTER (WHERE NOT mfa_enabled) AS users_without_mfa
-    FROM client
+    FROM client_user
     WHERE is_active AND joined_at < %(as_of)s
     GROUP BY institution_id
 ),
-protected AS (
+client_security AS (
     SELECT
         institution.institution_id,
         institution.institution_name AS name,
@@ -74,12 +74,12 @@ protected AS (
         AND institution.created_at < %(as_of)s
 )
 SELECT
-    protected.*,
+    client_security.*,
     risk.risks,
     unknown.unknown,
     risk.risk_score,
     CASE WHEN risk.risk_score >= 6 THEN 'high' WHEN risk.risk_score >= 3 THEN 'medium' ELSE 'low' END AS risk_level
-FROM protected
+FROM client_security
 -- A setting that is null is never a risk; where single sign-on is not known to be enforced, passwords count.
 CROSS JOIN LATERAL (
     SELECT
@@ -87,13 +87,13 @@ CROSS JOIN LATERAL (
         coalesce(sum(rule.weight), 0)::bigint AS risk_score
     FROM (
         VALUES
-        ('mfa_not_required', 3, protected.mfa_required IS FALSE AND protected.sso_enforced IS NOT TRUE),
-        ('short_passwords', 2, protected.password_min_length < 8 AND protected.sso_enforced IS NOT TRUE),
-        ('no_breached_password_check', 1, protected.breached_password_check IS FALSE),
-        ('long_idle_timeout', 2, protected.session_idle_minutes = 0 OR protected.session_idle_minutes > 60),
-        ('no_ip_allowlist', 1, cardinality(protected.ip_allowlist) = 0),
-        ('inactive_admins', 2, protected.admins_inactive_90d > 0),
-        ('dormant_users', 1, protected.users_inactive_180d * 100 > protected.users * 20)
+        ('mfa_not_required', 3, client_security.mfa_required IS FALSE AND client_security.sso_enforced IS NOT TRUE),
+        ('short_passwords', 2, client_security.password_min_length < 8 AND client_security.sso_enforced IS NOT TRUE),
+        ('no_breached_password_check', 1, client_security.breached_password_check IS FALSE),
+        ('long_idle_timeout', 2, client_security.session_idle_minutes = 0 OR client_security.session_idle_minutes > 60),
+        ('no_ip_allowlist', 1, cardinality(client_security.ip_allowlist) = 0),
+        ('inactive_admins', 2, client_security.admins_inactive_90d > 0),
+        ('dormant_users', 1, client_security.users_inactive_180d * 100 > client_security.users * 20)
     ) AS rule (code, weight, applies)
     WHERE rule.applies
 ) AS risk
@@ -101,13 +101,13 @@ CROSS JOIN LATERAL (
     SELECT coalesce(array_agg(setting.name ORDER BY setting.name COLLATE "C"), '{}') AS unknown
     FROM (
         VALUES
-        ('sso_enforced', protected.sso_enforced IS NULL),
-        ('mfa_required', protected.mfa_required IS NULL),
-        ('password_min_length', protected.password_min_length IS NULL),
-        ('breached_password_check', protected.breached_password_check IS NULL),
-        ('session_idle_minutes', protected.session_idle_minutes IS NULL),
-        ('ip_allowlist', protected.ip_allowlist IS NULL),
-        ('data_retention_days', protected.data_retention_days IS NULL)
+        ('sso_enforced', client_security.sso_enforced IS NULL),
+        ('mfa_required', client_security.mfa_required IS NULL),
+        ('password_min_length', client_security.password_min_length IS NULL),
+        ('breached_password_check', client_security.breached_password_check IS NULL),
+        ('session_idle_minutes', client_security.session_idle_minutes IS NULL),
+        ('ip_allowlist', client_security.ip_allowlist IS NULL),
+        ('data_retention_days', client_security.data_retention_days IS NULL)
     ) AS setting (name, is_unknown)
     WHERE setting.is_unknown
 ) AS unknown

@@ -1,3 +1,3 @@
-"""MEG BI: how hospitals use MEG, aggregated from each region's PostgreSQL into one MongoDB database."""
+"""MEG BI: aggregates how hospitals use MEG, from each region's PostgreSQL into one MongoDB database."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""What Airflow's UI is given: the page of the reports. Every task loads this file, so it imports next to nothing."""
+"""Registers the reports page with Airflow. Every task loads this file, so it imports almost nothing."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _PRELOADED_MODULES = (
     "dns.resolver",
     "pymongo.synchronous.auth",
 )
-"""What a stage task imports, some of it late; the first two are what `expand` does."""
+"""The modules that a stage task imports; the first two are imported by `expand`."""
 
 
 @lru_cache
 def _app() -> Any:
-    """Made once; it imports for seconds and reads files, so in a thread of its own, and not one that Airflow needs."""
+    """Created once, in a separate thread that Airflow does not need: it imports for seconds and reads files."""
     from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
     from airflow.api_fastapi.core_api.security import requires_access_view
 
@@ -48,7 +48,7 @@ def _executor() -> ThreadPoolExecutor:
 
 
 async def reports_app(scope: Any, receive: Any, send: Any) -> None:
-    """The page's app (ASGI), made at the first request: in the API server, and in no task."""
+    """The page's ASGI app, created at the first request: only the API server ever creates it."""
     app = await asyncio.get_running_loop().run_in_executor(_executor(), _app)
     await app(scope, receive, send)
 
@@ -66,7 +66,7 @@ _VIEWS = [
 
 
 class MegBiPlugin(AirflowPlugin):
-    """The page "BI reports" in Airflow's navigation."""
+    """Adds the page "BI reports" to Airflow's navigation."""
 
     name = "meg_bi"
     fastapi_apps = _APPS
@@ -74,8 +74,8 @@ class MegBiPlugin(AirflowPlugin):
 
     @classmethod
     def on_load(cls, *_args: Any, **_kwargs: Any) -> None:
-        """Import what tasks need before LocalExecutor forks them from the scheduler, so that not each of them does."""
+        """Import task dependencies before LocalExecutor forks tasks from the scheduler, so that no task has to."""
         if "scheduler" in sys.argv and "LocalExecutor" in conf.get("core", "executor"):
             for name in _PRELOADED_MODULES:
-                with suppress(ModuleNotFoundError):  # another version of Airflow's or the driver's has it elsewhere
+                with suppress(ModuleNotFoundError):  # other versions of Airflow or the driver have it elsewhere
                     import_module(name)

@@ -1,4 +1,4 @@
--- Issues that clients' users raised at clients' institutions, about a client's form or about none, and that were not
+-- Issues that clients' users raised at clients' institutions, about a client's form or no form, and that were not
 -- deleted.
 SELECT
     s.id AS issue_id,
@@ -11,4 +11,4 @@ LEFT JOIN megforms_institution AS fi ON fi.id = f.institution_id
 WHERE
     s.deleted_at IS NULL
     AND (s.form_id IS NULL OR NOT fi.is_demo)
-    AND s.created_by_id IN (SELECT client.user_id FROM ({% include "source/user.sql" %}) AS client)
+    AND s.created_by_id IN (SELECT client_user.user_id FROM ({% include "source/user.sql" %}) AS client_user)

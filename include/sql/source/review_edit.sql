@@ -1,4 +1,4 @@
--- Edits in the review screen of observations that count: of submission.sql.
+-- Edits in the review screen, of the observations of submission.sql.
 SELECT
     r.id AS review_edit_id,
     r.edited_by_id AS edited_by,

@@ -9,4 +9,4 @@ JOIN megforms_auditform AS f ON f.id = s.form_id
 JOIN megforms_institution AS i ON i.id = f.institution_id AND NOT i.is_demo
 WHERE
     s.deleted_at IS NULL
-    AND s.created_by_id IN (SELECT client.user_id FROM ({% include "source/user.sql" %}) AS client)
+    AND s.created_by_id IN (SELECT client_user.user_id FROM ({% include "source/user.sql" %}) AS client_user)

@@ -1,4 +1,4 @@
--- The security settings of each institution that has opened that page; a setting without a value is null.
+-- The security settings of each institution that has opened that page; a setting that was never chosen is null.
 SELECT
     s.institution_id,
     s.sso_enforced,

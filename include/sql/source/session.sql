@@ -1,6 +1,6 @@
--- Submitted audit sessions: neither drafts nor deleted, on a client's form, in a client's ward or in none,
--- by a client's user or, through a public form, without a user. MEG staff (is_staff, and auditors of level "global")
--- are not clients' users.
+-- Submitted audit sessions: neither drafts nor deleted, on a client's form, in a client's ward or in none, by a client's
+-- user or, through a public form, without a user. MEG staff (is_staff, or an auditor of level "global") are not clients'
+-- users.
 SELECT
     s.id AS session_id,
     s.form_id,

@@ -1,6 +1,6 @@
--- Clients' users: those with an auditor at a client's institution who are not MEG staff (is_staff, and auditors of
--- level "global"). Users without an auditor belong to no institution, and so to no client. No e-mail address is read,
--- also where it stands in the place of a name: such a user is called by the id.
+-- Clients' users: those with an auditor at a client's institution, without MEG staff (is_staff, or an auditor of level
+-- "global"). A user without an auditor belongs to no institution, and so to no client. No e-mail address is read: where a
+-- username is one, the user is called by the id.
 SELECT
     u.id AS user_id,
     a.id AS auditor_id,

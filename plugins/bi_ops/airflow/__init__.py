@@ -1,1 +1,1 @@
-"""All that imports Airflow: DAGs, operators, connections."""
+"""Integrates with Airflow: DAGs, operators, connections, notifications."""

@@ -1,6 +1,6 @@
-"""What is wrong with an Airflow connection that is there and cannot be read or used; no message shows its value.
+"""Explains why an existing Airflow connection cannot be read or used; no message shows a connection's value.
 
-Airflow itself treats a value that it cannot read as if there were no connection.
+Airflow itself reports a connection whose value it cannot read as missing.
 https://airflow.apache.org/docs/apache-airflow/stable/howto/connection.html
 """
 
@@ -41,15 +41,15 @@ _OTHER_NAMES = {
     "options": "extra",
     "params": "extra",
 }
-"""Airflow's names of fields by the names that other tools have for them, without `_` and in lower case."""
+"""Airflow's field names by the names in other tools, in lower case and without `_`."""
 _SRV_NAMES = {"usesrv", "issrv", "mongodb+srv", "mongodbsrv", "srv"}
-_NOT_IN_DATABASE = re.compile(r"""[/\\."$*<>:|?%+\s\x00-\x1f]""")
-"""What MongoDB refuses in a database's name on one of its platforms, and what a connection's URI has another use for.
+_FORBIDDEN_IN_DATABASE = re.compile(r"""[/\\."$*<>:|?%+\s\x00-\x1f]""")
+"""Characters that MongoDB forbids in database names on any platform, and those with a meaning in a URI.
 
 https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
 """
 _MAX_DATABASE_BYTES = 63
-_SERVERS_OWN = ("admin", "config", "local")
+_SYSTEM_DATABASES = ("admin", "config", "local")
 _MAX_NAMES = 4
 _MAX_PORT = 65_535
 _JSON = {
@@ -68,12 +68,12 @@ _SEVERAL_HOSTS = {
 
 
 def find_value_problem(value: str, kind: str, context: str) -> ConnectionConfigError | None:
-    """What keeps Airflow from reading a connection's value as it is meant; None where nothing is known to.
+    """The reason why Airflow cannot read a connection's value, or misreads it; None if none is known.
 
     Args:
         value: The value of the variable or the secret: a URI or JSON.
         kind: The type that the connection must have.
-        context: The connection, and where its value is.
+        context: The connection and its source, for the error.
     """
     text = value.strip()
     if not text:
@@ -96,7 +96,7 @@ def find_value_problem(value: str, kind: str, context: str) -> ConnectionConfigE
 
 
 def unreadable_value(kind: str, context: str) -> ConnectionConfigError:
-    """What to say of a value that Airflow does not read, where nothing more is known."""
+    """The error for a value that Airflow cannot read, if the reason is unknown."""
     return ConnectionConfigError(
         "Airflow cannot read the connection's value",
         context=context,
@@ -106,12 +106,12 @@ def unreadable_value(kind: str, context: str) -> ConnectionConfigError:
 
 
 def find_field_problem(connection: Any, kind: str, context: str) -> ConnectionConfigError | None:
-    """What is wrong with the fields of a connection that Airflow has read; None where nothing is known to be.
+    """The problem of a connection's fields, as Airflow has read them; None if none is known.
 
     Args:
         connection: Airflow's connection.
         kind: The type that it must have.
-        context: The connection.
+        context: The connection, for the error.
     """
     fields = {name: getattr(connection, name, None) for name in _TEXTS}
     return (
@@ -123,31 +123,31 @@ def find_field_problem(connection: Any, kind: str, context: str) -> ConnectionCo
 
 
 def find_database_problem(database: str, context: str) -> ConnectionConfigError | None:
-    """Which rule of MongoDB's for the names of databases the live or the staging one breaks; None for neither.
+    """The problem of the live or staging database's name under MongoDB's rules; None if both are valid.
 
     Args:
         database: The live database's name.
-        context: The connection.
+        context: The connection, for the error.
     """
-    problem = found = ""
-    longest = _MAX_DATABASE_BYTES - len(STAGING_SUFFIX)
-    if bad := _NOT_IN_DATABASE.search(database):
-        problem, found = (
+    problem = actual = ""
+    max_bytes = _MAX_DATABASE_BYTES - len(STAGING_SUFFIX)
+    if match := _FORBIDDEN_IN_DATABASE.search(database):
+        problem, actual = (
             "an invalid character",
-            "a space" if bad[0] == " " else bad[0] if bad[0].isprintable() else repr(bad[0]),
+            "a space" if match[0] == " " else match[0] if match[0].isprintable() else repr(match[0]),
         )
-    elif len(database.encode()) > longest:
-        problem, found = "too long", f"{len(database.encode())} bytes"
-    elif database.lower() in _SERVERS_OWN:
-        problem, found = "reserved by MongoDB", database
+    elif len(database.encode()) > max_bytes:
+        problem, actual = "too long", f"{len(database.encode())} bytes"
+    elif database.lower() in _SYSTEM_DATABASES:
+        problem, actual = "reserved by MongoDB", database
     if not problem:
         return None
     return ConnectionConfigError(
         f"invalid database name: {problem}",
         context=context,
-        expected=f"at most {longest} bytes ({_MAX_DATABASE_BYTES} with {STAGING_SUFFIX}), without spaces and "
-        f'/ \\ . " $ * < > : | ? % +; not {", ".join(_SERVERS_OWN)}',
-        actual=found,
+        expected=f"at most {max_bytes} bytes ({_MAX_DATABASE_BYTES} with {STAGING_SUFFIX}), without spaces and "
+        f'/ \\ . " $ * < > : | ? % +; not {", ".join(_SYSTEM_DATABASES)}',
+        actual=actual,
         hint="Set another database name, such as bi, as the connection's schema.",
     )
 
@@ -192,25 +192,25 @@ def _unknown_fields(fields: dict[str, Any], context: str) -> ConnectionConfigErr
         "unknown fields in the connection's JSON",
         context=context,
         expected="only conn_type, host, port, login, password, schema, extra and description",
-        actual=", ".join(map(_shown, unknown[:_MAX_NAMES])),
-        hint=f"{'; '.join(map(_right_place, unknown[:_MAX_NAMES]))}. Airflow's names are login (not username) and "
+        actual=", ".join(map(_printable_name, unknown[:_MAX_NAMES])),
+        hint=f"{'; '.join(map(_suggest_field, unknown[:_MAX_NAMES]))}. Airflow's names are login (not username) and "
         "schema (not database); a driver's options go into extra.",
     )
 
 
-def _right_place(name: str) -> str:
-    plain = re.sub(r"[^a-z]", "", name.lower())
-    known = {**{field.replace("_", ""): field for field in _FIELDS}, **_OTHER_NAMES}
-    if plain in ("uri", "url"):
-        return f"Write the URI alone as the value, without {_shown(name)} and braces"
-    match = [plain] if plain in known else get_close_matches(plain, known, n=1, cutoff=0.8)
-    if match:
-        return f"Rename {_shown(name)} to {known[match[0]]}"
-    return f"Move {_shown(name)} into extra, or remove it"
+def _suggest_field(name: str) -> str:
+    normalized = re.sub(r"[^a-z]", "", name.lower())
+    fields = {**{field.replace("_", ""): field for field in _FIELDS}, **_OTHER_NAMES}
+    if normalized in ("uri", "url"):
+        return f"Write the URI alone as the value, without {_printable_name(name)} and braces"
+    matches = [normalized] if normalized in fields else get_close_matches(normalized, fields, n=1, cutoff=0.8)
+    if matches:
+        return f"Rename {_printable_name(name)} to {fields[matches[0]]}"
+    return f"Move {_printable_name(name)} into extra, or remove it"
 
 
-def _shown(name: str) -> str:
-    """A name, unless it may be something else that stands in its place."""
+def _printable_name(name: str) -> str:
+    """The name, unless it may be a secret in the wrong place."""
     return name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_+.-]{0,30}", name) else "(a hidden name)"
 
 
@@ -242,26 +242,26 @@ def _port_problem(port: Any, context: str) -> ConnectionConfigError | None:
 
 
 def _type_problem(conn_type: Any, kind: str, context: str) -> ConnectionConfigError | None:
-    """Airflow's hook for MongoDB takes no other type; PostgreSQL's takes any."""
+    """Airflow's MongoDB hook accepts no other type; its PostgreSQL hook accepts any."""
     if kind != "mongo" or str(conn_type).lower() == kind:
         return None
     if "srv" in str(conn_type).lower():
-        return _srv_problem(_shown(str(conn_type)), context)
+        return _srv_problem(_printable_name(str(conn_type)), context)
     return ConnectionConfigError(
         "the connection's conn_type is not mongo",
         context=context,
         expected=f"conn_type mongo: a URI that starts with mongo://, or JSON such as {_JSON['mongo']}",
-        actual=_shown(str(conn_type)),
+        actual=_printable_name(str(conn_type)),
         hint="Set conn_type to mongo; a URI starts with mongo://, not with mongodb://.",
     )
 
 
-def _srv_problem(found: str, context: str) -> ConnectionConfigError:
+def _srv_problem(actual: str, context: str) -> ConnectionConfigError:
     return ConnectionConfigError(
         "unsupported option for an SRV record (mongodb+srv)",
         context=context,
         expected='conn_type mongo, and "srv": true in the extra',
-        actual=found,
+        actual=actual,
         hint='Write mongo://login:password@cluster.ab1cd.mongodb.net/bi?srv=true, or in JSON "conn_type": "mongo" and '
         '"extra": {"srv": true}, without a port.',
     )
@@ -271,23 +271,23 @@ def _extra_problem(extra: Any, kind: str, context: str) -> ConnectionConfigError
     if not extra:
         return None
     try:
-        given = json.loads(extra) if isinstance(extra, str) else extra
+        options = json.loads(extra) if isinstance(extra, str) else extra
     except ValueError:
-        given = None
-    if isinstance(given, dict):
-        spelt = [name for name in given if name != "srv" and name.lower().replace("_", "") in _SRV_NAMES]
-        return _srv_problem(f"{spelt[0]} in the extra", context) if kind == "mongo" and spelt else None
+        options = None
+    if isinstance(options, dict):
+        srv_names = [name for name in options if name != "srv" and name.lower().replace("_", "") in _SRV_NAMES]
+        return _srv_problem(f"{srv_names[0]} in the extra", context) if kind == "mongo" and srv_names else None
     return ConnectionConfigError(
         "the connection's extra is not a JSON object",
         context=context,
         expected='a JSON object such as {"sslmode": "verify-full"} or {"tls": true}',
-        actual="text that is not JSON" if given is None else type(given).__name__,
+        actual="text that is not JSON" if options is None else type(options).__name__,
         hint="Correct the connection's extra.",
     )
 
 
 def _host_problem(hosts: str, kind: str, context: str) -> ConnectionConfigError | None:
-    """An IPv6 address stands in brackets for MongoDB, in whose hosts a port may follow, and without for libpq."""
+    """An IPv6 address needs brackets for MongoDB, where a port may follow it, and none for libpq."""
     if kind == "mongo" and any(map(_is_ipv6, hosts.split(","))):
         return _no_brackets(kind, context)
     if kind == "postgres" and any(host.startswith("[") for host in hosts.split(",")):
@@ -312,7 +312,7 @@ def _no_brackets(kind: str, context: str) -> ConnectionConfigError:
 
 
 def _is_ipv6(host: str) -> bool:
-    """Whether a host is an IPv6 address without brackets, with a port behind it or not."""
+    """Whether a host is an IPv6 address without brackets, with or without a port."""
     for address in (host, host.rpartition(":")[0]):
         try:
             IPv6Address(address.partition("%")[0])
@@ -341,30 +341,30 @@ def _uri_problem(text: str, kind: str, context: str) -> ConnectionConfigError | 
     )
 
 
-def _special_character(authority: str, behind: str, kind: str, context: str) -> ConnectionConfigError | None:
-    """A character that ends a URI's login, password or database too early, or that may not stand in them."""
+def _special_character(authority: str, rest: str, kind: str, context: str) -> ConnectionConfigError | None:
+    """A character that ends a URI's login, password or database too early, or that is not allowed in them."""
     user_info = authority.rpartition("@")[0]
-    path, _, query = behind.partition("?")
-    odd = next((character for character in user_info if character in "[]"), "")
-    if "#" in behind:
-        odd = "#"
+    path, _, query = rest.partition("?")
+    char = next((bracket for bracket in user_info if bracket in "[]"), "")
+    if "#" in rest:
+        char = "#"
     elif re.search("@.*[:/]" if user_info else "@", path):
-        odd = "/"
+        char = "/"
     elif "@" in query and ("=" not in query.partition("@")[0] or not (user_info or path)):
-        odd = "?"
-    if not odd:
+        char = "?"
+    if not char:
         return None
     return ConnectionConfigError(
-        f"unencoded character {odd} in the connection's URI",
+        f"unencoded character {char} in the connection's URI",
         context=context,
         expected="special characters in login, password and database percent-encoded",
-        hint=f"Write {quote(odd, safe='')} for {odd} (and %40 for a further @), or write the connection as JSON, where "
-        f"nothing is encoded: {_JSON[kind]}.",
+        hint=f"Write {quote(char, safe='')} for {char} (and %40 for a further @), or write the connection as JSON, "
+        f"where nothing is encoded: {_JSON[kind]}.",
     )
 
 
 def _authority_problem(host: str, kind: str, context: str) -> ConnectionConfigError | None:
-    """What is wrong with a URI's host and port."""
+    """The problem of a URI's host and port, if there is one."""
     if "," in host and ":" in host.rpartition(",")[0]:
         return ConnectionConfigError(
             "several hosts with a port each in the connection's URI, which Airflow cannot read",

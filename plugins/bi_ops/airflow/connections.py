@@ -1,7 +1,6 @@
-"""MEG and MongoDB as Airflow's connections describe them. A secret is in a connection and nowhere else.
+"""Opens MEG and MongoDB from Airflow's connections, the only place for secrets, and enforces TLS.
 
-A connection to another machine that allows plaintext, or that does not verify the certificate, is refused before it is
-opened.
+A connection to another machine without TLS or without verification of the certificate is refused before it is opened.
 """
 
 from __future__ import annotations
@@ -51,12 +50,12 @@ _POSTGRES_DEFAULTS = {
     "tcp_user_timeout": 60_000,
     "client_encoding": "UTF8",
 }
-"""libpq's parameters where the connection's extra does not say otherwise: a peer that has gone is noticed in a minute.
+"""libpq's parameters unless the connection's extra overrides them: a lost peer is noticed within a minute.
 
 https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 """
 _MONGO_DEFAULTS = {"connectTimeoutMS": 10_000, "socketTimeoutMS": 120_000, "appname": "meg-bi"}
-"""The driver's options where the connection's extra does not say otherwise: twice what a transaction may take.
+"""The driver's options unless the connection's extra overrides them: twice the time limit of a transaction.
 
 https://www.mongodb.com/docs/manual/reference/connection-string-options/
 """
@@ -66,22 +65,22 @@ _LIBPQ = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults
 _INSECURE_OPTIONS = ("allow_insecure", "tlsinsecure", "tlsallowinvalidcertificates", "tlsallowinvalidhostnames")
 _MIN_KEY_LENGTH = 16
 
-Made = TypeVar("Made")
+T = TypeVar("T")
 
 
 def open_meg(region: str, *, application_name: str) -> MegReader:
-    """The MEG of a region, through the connection `meg_<region>`; connects at the first query.
+    """A reader of a region's MEG, through the connection `meg_<region>`; it connects at the first query.
 
     Args:
         region: The region.
-        application_name: Who reads, for MEG's administrators to see.
+        application_name: The name of the reader, which MEG's administrators see.
     """
 
     def connect() -> psycopg.Connection[Any]:
         name = f"meg_{region}"
         parameters = _postgres_parameters(name, _read(name, "postgres", PostgresHook))
         try:
-            return psycopg.connect(**parameters)  # the hook's own would be psycopg 2's where Airflow has SQLAlchemy 1.4
+            return psycopg.connect(**parameters)  # the hook's own uses psycopg 2 with SQLAlchemy 1.4
         except psycopg.ProgrammingError as error:
             raise ConnectionConfigError(
                 "libpq cannot use this connection",
@@ -96,17 +95,17 @@ def open_meg(region: str, *, application_name: str) -> MegReader:
 
 @contextmanager
 def open_store(context: str, conn_id: str = MONGO_CONN_ID, **options: Any) -> Iterator[Store]:
-    """The databases of a connection, whose schema names the live one.
+    """Open the databases of a connection, whose schema names the live one.
 
     Args:
-        context: What they are opened for, such as a slice; errors name it.
+        context: The purpose, such as a slice, for errors.
         conn_id: The connection's id.
-        **options: The driver's options where the connection's extra does not say otherwise.
+        **options: The driver's options unless the connection's extra overrides them.
 
     Raises:
-        ConnectionConfigError: There is no such connection, or it asks for what is refused.
-        MongoUnavailableError: MongoDB failed while they were open.
-        MongoConfigurationError: MongoDB does not let the account do what it must.
+        ConnectionConfigError: There is no such connection, or its options are not allowed.
+        MongoUnavailableError: MongoDB failed while the databases were open.
+        MongoConfigurationError: The account lacks a privilege, or MongoDB does not support an operation.
     """
     hook = _read(conn_id, "mongo", MongoHook)
     database = _database(hook)
@@ -120,10 +119,10 @@ def mongo_target(conn_id: str, **options: Any) -> MongoTarget:
 
     Args:
         conn_id: The connection's id.
-        **options: The driver's options where the connection's extra does not say otherwise.
+        **options: The driver's options unless the connection's extra overrides them.
 
     Raises:
-        ConnectionConfigError: There is no such connection, or it asks for what is refused.
+        ConnectionConfigError: There is no such connection, or its options are not allowed.
     """
     hook = _read(conn_id, "mongo", MongoHook)
     database = _database(hook)
@@ -140,12 +139,12 @@ def _database(hook: MongoHook) -> str:
 def _client(hook: MongoHook) -> MongoClient[Document]:
     try:
         return hook.get_conn()
-    except (TypeError, ValueError, OSError) as error:  # a wrong value, a file of certificates that is not there
+    except (TypeError, ValueError, OSError) as error:  # an invalid value, a missing certificate file
         raise ConfigurationError(f"{type(error).__name__}: {error}") from None
 
 
 def has_connection(name: str) -> bool:
-    """Whether there is a connection of this name, be it one that Airflow cannot read."""
+    """Whether there is a connection of this name, even if Airflow cannot read it."""
     try:
         BaseHook.get_connection(name)
     except AirflowNotFoundException:
@@ -154,10 +153,10 @@ def has_connection(name: str) -> bool:
 
 
 def load_pseudonymizer(region: str, settings: Settings) -> Pseudonymizer | None:
-    """What replaces the names of a region's people, by the key in the connection `bi_pseudonyms`; None: nothing does.
+    """The pseudonymizer of a region, with the key in the connection `bi_pseudonyms`; None if names are kept.
 
     Raises:
-        ConnectionConfigError: Names are to be replaced, and there is no key to do it with.
+        ConnectionConfigError: Names must be replaced, and the key is missing or too short.
     """
     if region not in settings.pseudonymise:
         return None
@@ -174,21 +173,21 @@ def load_pseudonymizer(region: str, settings: Settings) -> Pseudonymizer | None:
 
 
 def _postgres_parameters(name: str, hook: PostgresHook) -> dict[str, Any]:
-    """What to give libpq, as the hook does."""
+    """The parameters for libpq, as the hook builds them."""
     connection = hook.connection
     extra = _postgres_extra(name, connection)
     login, password, port = connection.login, connection.password, connection.port
     if extra.get("iam"):
         login, password, port = hook.get_iam_token(connection)
-    where = {"host": connection.host, "port": port, "dbname": connection.schema, "user": login, "password": password}
-    return {**where, **{option: extra[option] for option in extra.keys() - PostgresHook.ignored_extra_options}}
+    fields = {"host": connection.host, "port": port, "dbname": connection.schema, "user": login, "password": password}
+    return {**fields, **{option: extra[option] for option in extra.keys() - PostgresHook.ignored_extra_options}}
 
 
 def _postgres_extra(name: str, connection: Any) -> dict[str, Any]:
-    """The parameters to give libpq, beside the connection's own fields; no other place may say where to connect to."""
-    given = connection.extra_dejson
+    """The parameters in the extra, checked; host, port, database and login may only be in the connection's fields."""
+    extra_options = connection.extra_dejson
     allowed = (_LIBPQ | PostgresHook.ignored_extra_options) - {"cursor"}
-    unknown = sorted(set(given) - allowed)
+    unknown = sorted(set(extra_options) - allowed)
     if unknown:
         raise ConnectionConfigError(
             f"unsupported key {unknown[0]} in the connection's extra",
@@ -197,7 +196,7 @@ def _postgres_extra(name: str, connection: Any) -> dict[str, Any]:
             actual=", ".join(unknown),
             hint="Correct the connection's extra.",
         )
-    extra = {**_POSTGRES_DEFAULTS, **given}
+    extra = {**_POSTGRES_DEFAULTS, **extra_options}
     address = extra.get("hostaddr") or os.environ.get("PGHOSTADDR")
     hosts = [part for value in (connection.host, address) for part in str(value or "").split(",") if part]
     mode = extra.get("sslmode")
@@ -216,15 +215,15 @@ def _postgres_extra(name: str, connection: Any) -> dict[str, Any]:
 
 
 def _has_root_certificate() -> bool:
-    """Whether libpq has root certificates from outside the connection; psycopg's own OpenSSL has none."""
+    """Whether libpq finds root certificates without the connection's extra; psycopg's bundled OpenSSL has none."""
     return bool(os.environ.get("PGSSLROOTCERT")) or Path("~/.postgresql/root.crt").expanduser().exists()
 
 
 def _mongo_extra(hook: MongoHook, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The options to give the driver, beside the connection's own fields; `defaults` where these do not say."""
-    given = hook.connection.extra_dejson
+    """The driver's options in the extra, checked, with `defaults` for those that are missing."""
+    extra_options = hook.connection.extra_dejson
     try:
-        parsed = parse_uri(hook.uri.replace("mongodb+srv:", "mongodb:", 1))  # as written: nothing is looked up
+        parsed = parse_uri(hook.uri.replace("mongodb+srv:", "mongodb:", 1))  # without the DNS look-up of an SRV record
     except (PyMongoError, ValueError) as error:
         raise ConnectionConfigError(
             "invalid MongoDB host",
@@ -233,11 +232,11 @@ def _mongo_extra(hook: MongoHook, defaults: Mapping[str, Any]) -> dict[str, Any]
             actual=type(error).__name__,
             hint="Correct the connection's host and port.",
         ) from None
-    options = {name.lower(): value for name, value in {**parsed["options"], **given}.items()}
+    options = {name.lower(): value for name, value in {**parsed["options"], **extra_options}.items()}
     srv = hook.uri.startswith("mongodb+srv:")
-    has_duplicates = len(options) < len(parsed["options"]) + len(given)
-    unknown = [name for name in _INSECURE_OPTIONS if to_bool(options.get(name))]
-    unknown += ["srv"] if srv and str(given.get("srv")).lower() == "false" else []
+    has_duplicates = len(options) < len(parsed["options"]) + len(extra_options)
+    not_allowed = [name for name in _INSECURE_OPTIONS if to_bool(options.get(name))]
+    not_allowed += ["srv"] if srv and str(extra_options.get("srv")).lower() == "false" else []
     if has_duplicates:
         raise ConnectionConfigError(
             "duplicate option in the connection's extra",
@@ -245,16 +244,16 @@ def _mongo_extra(hook: MongoHook, defaults: Mapping[str, Any]) -> dict[str, Any]
             expected="each option once; upper and lower case are the same",
             hint="Remove the duplicate from the connection's extra.",
         )
-    if unknown:
+    if not_allowed:
         raise ConnectionConfigError(
-            f"insecure option {unknown[0]} in the connection's extra",
+            f"insecure option {not_allowed[0]} in the connection's extra",
             context=f"connection {hook.mongo_conn_id}",
             expected='"tls": true, with "tlsCAFile" for a private certificate authority',
-            hint=f"Remove {unknown[0]} from the connection's extra.",
+            hint=f"Remove {not_allowed[0]} from the connection's extra.",
         )
     if not to_bool(options.get("tls", options.get("ssl", srv))):
         _require_local_host(hook, [host for host, _ in parsed["nodelist"]], srv=srv)
-        # Or the driver would go on to whatever the server calls its set's members.
+        # Otherwise the driver connects to the addresses in the server's replica set configuration.
         hook.extras["directConnection"] = True
     return {**{name: value for name, value in defaults.items() if name.lower() not in options}, **hook.extras}
 
@@ -271,44 +270,45 @@ def _require_local_host(hook: MongoHook, hosts: Sequence[str], *, srv: bool) -> 
 
 
 def _is_local_host(host: str) -> bool:
-    """Whether a host is this machine: a loopback address or a socket in the file system."""
+    """Whether a host is this machine: a loopback address or a Unix socket."""
     try:
         return host == "localhost" or host.startswith("/") or ip_address(host).is_loopback
     except ValueError:
         return False
 
 
-def _read(name: str, kind: str, make: Callable[[str], Made]) -> Made:
-    """What Airflow makes of a connection: a hook, or the connection itself.
+def _read(name: str, kind: str, make: Callable[[str], T]) -> T:
+    """Read a connection with `make`, which returns a hook or the connection itself.
 
-    An error is raised outside of every `except`, so that it keeps nothing of another one that may repeat a secret.
+    Errors are raised outside of every `except`, so that their context holds no other error, which may show a secret.
 
     Raises:
-        ConnectionConfigError: There is no such connection, or it is there and cannot be read or used.
+        ConnectionConfigError: The connection does not exist, or it cannot be read or used.
     """
-    where = f"connection {name}"
+    context = f"connection {name}"
     variable = _variable(name)
-    if (os.environ.get(variable) or "").strip():  # before Airflow reads it: it logs what it cannot read
-        _raise_if(find_value_problem(os.environ[variable], kind, f"{where} ({variable})"))
+    # Checked before Airflow reads it, since Airflow logs a value that it cannot read.
+    if (os.environ.get(variable) or "").strip():
+        _raise_if(find_value_problem(os.environ[variable], kind, f"{context} ({variable})"))
     problem: ConnectionConfigError | None
     try:
-        made = make(name)
-        connection: Any = getattr(made, "connection", made)
+        hook = make(name)
+        connection: Any = getattr(hook, "connection", hook)
     except AirflowNotFoundException:
         problem = missing_connection(name, kind)
     except (AirflowConfigException, AttributeError, TypeError, ValueError) as error:
-        problem = find_field_problem(BaseHook.get_connection(name), kind, where) or _unusable(name, kind, error)
+        problem = find_field_problem(BaseHook.get_connection(name), kind, context) or _unusable(name, kind, error)
     else:
-        problem = find_field_problem(connection, kind, where)
-        if not problem and _may_be_cut(connection):
+        problem = find_field_problem(connection, kind, context)
+        if not problem and _may_be_truncated(connection):
             problem = _stored_problem(name, kind, readable=True)
         _raise_if(problem)
-        return made
+        return hook
     raise problem
 
 
-def _may_be_cut(connection: Any) -> bool:
-    """Whether a connection looks as if its URI had ended within the password, whose rest is then in other fields."""
+def _may_be_truncated(connection: Any) -> bool:
+    """Whether the connection's URI may have ended inside the password, with the rest of it in other fields."""
     no_login = not (connection.login or connection.password)
     return no_login or "@" in f"{connection.schema}{connection.extra}"
 
@@ -323,15 +323,15 @@ def _variable(name: str) -> str:
 
 
 def _stored_values(name: str) -> Iterator[tuple[str, str]]:
-    """The unread values of a connection, each with its place: the environment or a secrets backend."""
-    from airflow.sdk.execution_time.supervisor import (  # noqa: PLC0415 - large, for a missing or cut connection
+    """The raw values of a connection, each with its source: the environment or a secrets backend."""
+    from airflow.sdk.execution_time.supervisor import (  # noqa: PLC0415 - large, and rarely needed
         ensure_secrets_backend_loaded,
     )
 
     for backend in ensure_secrets_backend_loaded():
         try:
             value = backend.get_conn_value(conn_id=name)
-        except Exception:  # noqa: S112 - a backend's own; Airflow goes on to the next one too
+        except Exception:  # noqa: S112 - any error of a backend; Airflow tries the next one too
             continue
         if isinstance(value, str):
             kind = type(backend).__name__
@@ -339,13 +339,13 @@ def _stored_values(name: str) -> Iterator[tuple[str, str]]:
 
 
 def _stored_problem(name: str, kind: str, *, readable: bool = False) -> ConnectionConfigError | None:
-    """What is wrong with the value that a connection was, or was to be, read from."""
+    """The problem of a connection's raw value, if it has one."""
     stored = next(_stored_values(name), None)
     if stored is None:
         return None
     source, value = stored
-    where = f"connection {name} ({source})"
-    return find_value_problem(value, kind, where) or (None if readable else unreadable_value(kind, where))
+    context = f"connection {name} ({source})"
+    return find_value_problem(value, kind, context) or (None if readable else unreadable_value(kind, context))
 
 
 def _unusable(name: str, kind: str, error: Exception) -> ConnectionConfigError:
@@ -359,7 +359,7 @@ def _unusable(name: str, kind: str, error: Exception) -> ConnectionConfigError:
 
 
 def missing_connection(name: str, kind: str) -> ConnectionConfigError:
-    """What to say of a connection that Airflow does not give: what is wrong with its value, or that there is none."""
+    """The error for a connection that Airflow does not find: its value is unreadable, or it does not exist."""
     return _stored_problem(name, kind) or ConnectionConfigError(
         "Airflow has no such connection",
         context=f"connection {name}",

@@ -1,4 +1,4 @@
-"""Builds the DAG of a cadence: the gate, then plan, stage and publish for each job and region."""
+"""Builds the DAG of each cadence (the gate, then plan, stage and publish per job and region) and bi_doctor."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PERIOD_HELP = {
     Cadence.QUARTERLY: f"{PERIOD_EXAMPLES[Cadence.QUARTERLY].capitalize()}; empty for the last one.",
     Cadence.WEEKLY: f"A snapshot of the end of {PERIOD_EXAMPLES[Cadence.WEEKLY]}; empty for now.",
 }
-_RETRIES = {  # after 30 s, 1, 2, 4, 8 and 15 minutes: they outlast an outage of half an hour
+_RETRIES = {  # after 30 s, 1, 2, 4, 8 and 15 minutes: enough for an outage of half an hour
     "retries": 6,
     "retry_delay": timedelta(seconds=30),
     "retry_exponential_backoff": True,
@@ -55,7 +55,7 @@ def build_dag(cadence: Cadence, doc_md: str | None) -> DAG:
         doc_md=(doc_md or "").replace("{jobs}", _job_table(jobs)).replace("{failures}", _failure_table()),
         schedule=CronDataIntervalTimetable(_CRON[cadence], timezone=settings.timezone),
         start_date=settings.start_datetime,
-        catchup=cadence is not Cadence.WEEKLY,  # of the weekly snapshots only the newest matters
+        catchup=cadence is not Cadence.WEEKLY,  # only the newest weekly snapshot matters
         max_active_runs=1,
         default_args=_RETRIES,
         on_failure_callback=BiNotifier(),
@@ -76,7 +76,7 @@ def build_dag(cadence: Cadence, doc_md: str | None) -> DAG:
 
 
 def build_doctor_dag(doc_md: str | None) -> DAG:
-    """The DAG that checks what the others need; triggered by hand.
+    """The DAG that checks what the other DAGs depend on; triggered manually.
 
     Args:
         doc_md: Its documentation in Airflow.
@@ -171,7 +171,7 @@ def _region_group(job: Job, region: str, settings: Settings) -> None:
             task_id="stage",
             sql=f"{job.name}.sql",
             load=RequiredXComArg(plan, XCOM_LOAD_KEY),
-            max_active_tis_per_dag=settings.max_parallel_chunks,  # over all runs: a backfill may have many at once
+            max_active_tis_per_dag=settings.max_parallel_chunks,  # across all runs: a backfill may run several at once
             map_index_template="{{ task.map_label }}",
             doc_md=_doc(job),
         ).expand(chunks=RequiredXComArg(plan))
@@ -185,7 +185,7 @@ def _region_group(job: Job, region: str, settings: Settings) -> None:
 
 
 def collection_asset(job: Job) -> Asset:
-    """The collection as an Airflow asset, updated by each publish, for other DAGs' schedules."""
+    """The collection as an Airflow asset that each publish updates, so that other DAGs can be scheduled on it."""
     return Asset(name=job.name, uri=f"x-meg-bi://collections/{job.name}", group="meg-bi")
 
 

@@ -1,4 +1,4 @@
-"""The gate: whether the jobs may run at all, and whether a run asks for something that can be loaded."""
+"""The gate before all jobs: skips a run while `BI_AGGREGATE` is off, and rejects invalid parameters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from bi_ops.airflow.reasons import log_reason
+from bi_ops.airflow.error_log import log_error
 from bi_ops.airflow.run_request import check_request
 from bi_ops.catalog.jobs import jobs_for
 from bi_ops.catalog.periods import Cadence, RunDates
@@ -47,7 +47,7 @@ def run_dates(run: Any) -> RunDates:
 
 
 def check_run(dag_run: Any, cadence: str) -> bool:
-    """Whether the jobs may run; refuses a run whose parameters cannot be loaded.
+    """Whether the jobs may run; fails a run with invalid parameters.
 
     Args:
         dag_run: The run.
@@ -66,9 +66,9 @@ def check_run(dag_run: Any, cadence: str) -> bool:
             now=datetime.now(timezone.utc),
         )
     except GateClosedError as error:
-        log_reason(log.warning, error)
+        log_error(log.warning, error)
         return False
     except BiError as error:
-        log_reason(log.error, error)
+        log_error(log.error, error)
         raise AirflowFailException(error.summary) from None
     return True

@@ -1,7 +1,7 @@
-"""OpenLineage: which of MEG's tables a collection was made of, with its columns and how many documents there are.
+"""OpenLineage datasets of stage and publish tasks: MEG's tables, the collections, their columns and row counts.
 
-Only OpenLineage's provider asks for this; where it is not installed, nothing here runs.
-Datasets are named as https://openlineage.io/docs/spec/naming has it.
+Only OpenLineage's provider calls this; without the provider, nothing here runs.
+Datasets are named according to https://openlineage.io/docs/spec/naming.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from bi_ops.catalog.slices import Slice
 
 _COMMENT = re.compile(r"--.*")
-_READ = re.compile(r"\b(?:FROM|JOIN)\s+([a-z_][a-z0-9_]*)\b(?!\()")
-_DEFINED = re.compile(r"\b([a-z_][a-z0-9_]*) AS (?:NOT MATERIALIZED )?\(")
+_TABLE = re.compile(r"\b(?:FROM|JOIN)\s+([a-z_][a-z0-9_]*)\b(?!\()")
+_CTE = re.compile(r"\b([a-z_][a-z0-9_]*) AS (?:NOT MATERIALIZED )?\(")
 
 
 def extract_tables(sql: str) -> list[str]:
-    """The tables that a rendered template reads: what it selects from and does not define itself."""
+    """The tables that a rendered template reads, without its own CTEs."""
     code = _COMMENT.sub("", sql)
-    return sorted(set(_READ.findall(code)) - set(_DEFINED.findall(code)))
+    return sorted(set(_TABLE.findall(code)) - set(_CTE.findall(code)))
 
 
 def stage_lineage(slice_: Slice, sql: str, documents: int) -> OperatorLineage[Dataset, Any]:
-    """MEG's tables, read into the staging collection."""
+    """The lineage of a stage task: MEG's tables to the staging collection."""
     meg = BaseHook.get_connection(f"meg_{slice_.region}")
     server = f"postgres://{meg.host}:{meg.port or 5432}"
     inputs: list[Dataset] = [
@@ -48,7 +48,7 @@ def stage_lineage(slice_: Slice, sql: str, documents: int) -> OperatorLineage[Da
 
 
 def publish_lineage(slice_: Slice, documents: int) -> OperatorLineage[Dataset, Any]:
-    """The staging collection, made live."""
+    """The lineage of a publish task: the staging collection to the live collection."""
     namespace, name = _collection(slice_, staging=True)
     staged = InputDataset(namespace=namespace, name=name)
     return OperatorLineage(inputs=[staged], outputs=[_output(slice_, documents, staging=False)])

@@ -1,6 +1,6 @@
-"""The operators: what Airflow knows, handed to plan, stage and publish.
+"""The operators for plan, stage, publish, wait and doctor: thin layers over bi_ops.load and bi_ops.doctor.
 
-What reads and writes is imported when a task runs, so that parsing a DAG stays cheap.
+They import the readers and stores when a task runs, so that parsing a DAG stays cheap.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from airflow.providers.common.compat.sdk import (
 )
 from typing_extensions import override
 
+from bi_ops.airflow.error_log import log_error
 from bi_ops.airflow.gate import require_open_gate, run_dates
-from bi_ops.airflow.reasons import log_reason
 from bi_ops.airflow.ui_links import base_url
 from bi_ops.airflow.version_compat import SUPPORTS_SHRINKING_MAPPED_TASKS, SUPPORTS_UI_PAGES
 from bi_ops.catalog.jobs import Job
@@ -39,34 +39,34 @@ if TYPE_CHECKING:
     from bi_ops.mongo.store import DagRunRef
 
 XCOM_LOAD_KEY = "load"
-"""The XCom under which `plan` hands the load's id to `stage` and `publish`."""
+"""The XCom with which `plan` passes the load's id to `stage` and `publish`."""
 
-_NAMED_FORMS = 3
+_MAX_FORM_NAMES = 3
 
 
 class ReportLink(BaseOperatorLink):
-    """From a task to its collection's reports."""
+    """A link from a task to the reports of its collection."""
 
     name = "BI report"
 
     @override
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """The report's address, on the page that Airflow's API server has; empty, and so no link, in Airflow 3.0."""
+        """The URL on the reports page; empty, and so no link, in Airflow 3.0."""
         if not SUPPORTS_UI_PAGES:
             return ""
         return f"{base_url()}/bi-reports/#{_collection(ti_key)}"
 
 
 class CollectionLink(BaseOperatorLink):
-    """From a task to its collection in mongo-express, in development: where `BI_MONGO_EXPRESS` says where that is."""
+    """A link from a task to its collection in mongo-express, for development; `BI_MONGO_EXPRESS` holds its URL."""
 
     name = "Collection"
 
     @override
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """The collection's address; empty, and so no link, where there is no mongo-express."""
-        address = os.environ.get("BI_MONGO_EXPRESS", "").rstrip("/")
-        return f"{address}/db/bi/{_collection(ti_key)}" if address else ""
+        """The collection's URL; empty, and so no link, without mongo-express."""
+        url = os.environ.get("BI_MONGO_EXPRESS", "").rstrip("/")
+        return f"{url}/db/bi/{_collection(ti_key)}" if url else ""
 
 
 def _collection(ti_key: Any) -> str:
@@ -74,7 +74,7 @@ def _collection(ti_key: Any) -> str:
 
 
 class _BiOperator(BaseOperator):
-    """A task that runs while the gate is open, logs why it failed, and is retried only where that may help."""
+    """A task that runs only while `BI_AGGREGATE` is on, logs its errors, and is retried only if that may help."""
 
     _meg: MegReader | None = None
 
@@ -83,37 +83,37 @@ class _BiOperator(BaseOperator):
             require_open_gate(Settings.from_env())
             return self._run_step(context)
         except SkippedError as error:
-            log_reason(self.log.info, error)
+            log_error(self.log.info, error)
             raise AirflowSkipException(error.summary) from None
         except BiError as error:
-            log_reason(self.log.error, error)
+            log_error(self.log.error, error)
             if error.retryable:
                 raise AirflowException(error.summary) from None
             raise AirflowFailException(error.summary) from None
 
     def execute_complete(self, context: Context, event: Any = None) -> Any:  # noqa: ARG002 - Airflow passes it
-        """Go on after a wait."""
+        """Resume after a deferral."""
         return self.execute(context)
 
     def _run_step(self, context: Context) -> Any:
-        raise NotImplementedError  # each operator's own
+        raise NotImplementedError  # implemented by each operator
 
     def on_kill(self) -> None:
-        """Stop the query that MEG is running for this task."""
+        """Cancel this task's query on MEG."""
         if self._meg:
             self._meg.cancel()
 
     @property
     def _region_group(self) -> str:
-        """The task group of the job and region: what to clear to load the slice again."""
+        """The task group of the job and region, which is cleared to load the slice again."""
         return str(self.task_id.rpartition(".")[0])
 
     @property
-    def _purpose(self) -> str:
+    def _store_context(self) -> str:
         return self.task_id.replace(".", " ")
 
-    def _wait_until(self, moment: datetime, reason: str) -> None:
-        """Wait for an instant without holding a worker; returns at once where it is past."""
+    def _defer_until(self, moment: datetime, reason: str) -> None:
+        """Defer the task until an instant, without holding a worker slot; return at once if it is past."""
         if moment <= datetime.now(timezone.utc):
             return
         from airflow.providers.standard.triggers.temporal import DateTimeTrigger
@@ -122,7 +122,7 @@ class _BiOperator(BaseOperator):
         self.defer(trigger=DateTimeTrigger(moment=moment), method_name="execute_complete")
 
 
-def _run(context: Context) -> DagRunRef:
+def _dag_run(context: Context) -> DagRunRef:
     from bi_ops.mongo.store import DagRunRef
 
     return DagRunRef(context["dag"].dag_id, context["run_id"])
@@ -135,14 +135,14 @@ def _load_settings(slice_: Slice, settings: Settings) -> LoadSettings:
 
 
 def _pseudonymised(slice_: Slice, settings: Settings) -> bool:
-    """Whether the slice holds pseudonyms where it would hold names of people."""
+    """Whether names in the slice are replaced by pseudonyms."""
     return slice_.region in settings.pseudonymise and any(field.person_id_field for field in slice_.job.fields)
 
 
 class WaitUntilHourOperator(_BiOperator):
-    """Wait, without holding a worker, until an hour of the day on which the run's data interval ends.
+    """Wait, without holding a worker slot, until an hour of the day on which the run's data interval ends.
 
-    Where that hour is past, as in a catchup or a run by hand, it is passed at once.
+    If that hour is past, as in a catchup run, or the run has no data interval, the task ends at once.
 
     Args:
         hour: The hour, in the settings' time zone.
@@ -153,12 +153,12 @@ class WaitUntilHourOperator(_BiOperator):
         self.hour = hour
 
     def _run_step(self, context: Context) -> None:
-        until = self._until(context["dag_run"].data_interval_end)
-        if until is not None:
-            self._wait_until(until, f"the jobs after this task start at {self.hour:02}:00")
+        start = self._start(context["dag_run"].data_interval_end)
+        if start is not None:
+            self._defer_until(start, f"the jobs after this task start at {self.hour:02}:00")
         self.log.info("No wait: it is past %02d:00", self.hour)
 
-    def _until(self, interval_end: datetime | None) -> datetime | None:
+    def _start(self, interval_end: datetime | None) -> datetime | None:
         if interval_end is None:
             return None
         midnight = pendulum.instance(interval_end).in_timezone(Settings.from_env().timezone).start_of("day")
@@ -166,33 +166,35 @@ class WaitUntilHourOperator(_BiOperator):
 
 
 class DoctorOperator(BaseOperator):
-    """Examine all that the jobs need; the report is in the log, and what was found in XCom."""
+    """Run the doctor's checks; the report goes to the log, and the findings to XCom."""
 
     ui_color = "#fce8e6"
 
     def execute(self, context: Context) -> None:
-        """Examine, report, and fail where something would keep the jobs from running well."""
+        """Run the checks, log the report, and fail if a check failed."""
         from bi_ops.airflow import connections
         from bi_ops.doctor.results import Status, format_report
         from bi_ops.doctor.runner import run_all_checks
 
         findings = list(run_all_checks(Settings.from_env(), context["params"]["regions"], connections))
         self.log.info("\n%s", format_report(findings))
-        context["ti"].xcom_push("findings", [{**asdict(each), "status": each.status.value} for each in findings])
-        failed = [f"{each.subject}, {each.check}" for each in findings if each.status is Status.FAILED]
+        context["ti"].xcom_push(
+            "findings", [{**asdict(finding), "status": finding.status.value} for finding in findings]
+        )
+        failed = [f"{finding.subject}, {finding.check}" for finding in findings if finding.status is Status.FAILED]
         if failed:
             raise AirflowFailException(f"Checks failed: {'; '.join(failed)}. The report above has a hint for each.")
 
 
 class PlanOperator(_BiOperator):
-    """List what one job loads from one region: the period or as-of, and each stage task's chunks.
+    """Plan the load of one job and region: its slice and the chunks of each stage task.
 
-    Returns the chunks (a list for each stage task, of lists of form ids), and pushes the load's id under `load`.
+    Returns a list of chunks (lists of form ids) for each stage task, and pushes the load's id under `load`.
 
     Args:
         job: The job.
         region: The region.
-        sql: The query for the forms to read; empty for a job that reads everything in one query.
+        sql: The query for the form ids; empty for a job without chunks.
     """
 
     template_fields: Sequence[str] = ("sql",)
@@ -208,8 +210,8 @@ class PlanOperator(_BiOperator):
 
     def _run_step(self, context: Context) -> list[list[Chunk]]:
         from bi_ops.airflow.connections import open_meg, open_store
+        from bi_ops.load.plan import check_source, plan
         from bi_ops.load.register import Load, LoadRegister
-        from bi_ops.load.stage import check_source, plan
 
         self._check_selected(context)
         settings = Settings.from_env()
@@ -217,7 +219,10 @@ class PlanOperator(_BiOperator):
         slice_ = self._slice(context, settings)
         self._wait_until_settled(context, slice_, settings)
         self.log.info("Planning %s, as of %s", slice_, slice_.as_of.isoformat())
-        with open_store(self._purpose) as store, open_meg(self.region, application_name=f"{slice_} plan") as self._meg:
+        with (
+            open_store(self._store_context) as store,
+            open_meg(self.region, application_name=f"{slice_} plan") as self._meg,
+        ):
             store.check_live_collections(slice_.job.name)
             store.ensure_staging_collections(slice_.job.name)
             check_source(self._meg, slice_, settings.timezone)
@@ -230,24 +235,24 @@ class PlanOperator(_BiOperator):
             )
             if not SUPPORTS_SHRINKING_MAPPED_TASKS:
                 tasks += [[]] * (self._stage_tasks(context) - len(tasks))
-            load = Load(slice_, _run(context), _load_settings(slice_, settings), tuple(tasks), started_at)
+            load = Load(slice_, _dag_run(context), _load_settings(slice_, settings), tuple(tasks), started_at)
             LoadRegister(store).create(load)
         self.log.info("%s: load %s, %d chunks in %d stage tasks", slice_, load.id, load.chunks, len(tasks))
         context["ti"].xcom_push(XCOM_LOAD_KEY, load.id)
         return tasks
 
     def _wait_until_settled(self, context: Context, slice_: Slice, settings: Settings) -> None:
-        """What began before a period's end is committed after it: let MEG settle before it is read."""
+        """Wait for transactions on MEG that began before the period's end and are committed after it."""
         dates = run_dates(context["dag_run"])
         if slice_.period is None and not context["params"]["period"] and not dates.is_scheduled:
-            return  # a snapshot of now
-        self._wait_until(
+            return  # a snapshot of the present
+        self._defer_until(
             slice_.as_of + timedelta(minutes=settings.settle_minutes),
             f"transactions begun before {slice_.as_of.isoformat()} may commit after it (BI_SETTLE_MINUTES)",
         )
 
     def _stage_tasks(self, context: Context) -> int:
-        """How many stage tasks an earlier plan of this run had: with fewer, Airflow would not go on."""
+        """The number of stage tasks of this run's earlier plan; with fewer, Airflow would not continue."""
         stage = f"{self._region_group}.stage"
         return int(context["ti"].get_ti_count(dag_id=self.dag_id, task_ids=[stage], run_ids=[context["run_id"]]))
 
@@ -274,12 +279,12 @@ class PlanOperator(_BiOperator):
 
 
 class StageOperator(_BiOperator):
-    """Read some chunks of one job and region from MEG into the staging database; returns how many documents.
+    """Read chunks of one job and region from MEG into the staging database, and return the number of documents.
 
     Args:
         sql: The job's query.
         load: The id of the load, as `plan` pushed it.
-        chunks: The chunks to read in turn.
+        chunks: The task's chunks.
     """
 
     template_fields: Sequence[str] = ("sql", "load", "chunks")
@@ -302,7 +307,7 @@ class StageOperator(_BiOperator):
         from bi_ops.load.stage import stage
 
         settings = Settings.from_env()
-        with open_store(self._purpose) as store:
+        with open_store(self._store_context) as store:
             load = LoadRegister(store).get(self.load, self._region_group)
             self._slice = slice_ = load.slice
             load.check_settings(_load_settings(slice_, settings))
@@ -316,32 +321,32 @@ class StageOperator(_BiOperator):
         return self._documents
 
     def get_openlineage_facets_on_complete(self, _task_instance: Any) -> Any:
-        """What OpenLineage's provider, where it is installed, records of this task."""
+        """The lineage of this task, for OpenLineage's provider if it is installed."""
         from bi_ops.airflow import lineage
 
         return lineage.stage_lineage(self._slice, self.sql, self._documents) if self._slice else None
 
     @property
     def map_label(self) -> str:
-        """What the UI calls this mapped task: its forms, by id until it has run and by name after."""
+        """The label of this mapped task in the UI: its forms, by id until it has run and then by name."""
         ids = [form_id for chunk in self.chunks if chunk for form_id in chunk]
         if not ids:
             return "no forms" if not self.chunks else "everything"
         label = f"{ids[0]}" if len(ids) == 1 else f"{ids[0]} to {ids[-1]}"
         if not self._forms:
             return f"forms {label}"
-        return f"{label}: {abbreviate((name[:40] for name in self._forms), _NAMED_FORMS)}"
+        return f"{label}: {abbreviate((name[:40] for name in self._forms), _MAX_FORM_NAMES)}"
 
 
 class PublishOperator(_BiOperator):
-    """Make what was staged of one job and region the live slice.
+    """Publish the staged slice of one job and region.
 
     Args:
         load: The id of the load, as `plan` pushed it.
     """
 
     template_fields: Sequence[str] = ("load",)
-    operator_extra_links = (ReportLink(), CollectionLink())  # of no other task: each is a call of the API at its end
+    operator_extra_links = (ReportLink(), CollectionLink())  # only here: each link costs an API call at a task's end
     ui_color = "#fef7e0"
 
     def __init__(self, *, load: Any, **kwargs: Any) -> None:
@@ -357,7 +362,7 @@ class PublishOperator(_BiOperator):
 
         settings = Settings.from_env()
         params = context["params"]
-        with open_store(self._purpose) as store:
+        with open_store(self._store_context) as store:
             load = LoadRegister(store).get(self.load, self._region_group)
             self._slice = slice_ = load.slice
             load.check_settings(_load_settings(slice_, settings))
@@ -365,7 +370,7 @@ class PublishOperator(_BiOperator):
                 store,
                 load,
                 max_shrink=settings.max_shrink,
-                # Where only a part of the run was cleared, its plan began long before.
+                # If only a part of the run was cleared, its plan began long before.
                 started_at=max(filter(None, (load.started_at, context["dag_run"].start_date))),
                 force=params["force"],
                 dry_run=params["dry_run"],
@@ -382,7 +387,7 @@ class PublishOperator(_BiOperator):
         return self._record_result(context, slice_, result)
 
     def get_openlineage_facets_on_complete(self, _task_instance: Any) -> Any:
-        """What OpenLineage's provider, where it is installed, records of this task."""
+        """The lineage of this task, for OpenLineage's provider if it is installed."""
         from bi_ops.airflow import lineage
 
         return lineage.publish_lineage(self._slice, self._documents) if self._slice else None

@@ -1,4 +1,4 @@
-"""The connection of the reports: `bi_reports`, a read-only account, or else the pipeline's own."""
+"""The reports' connection: `bi_reports` (a read-only account) if it exists, else the pipeline's `bi_mongo`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from bi_ops.mongo.target import MongoTarget
 
 
 def reports_conn_id() -> str:
-    """The id of the connection; this blocks while Airflow's secrets backends answer."""
+    """The connection's id; blocks while Airflow's secrets backends answer."""
     return REPORTS_CONN_ID if has_connection(REPORTS_CONN_ID) else MONGO_CONN_ID
 
 
 def reports_target() -> MongoTarget:
-    """Where the page connects to; this blocks while Airflow's secrets backends answer.
+    """The connection's settings for the page; blocks while Airflow's secrets backends answer.
 
     Raises:
         ConnectionConfigError: The connection cannot be used.
@@ -26,7 +26,7 @@ def reports_target() -> MongoTarget:
 
 @contextmanager
 def open_reports_store() -> Iterator[Store]:
-    """The databases, through a blocking client: for a command, and never for the page.
+    """Open the databases with a blocking client, for a command and never for the page.
 
     Raises:
         MongoUnavailableError: They cannot be reached.

@@ -1,4 +1,4 @@
-"""An XCom without which a task cannot go on."""
+"""A reference to an XCom that fails the task, without retries, if the XCom has been removed."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from airflow.providers.common.compat.sdk import AirflowFailException, XComNotFou
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
 from typing_extensions import override
 
-from bi_ops.airflow.reasons import log_reason
+from bi_ops.airflow.error_log import log_error
 from bi_ops.errors import StagingError
 
 log = logging.getLogger(__name__)
 
 
 class RequiredXComArg(PlainXComArg):
-    """An XCom of `plan` without which a task cannot go on, and which no retry brings back.
+    """A required XCom of `plan`; if it has been removed, no retry brings it back.
 
-    Airflow's own reference raises an error that is retried, or none at all, where the XCom has been removed.
+    Airflow's own reference then raises an error that is retried, or none at all.
     """
 
     @override
     def resolve(self, context: Mapping[str, Any]) -> Any:
-        """The XCom's value; fails the task for good where there is none."""
+        """The XCom's value; fails the task without retries if there is none."""
         try:
             value = super().resolve(context)
         except XComNotFound:
@@ -38,6 +38,6 @@ class RequiredXComArg(PlainXComArg):
                 actual="no such XCom; `airflow db clean` or a user removed it",
                 hint=f"Clear the task group {group} of this run to read MEG again.",
             )
-            log_reason(log.error, error)
+            log_error(log.error, error)
             raise AirflowFailException(error.summary)
         return value

@@ -1,4 +1,4 @@
-"""What a DAG run is asked for: its parameters, checked all at once before anything is read."""
+"""Checks all parameters of a triggered DAG run at once, before anything is read."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def check_request(
 
     Args:
         cadence: The cadence of the DAG.
-        conf: The parameters that were given; those that were not have their defaults.
-        jobs: The jobs that the DAG has.
-        regions: The regions that it has.
-        timezone: The time zone in which periods are cut.
+        conf: The parameters that were set; the others have their defaults.
+        jobs: The DAG's jobs.
+        regions: Its regions.
+        timezone: The time zone of its periods.
         dates: What Airflow knows about the time of the run.
         now: The present.
 
     Raises:
-        RunRequestError: Something cannot be loaded; the message names all of it, with what is allowed.
+        RunRequestError: Parameters are invalid; the message names each with the allowed values.
     """
     problems = [
         *_unknown_names(conf),
@@ -63,19 +63,19 @@ def check_request(
 
 def _unknown_names(conf: Mapping[str, Any]) -> Iterator[_Problem]:
     for name in conf.keys() - set(PARAMETERS):
-        nearest = get_close_matches(name.lower().replace("-", "_"), PARAMETERS, n=1)
-        meant = f"; did you mean {nearest[0]}?" if nearest else ""
-        yield _Problem(f"only the parameters {', '.join(PARAMETERS)}", f"parameter {name!r}{meant}")
+        matches = get_close_matches(name.lower().replace("-", "_"), PARAMETERS, n=1)
+        suggestion = f"; did you mean {matches[0]}?" if matches else ""
+        yield _Problem(f"only the parameters {', '.join(PARAMETERS)}", f"parameter {name!r}{suggestion}")
 
 
 def _selection(conf: Mapping[str, Any], name: str, known: Sequence[str]) -> Iterator[_Problem]:
     if name not in conf:
         return
-    chosen = conf[name]
+    selected = conf[name]
     expected = f"{name}: a list of one or more of {', '.join(known)}"
-    if not isinstance(chosen, (list, tuple)) or not chosen:
-        yield _Problem(expected, f"{name}: {chosen!r}")
-    elif unknown := [item for item in chosen if item not in known]:
+    if not isinstance(selected, (list, tuple)) or not selected:
+        yield _Problem(expected, f"{name}: {selected!r}")
+    elif unknown := [item for item in selected if item not in known]:
         yield _Problem(expected, f"{name}: {', '.join(map(repr, unknown))}")
 
 

@@ -1,4 +1,4 @@
-"""The address of Airflow's UI."""
+"""The URL of Airflow's UI."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from airflow.configuration import conf
 
 
 def base_url() -> str:
-    """The UI's address, without a slash at its end."""
+    """The UI's URL, without a trailing slash."""
     return str(conf.get("api", "base_url", fallback="")).rstrip("/")

@@ -1,1 +1,1 @@
-"""What is loaded: jobs, periods, slices, and the SQL that reads them."""
+"""Declares what is loaded: jobs, periods, slices and their SQL."""

@@ -1,4 +1,4 @@
-"""The jobs, each declared once, as data: the SQL template, the collection and the ledger follow from the name."""
+"""Declares the seven jobs and their fields; a job's name is also that of its SQL template and its collection."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class LoadMode(str, Enum):
     REPLACE_PERIOD = "append"
     """One period of one region; earlier periods stay."""
     REPLACE_REGION = "wipe"
-    """All that the collection holds of one region."""
+    """All documents of one region."""
 
 
 class FieldType(str, Enum):
-    """What a field holds, and so what its column in PostgreSQL must be."""
+    """The type of a field, which decides the types that its column in PostgreSQL may have."""
 
     INTEGER = "integer"
     """smallint, integer or bigint; a BSON int."""
@@ -39,9 +39,9 @@ class Field:
 
     Attributes:
         name: The name of the SQL template's column; `a.b` is field `b` of the sub-document `a`.
-        type: What it holds.
-        description: What it says, with its unit, and when it is null.
-        person_id_field: The field with the id of the person whom it names, where it is a person's name.
+        type: Its type.
+        description: Its meaning, with its unit and when it is null.
+        person_id_field: For a person's name, the field that holds the person's id; else empty.
     """
 
     name: str
@@ -52,18 +52,18 @@ class Field:
 
 @dataclass(frozen=True)
 class Job:
-    """What is loaded from every region into the collection of the job's name.
+    """One of the loads: it reads every region into the collection of its name.
 
     Attributes:
         name: The collection, the SQL template `<name>.sql` and the task group.
         celery_task: The Celery task that it replaces.
-        cadence: How often it runs, and so in which DAG.
+        cadence: How often it runs, which decides its DAG.
         mode: What its publish replaces.
-        key: The fields that identify a document of a slice, as a format; it ends the `_id`.
+        key: A format string over the fields that identify a document in a slice; it is the end of the `_id`.
         summary: What one document is, in one line.
-        fields: The documents' own fields, in their order.
-        measure: The field whose sum over a slice shows a broken source, beside the number of documents.
-        chunked: Whether its forms are read in chunks; the key is then the form's id alone.
+        fields: The documents' fields, in order, without the common ones.
+        measure: The field whose sum over a slice, like the number of documents, must not fall sharply.
+        chunked: Whether it reads forms in chunks; its key is then the form's id alone.
         earliest_hour: The hour of the day, in the settings' time zone, before which it does not start.
     """
 
@@ -85,7 +85,7 @@ class Job:
 
     @property
     def is_snapshot(self) -> bool:
-        """Whether its documents describe an instant (`as_of`), not a period."""
+        """Whether its documents describe an instant (`as_of`) and not a period."""
         return self.mode is LoadMode.REPLACE_REGION and all(field.name != "period" for field in self.fields)
 
 

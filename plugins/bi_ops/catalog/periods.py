@@ -1,4 +1,4 @@
-"""Periods: the months and quarters that a load covers, cut in the time zone of the settings."""
+"""Months and quarters in the settings' time zone, and which of them a DAG run loads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _YEAR = "(19[7-9][0-9]|2[0-9]{3})"
 _MONTH, _QUARTER = f"{_YEAR}-(0[1-9]|1[0-2])", f"{_YEAR}-Q[1-4]"
 
 PERIOD_PATTERNS = {Cadence.MONTHLY: _MONTH, Cadence.QUARTERLY: _QUARTER, Cadence.WEEKLY: f"{_MONTH}|{_QUARTER}"}
-"""The names of the periods that a run of each cadence may be triggered for; a snapshot describes a period's end."""
+"""The period names that a DAG run of each cadence accepts; a snapshot describes the period's end."""
 
 PERIOD_EXAMPLES = {
     Cadence.MONTHLY: "a month such as 2026-10",
@@ -60,17 +60,17 @@ class Period:
         months = _MONTHS[cadence]
         first_month = (local.month - 1) // months * months + 1
         start = pendulum.datetime(local.year, first_month, 1, tz=timezone)
-        after = start.add(months=months)
+        end = start.add(months=months)
         name = f"{local.year:04}-{first_month:02}" if months == 1 else f"{local.year:04}-Q{local.quarter}"
-        # Built like the next period's start, where a clock change at midnight would part them by an hour.
-        return cls(name, start, pendulum.datetime(after.year, after.month, 1, tz=timezone))
+        # Built like the next period's start: if the clocks change at midnight, `end` may be an hour off.
+        return cls(name, start, pendulum.datetime(end.year, end.month, 1, tz=timezone))
 
     @classmethod
     def parse(cls, name: str, cadence: Cadence, timezone: str) -> Period:
         """The period called `name`.
 
         Raises:
-            PeriodError: `name` is not one that a run of this cadence may be about.
+            PeriodError: `name` is not a period that a run of this cadence accepts.
         """
         if re.fullmatch(PERIOD_PATTERNS[cadence], name) is None:
             raise PeriodError(
@@ -82,7 +82,7 @@ class Period:
             )
         year, _, part = name.partition("-")
         month = int(part[1:]) * 3 if part.startswith("Q") else int(part)
-        return cls.containing(pendulum.datetime(int(year), month, 15, tz=timezone), _cadence_of(name), timezone)
+        return cls.containing(pendulum.datetime(int(year), month, 15, tz=timezone), _get_cadence(name), timezone)
 
     @classmethod
     def last_ended(cls, instant: datetime, cadence: Cadence, timezone: str) -> Period:
@@ -91,7 +91,7 @@ class Period:
 
     def previous(self) -> Period:
         """The period that ends where this one starts."""
-        start, cadence = pendulum.instance(self.start), _cadence_of(self.name)
+        start, cadence = pendulum.instance(self.start), _get_cadence(self.name)
         return Period.containing(start.subtract(days=15), cadence, start.timezone_name or "UTC")
 
     def trailing(self, count: int) -> list[Period]:
@@ -102,7 +102,7 @@ class Period:
         return periods[::-1]
 
 
-def _cadence_of(name: str) -> Cadence:
+def _get_cadence(name: str) -> Cadence:
     return Cadence.QUARTERLY if "Q" in name else Cadence.MONTHLY
 
 
@@ -111,7 +111,7 @@ class RunDates:
     """What Airflow knows about the time of a DAG run.
 
     Attributes:
-        run_after: When the run is due; always there.
+        run_after: When the run is due; always set.
         logical_date: The logical date; None for a run without one.
         interval_start: Where its data interval starts; None for a run without one.
         interval_end: Where it ends.
@@ -126,14 +126,14 @@ class RunDates:
 
     @property
     def middle(self) -> datetime | None:
-        """The middle of the data interval, which a change of the time zone moves out of no period."""
+        """The middle of the data interval: it stays in its period even if the time zone is changed."""
         if self.interval_start is None or self.interval_end is None:
             return None
         return self.interval_start + (self.interval_end - self.interval_start) / 2
 
 
 MAX_CLOCK_LAG = timedelta(minutes=15)
-"""A period that ends this soon counts as over: the clock that asks may be late, and the load waits for the end."""
+"""A period that ends this soon counts as ended: this machine's clock may be slow, and the load waits for the end."""
 
 
 def resolve_period(cadence: Cadence, timezone: str, *, requested: str | None, dates: RunDates, now: datetime) -> Period:
@@ -146,7 +146,7 @@ def resolve_period(cadence: Cadence, timezone: str, *, requested: str | None, da
     Args:
         cadence: The cadence of the DAG.
         timezone: The time zone in which periods are cut.
-        requested: The run's `period` parameter; empty and None mean that none was given.
+        requested: The run's `period` parameter; empty or None if not set.
         dates: What Airflow knows about the time of the run.
         now: The present; a period that ends later than `MAX_CLOCK_LAG` after it is refused.
 
@@ -167,7 +167,7 @@ def resolve_period(cadence: Cadence, timezone: str, *, requested: str | None, da
             "the period has not ended, so its figures are not final",
             context="parameter period",
             expected=f"a period that has ended; the latest is "
-            f"{Period.last_ended(now, _cadence_of(period.name), timezone).name}",
+            f"{Period.last_ended(now, _get_cadence(period.name), timezone).name}",
             actual=f"{period.name}, {state}; it ends {period.end:%Y-%m-%d %H:%M %Z}",
             hint="Trigger the run again with an earlier period.",
         )
@@ -178,6 +178,6 @@ def _follows(dates: RunDates, period: Period) -> bool:
     """Whether the logical date lies in the period after the data interval, as Airflow infers one from the other."""
     if dates.logical_date is None or dates.interval_end is None:
         return False
-    after = pendulum.instance(period.end).add(days=1)
-    next_period = Period.containing(after, _cadence_of(period.name), after.timezone_name or "UTC")
+    instant = pendulum.instance(period.end).add(days=1)
+    next_period = Period.containing(instant, _get_cadence(period.name), instant.timezone_name or "UTC")
     return dates.interval_end <= dates.logical_date < dates.interval_end + (next_period.end - next_period.start)

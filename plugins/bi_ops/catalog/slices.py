@@ -1,4 +1,4 @@
-"""Slices: what one publish replaces, and the `_id` range in which its documents lie."""
+"""A slice, which one publish replaces: a job, region and period, with the `_id` range of its documents."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Slice:
     Attributes:
         job: The job whose collection it is.
         region: The region it describes.
-        as_of: The instant it describes; of a job that appends, its period's end.
-        period: The period it covers; None where the job takes a snapshot.
+        as_of: The instant it describes; for an append job, its period's end.
+        period: The period it covers; None for a snapshot.
     """
 
     job: Job
@@ -57,7 +57,7 @@ class Slice:
 
     @property
     def prefix(self) -> str:
-        """What the `_id` of each of its documents starts with: `region:period:` or `region:`."""
+        """The start of each of its documents' `_id`: `region:period:` or `region:`."""
         if self.job.mode is LoadMode.REPLACE_PERIOD and self.period:
             return f"{self.region}:{self.period.name}:"
         return f"{self.region}:"
@@ -69,7 +69,7 @@ class Slice:
 
     @property
     def id_range(self) -> IdRange:
-        """The `_id` range of its documents, which holds nothing else."""
+        """The `_id` range that holds its documents and nothing else."""
         return IdRange.with_prefix(self.prefix)
 
     def document_id(self, **key: object) -> str:
@@ -78,14 +78,14 @@ class Slice:
 
     @property
     def sql_parameters(self) -> dict[str, Any]:
-        """What the job's SQL may bind about the slice, beside `chunks` and `timezone`."""
+        """The values of the slice that the job's SQL may bind, beside `chunks` and `timezone`."""
         values: dict[str, Any] = {"as_of": self.as_of}
         if self.period:
             values["period_start"] = self.period.start
             values["period_end"] = self.period.end
             values["previous_start"] = self.period.previous().start
         if self.period and self.job.cadence is Cadence.QUARTERLY:
-            # One more than the churn covers: the first is only the one before the second.
+            # One more than the churn covers: the first is needed only as the quarter before the second.
             quarters = self.period.trailing(_CHURN_QUARTERS + 1)
             values["quarter_names"] = [quarter.name for quarter in quarters]
             values["quarter_starts"] = [quarter.start for quarter in quarters]
@@ -102,8 +102,8 @@ class Slice:
             job: The job.
             region: The region.
             timezone: The settings' time zone.
-            requested: The run's `period` parameter; empty and None mean that none was given.
-            dates: What Airflow knows about the time of the run; a snapshot describes `run_after` where no period was
+            requested: The run's `period` parameter; empty or None if not set.
+            dates: What Airflow knows about the time of the run; a snapshot describes `run_after` if no period is
                 requested.
             now: The present.
 
@@ -111,12 +111,12 @@ class Slice:
             PeriodError: The period is malformed or has not ended.
         """
         if job.is_snapshot and not requested:
-            return cls(job, region, _in_milliseconds(dates.run_after))
+            return cls(job, region, _truncate_to_milliseconds(dates.run_after))
         period = resolve_period(job.cadence, timezone, requested=requested, dates=dates, now=now)
         return cls(job, region, period.end, None if job.is_snapshot else period)
 
     def to_json(self) -> dict[str, Any]:
-        """The slice as plain values, for XCom and for Airflow's page of rendered templates."""
+        """The slice as JSON values, for the staging database and for the extra of asset events."""
         return {
             "job": self.job.name,
             "region": self.region,
@@ -132,6 +132,6 @@ class Slice:
         return cls(job, value["region"], datetime.fromisoformat(value["as_of"]), period)
 
 
-def _in_milliseconds(instant: datetime) -> datetime:
-    """As BSON keeps it, so that the figures are those of the very instant that the documents name."""
+def _truncate_to_milliseconds(instant: datetime) -> datetime:
+    """The instant as BSON stores it, so that the figures describe exactly the instant in the documents."""
     return instant.replace(microsecond=instant.microsecond // 1000 * 1000)

@@ -1,6 +1,6 @@
-"""What the SQL of the jobs expects of each relation in include/sql/source/: the contract that bi_doctor checks.
+"""The columns, types and key that each relation in include/sql/source/ must have; bi_doctor checks them.
 
-Each relation has these columns, of these types, and one row for each value of its key.
+The jobs' SQL relies on these columns and types, and on one row for each value of the key.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from collections.abc import Mapping
 
 from bi_ops.catalog.jobs import FieldType
 
-_WHO_AND_WHEN = {"created_by": FieldType.INTEGER, "created_at": FieldType.TIMESTAMP}
+_CREATION = {"created_by": FieldType.INTEGER, "created_at": FieldType.TIMESTAMP}
 
 SOURCE_CONTRACT: Mapping[str, Mapping[str, FieldType]] = {
     "department": {"department_id": FieldType.INTEGER, "institution_id": FieldType.INTEGER},
-    "document": {"document_id": FieldType.INTEGER, **_WHO_AND_WHEN},
+    "document": {"document_id": FieldType.INTEGER, **_CREATION},
     "form": {
         "form_id": FieldType.INTEGER,
         "form_name": FieldType.TEXT,
@@ -36,7 +36,7 @@ SOURCE_CONTRACT: Mapping[str, Mapping[str, FieldType]] = {
         "handles_patient_data": FieldType.BOOLEAN,
         "created_at": FieldType.TIMESTAMP,
     },
-    "issue": {"issue_id": FieldType.INTEGER, **_WHO_AND_WHEN},
+    "issue": {"issue_id": FieldType.INTEGER, **_CREATION},
     "issue_change": {
         "issue_change_id": FieldType.INTEGER,
         "edited_by": FieldType.INTEGER,
@@ -47,7 +47,7 @@ SOURCE_CONTRACT: Mapping[str, Mapping[str, FieldType]] = {
         "edited_by": FieldType.INTEGER,
         "edited_at": FieldType.TIMESTAMP,
     },
-    "schedule": {"schedule_id": FieldType.INTEGER, "form_id": FieldType.INTEGER, **_WHO_AND_WHEN},
+    "schedule": {"schedule_id": FieldType.INTEGER, "form_id": FieldType.INTEGER, **_CREATION},
     "security_settings": {
         "institution_id": FieldType.INTEGER,
         "sso_enforced": FieldType.BOOLEAN,
@@ -94,7 +94,7 @@ SOURCE_CONTRACT: Mapping[str, Mapping[str, FieldType]] = {
         "ward_id": FieldType.INTEGER,
         "institution_id": FieldType.INTEGER,
         "is_active": FieldType.BOOLEAN,
-        **_WHO_AND_WHEN,
+        **_CREATION,
     },
 }
 """The columns of each relation, by its file's name, with what they hold."""
@@ -114,7 +114,7 @@ KEYS: Mapping[str, str] = {
     "user": "user_id",
     "ward": "ward_id",
 }
-"""The column of each relation that no two of its rows share; were it doubled, counts would be too high."""
+"""The key column of each relation; duplicate values would make counts too high."""
 
 POSTGRES_TYPES: Mapping[FieldType, frozenset[str]] = {
     FieldType.INTEGER: frozenset({"int2", "int4", "int8"}),
@@ -124,24 +124,25 @@ POSTGRES_TYPES: Mapping[FieldType, frozenset[str]] = {
     FieldType.BOOLEAN: frozenset({"bool"}),
     FieldType.TIMESTAMP: frozenset({"timestamptz"}),
 }
-"""PostgreSQL's types that hold each kind."""
+"""The PostgreSQL types allowed for each field type."""
 
 
 def contract_violations(relation: str, columns: Mapping[str, str]) -> list[str]:
-    """What a relation lacks of its contract.
+    """The violations of a relation's contract.
 
     Args:
-        relation: Its name.
-        columns: The columns that it has, with PostgreSQL's names of their types.
+        relation: The relation's name.
+        columns: Its columns, with PostgreSQL's names of their types.
 
     Returns:
-        One line for each column that is missing or of another type; empty where all is well.
+        One line for each column that is missing or has another type.
     """
-    broken = []
-    for name, kind in SOURCE_CONTRACT[relation].items():
-        found = columns.get(name, "").partition("(")[0]
+    violations = []
+    for name, field_type in SOURCE_CONTRACT[relation].items():
+        type_name = columns.get(name, "").partition("(")[0]
+        allowed = POSTGRES_TYPES[field_type]
         if name not in columns:
-            broken.append(f"{name} is missing")
-        elif found not in POSTGRES_TYPES[kind]:
-            broken.append(f"{name} is {found}, not {' or '.join(sorted(POSTGRES_TYPES[kind]))}")
-    return broken
+            violations.append(f"{name} is missing")
+        elif type_name not in allowed:
+            violations.append(f"{name} is {type_name}, not {' or '.join(sorted(allowed))}")
+    return violations

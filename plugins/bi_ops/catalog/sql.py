@@ -1,4 +1,4 @@
-"""Where the SQL templates are, and how they are rendered without Airflow: as Airflow renders them for a task."""
+"""Finds the SQL templates in include/sql and renders them as Airflow does for a task."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import jinja2
 
 
 def include_dir() -> Path:
-    """The folder of the SQL: inside the package where plugins travel alone (Amazon MWAA), else beside plugins/."""
+    """The folder include/: inside the package where plugins are deployed alone (Amazon MWAA), else beside plugins/."""
     package = Path(__file__).parents[1]
-    packed = package / "include"
-    return packed if packed.is_dir() else package.parents[1] / "include"
+    bundled = package / "include"
+    return bundled if bundled.is_dir() else package.parents[1] / "include"
 
 
 def render_sql(template: str) -> str:
-    """The SQL of a template, with what it includes."""
+    """The SQL of a template, with its includes."""
     loader = jinja2.FileSystemLoader(include_dir() / "sql")
     environment = jinja2.Environment(
         loader=loader, undefined=jinja2.StrictUndefined, autoescape=jinja2.select_autoescape()

@@ -1,1 +1,1 @@
-"""The data flow: plan, stage, publish."""
+"""Loads a slice: plan, stage, publish."""

@@ -1,4 +1,4 @@
-"""Reading and writing at the same time: while one server works for a task, the task and the other server go on."""
+"""A background thread, so that a task computes while MEG or MongoDB works for it."""
 
 from __future__ import annotations
 
@@ -10,42 +10,44 @@ from typing import Any, TypeVar
 Item = TypeVar("Item")
 
 _SEND_GRACE_SECONDS = 0.003
-"""Seconds in which what is to be done can be sent before the task goes on: else the two threads contend for the
-interpreter, which changes hands after 5 ms only, while the server has nothing to do."""
+"""How long `submit` waits for the call to be sent: otherwise both threads contend for Python's interpreter lock, which
+is handed over only after 5 ms, while the server is idle."""
 
 
 class BackgroundWorker:
-    """Does what it is asked to, one thing after the other, in a thread of its own.
+    """Runs calls one after the other in its own thread.
 
-    It is at most one item behind. What goes wrong there is raised here: when the next thing is asked
-    for, or at the end of the `with` block, which waits for whatever is under way.
+    At most one call is pending. Its error is raised by the next `submit`, or at the end of the `with` block, which
+    waits for the pending call.
     """
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1)
-        self._last: Future[Any] | None = None
+        self._pending: Future[Any] | None = None
 
     def __enter__(self) -> BackgroundWorker:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with self._thread:
-            if kind is None:
+            if error_type is None:
                 self._wait()
 
-    def submit(self, what: Callable[..., object], *arguments: Any, **named: Any) -> None:
-        """Begin to do this, once what was asked for before has been done."""
+    def submit(self, func: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+        """Start a call once the previous one has ended."""
         self._wait()
-        self._last = self._thread.submit(what, *arguments, **named)
-        wait([self._last], _SEND_GRACE_SECONDS)
+        self._pending = self._thread.submit(func, *args, **kwargs)
+        wait([self._pending], _SEND_GRACE_SECONDS)
 
     def prefetch(self, items: Iterator[Item]) -> Iterator[Item]:
-        """The items, of which the next is fetched while one is looked at."""
-        coming = self._thread.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = self._thread.submit(next, items, None)
+        """The items, each fetched while its predecessor is processed."""
+        future = self._thread.submit(next, items, None)
+        while (item := future.result()) is not None:
+            future = self._thread.submit(next, items, None)
             yield item
 
     def _wait(self) -> None:
-        if self._last is not None:
-            self._last.result()
+        if self._pending is not None:
+            self._pending.result()

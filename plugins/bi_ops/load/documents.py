@@ -1,4 +1,4 @@
-"""Documents: how a row of MEG's becomes one, encoded as BSON and of values of the kinds that its job declares."""
+"""Encodes rows of MEG as BSON documents, with the types that the job's fields declare."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from bi_ops.meg.guarded_sql import MAX_ARRAY_BYTES, MAX_TEXT_BYTES
 from bi_ops.mongo.raw_bson import document, elements, id_element
 
 SCHEMA_VERSION = 1
-"""Raised when a collection's documents change their meaning."""
+"""Increased when the meaning of a collection's documents changes."""
 
 MAX_DOCUMENT_BYTES = 2**20
-"""The largest document; a batch of small ones is no larger, so memory stays flat."""
+"""The maximum size of a document, so that memory stays flat."""
 
 _INT64 = 2**63
 """The first integer that BSON cannot hold."""
@@ -42,9 +42,9 @@ def _number(value: Any) -> float:
     return number
 
 
-def _instance_of(kind: type) -> Callable[[Any], Any]:
+def _require_type(type_: type) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
-        if not isinstance(value, kind):
+        if not isinstance(value, type_):
             raise TypeError
         return value
 
@@ -66,9 +66,9 @@ def _time(value: Any) -> datetime:
 _CONVERT: Mapping[FieldType, Callable[[Any], Any]] = {
     FieldType.INTEGER: _integer,
     FieldType.NUMBER: _number,
-    FieldType.TEXT: _instance_of(str),
+    FieldType.TEXT: _require_type(str),
     FieldType.TEXT_ARRAY: _texts,
-    FieldType.BOOLEAN: _instance_of(bool),
+    FieldType.BOOLEAN: _require_type(bool),
     FieldType.TIMESTAMP: _time,
 }
 
@@ -85,7 +85,7 @@ _NEEDS_NO_CONVERSION: Mapping[FieldType, Callable[[Sequence[Any]], bool]] = {
         and {value.tzinfo for value in values if value is not None} <= {timezone.utc}
     ),
 }
-"""Whether all the values of a column, as the driver gives them, are what is stored: one look at it, and a cheap one."""
+"""Whether all values of a column can be stored as the driver returns them: a cheap check of the whole column."""
 
 _ALLOWED: Mapping[FieldType, str] = {
     FieldType.INTEGER: "an integer of 64 bits (cast a numeric to bigint)",
@@ -97,20 +97,20 @@ _ALLOWED: Mapping[FieldType, str] = {
 }
 
 
-_STORABLE: Mapping[FieldType, str] = {
+_LIMITS: Mapping[FieldType, str] = {
     FieldType.TEXT: f"at most {MAX_TEXT_BYTES:,} bytes of text",
     FieldType.TEXT_ARRAY: f"at most {MAX_ARRAY_BYTES:,} bytes of text",
     FieldType.TIMESTAMP: "a time in the years 1 to 9999",
 }
-"""What a value must be beyond its kind, as the guards of a query check it."""
+"""The limits on a value beyond its type, which the guarded query checks."""
 
 
 class Pseudonymizer:
-    """What stands for a person where names must not leave MEG: the same for as long as the key is the same.
+    """Replaces names of people with pseudonyms, which stay the same as long as the key does.
 
     Args:
-        key: The secret of which they are made (HMAC-SHA256, RFC 2104).
-        region: The region of the people; ids of two regions have nothing to do with each other.
+        key: The secret key (HMAC-SHA256, RFC 2104).
+        region: The region; ids of two regions are unrelated.
     """
 
     def __init__(self, key: str, region: str) -> None:
@@ -118,18 +118,18 @@ class Pseudonymizer:
         self._region = region
 
     def pseudonym_for(self, person_id: int) -> str:
-        """The pseudonym of the person with this id in MEG: `person-` and 80 bits as hexadecimal digits."""
+        """The pseudonym of the person with this id in MEG: `person-` and 20 hexadecimal digits."""
         digest = hmac.digest(self._key, f"{self._region}:{person_id}".encode(), "sha256")
         return f"person-{digest.hex()[:20]}"
 
 
 class DocumentEncoder:
-    """Makes the documents of one slice from the rows of its SQL template, encoded, as they are staged.
+    """Encodes the rows of a slice's SQL template as the documents that are staged.
 
     Args:
         slice_: The slice.
-        columns: The names of the result's columns, in its order.
-        pseudonyms: What replaces the names of people; None where they stay.
+        columns: The names of the result's columns, in order.
+        pseudonyms: Replaces names of people; None if they are kept.
 
     Raises:
         InvalidSourceRowError: The columns are not the job's fields.
@@ -161,10 +161,10 @@ class DocumentEncoder:
         self._tail = elements({"schema_version": SCHEMA_VERSION})
 
     def __call__(self, rows: Sequence[Sequence[Any]]) -> list[bytes]:
-        """The encoded document of each row, as the live collection has it but for the load metadata.
+        """The encoded document of each row: the live document without the load metadata.
 
         Args:
-            rows: The rows, with or without the column that the guards add.
+            rows: The rows, with or without the column that `guard` adds.
 
         Raises:
             InvalidSourceRowError: A key is null, a value has another type or is too long, or a document is too large.
@@ -178,7 +178,7 @@ class DocumentEncoder:
         inner: dict[str, dict[str, Sequence[Any]]] = {}
         for field in self._slice.job.fields:
             outer, _, name = field.name.partition(".")
-            values = self._stored(field, given[self._place[field.name]], rows)
+            values = self._convert_column(field, given[self._place[field.name]], rows)
             columns[outer] = values
             if name:
                 inner.setdefault(outer, {})[name] = values
@@ -200,10 +200,10 @@ class DocumentEncoder:
         return documents
 
     def _guarded_value(self, row: Sequence[Any]) -> InvalidSourceRowError:
-        """The error of a row in which the query's guards met a value that no document may hold."""
-        name, _, found = row[-1].partition(": ")
-        kind = next(field.type for field in self._slice.job.fields if field.name == name)
-        return self._row_error(f"invalid value in {name}", row, _STORABLE.get(kind, _ALLOWED[kind]), found)
+        """The error for a row with a value that the guarded query rejected."""
+        name, _, actual = row[-1].partition(": ")
+        field_type = next(field.type for field in self._slice.job.fields if field.name == name)
+        return self._row_error(f"invalid value in {name}", row, _LIMITS.get(field_type, _ALLOWED[field_type]), actual)
 
     def _ids(self, keys: Sequence[Sequence[Any]], rows: Sequence[Sequence[Any]]) -> list[bytes]:
         for row in rows if any(None in column for column in keys) else ():
@@ -217,13 +217,13 @@ class DocumentEncoder:
     def _key(self, row: Sequence[Any]) -> dict[str, Any]:
         return {name: row[self._place[name]] for name in self._key_fields}
 
-    def _stored(self, field: Field, values: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Sequence[Any]:
-        """A column as it is stored; looked at value by value only where a look at all of it does not do."""
+    def _convert_column(self, field: Field, values: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Sequence[Any]:
+        """The stored values of a column; converted value by value only if the check of the whole column fails."""
         if not (field.person_id_field and self._pseudonyms) and _NEEDS_NO_CONVERSION[field.type](values):
             return values
-        return [self._value(field, value, row) for value, row in zip(values, rows, strict=True)]
+        return [self._convert(field, value, row) for value, row in zip(values, rows, strict=True)]
 
-    def _value(self, field: Field, value: Any, row: Sequence[Any]) -> Any:
+    def _convert(self, field: Field, value: Any, row: Sequence[Any]) -> Any:
         if value is None:
             return None
         if field.person_id_field and self._pseudonyms is not None:
@@ -238,12 +238,12 @@ class DocumentEncoder:
                 f"{type(value).__name__} {value if isinstance(value, (int, float, Decimal)) else ''}".strip(),
             ) from None
 
-    def _row_error(self, what: str, row: Sequence[Any], expected: str, found: str) -> InvalidSourceRowError:
+    def _row_error(self, problem: str, row: Sequence[Any], expected: str, actual: str) -> InvalidSourceRowError:
         key = ", ".join(f"{name} {value}" for name, value in self._key(row).items())
         return InvalidSourceRowError(
-            f"invalid row ({key}): {what}",
+            f"invalid row ({key}): {problem}",
             context=str(self._slice),
             expected=expected,
-            actual=found,
+            actual=actual,
             hint=f"Correct the row in MEG, or the column in include/sql/{self._slice.job.name}.sql.",
         )

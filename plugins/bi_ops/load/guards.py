@@ -1,4 +1,4 @@
-"""The guards of a publish: nothing older replaces something newer, and no broken source wipes good data."""
+"""The guards of a publish: it must not replace newer data, nor shrink the slice too much."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
 
 @dataclass(frozen=True)
 class LiveSlice:
-    """What a slice holds before it is replaced.
+    """The live slice before it is replaced.
 
     Attributes:
-        documents: Its documents.
+        documents: The number of its documents.
         measure: The sum of the job's main measure over them.
     """
 
@@ -29,38 +29,38 @@ class LiveSlice:
 
 
 def check_not_stale(store: Store, staged: StagedLoad) -> None:
-    """Check that nothing newer is live: neither a later as-of, nor a later reading of MEG.
+    """Check that neither a later as-of nor a later reading of MEG is live.
 
     Raises:
-        StaleSnapshotError: Something newer is.
+        StaleSnapshotError: One of them is.
     """
-    of = staged.load.slice
-    row = store.ledger.find_one({"_id": of.ledger_id})
+    slice_ = staged.load.slice
+    row = store.ledger.find_one({"_id": slice_.ledger_id})
     if row is None:
         return
-    who = f"from run {row['run_id']}, published {_moment(row['published_at'])}"
-    if of.job.mode is LoadMode.REPLACE_REGION and row["as_of"] > of.as_of:
+    origin = f"from run {row['run_id']}, published {_moment(row['published_at'])}"
+    if slice_.job.mode is LoadMode.REPLACE_REGION and row["as_of"] > slice_.as_of:
         raise StaleSnapshotError(
             "a newer snapshot is already live, so this older one was not published",
-            context=str(of),
-            expected=f"a live snapshot no newer than {of.as_of.isoformat()}",
-            actual=f"{row['as_of'].isoformat()} {who}",
+            context=str(slice_),
+            expected=f"a live snapshot no newer than {slice_.as_of.isoformat()}",
+            actual=f"{row['as_of'].isoformat()} {origin}",
             hint="No action needed. To describe the present, trigger a new run; to publish the older snapshot, "
             "trigger it with force.",
         )
     readings = [row, *filter(None, [row.get("publishing")])]
     newest = max(readings, key=lambda reading: reading.get("read_at") or _LONG_AGO)
     if newest is not row:
-        who = f"from run {newest['run_id']}, which is being published"
+        origin = f"from run {newest['run_id']}, which is being published"
     live_read_at = newest.get("read_at") or _LONG_AGO
     if live_read_at > staged.read_at:
         raise StaleSnapshotError(
             "a newer reading is already live, so this older one was not published",
-            context=str(of),
+            context=str(slice_),
             expected=f"a live slice read from MEG no later than this load, {_moment(staged.read_at)}",
-            actual=f"{_moment(live_read_at)} {who}",
-            hint=f"No action needed. To read MEG again, clear the task group {of.task_group} of this run; to publish "
-            "the older reading, trigger it with force.",
+            actual=f"{_moment(live_read_at)} {origin}",
+            hint=f"No action needed. To read MEG again, clear the task group {slice_.task_group} of this run; to "
+            "publish the older reading, trigger it with force.",
         )
 
 
@@ -69,23 +69,23 @@ def _moment(instant: datetime | None) -> str:
 
 
 def check_shrink(staged: StagedLoad, live: LiveSlice, max_shrink: float) -> None:
-    """Check that neither the count of documents nor the main measure falls by more than `max_shrink`, or to nothing.
+    """Check that neither the number of documents nor the main measure falls to zero or by more than `max_shrink`.
 
     Raises:
-        ShrinkError: One does.
+        ShrinkError: One of them does.
     """
     measure = staged.load.slice.job.measure
-    for now, before, what in (
+    for count, live_count, unit in (
         (staged.documents, live.documents, "documents"),
         (staged.measure, live.measure, measure),
     ):
-        least = max(1, math.ceil(before * (1 - Fraction(str(max_shrink)))))  # exact: 70 % of 10 are 7
-        if before and now < least:
+        min_count = max(1, math.ceil(live_count * (1 - Fraction(str(max_shrink)))))  # exact: 70 % of 10 is 7
+        if live_count and count < min_count:
             raise ShrinkError(
                 "the slice would shrink too much, so the live slice was left unchanged",
                 context=str(staged.load.slice),
-                expected=f"at least {least} of the {before} live {what}",
-                actual=str(now),
+                expected=f"at least {min_count} of the {live_count} live {unit}",
+                actual=str(count),
                 hint="Check MEG's data. If the decrease is real, trigger the run again with force, or raise "
                 "BI_MAX_SHRINK.",
             )

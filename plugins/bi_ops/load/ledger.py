@@ -1,4 +1,4 @@
-"""The ledger: one document for each published slice, written in the transaction that publishes it."""
+"""Writes the ledger: one document for each published slice, in the transaction that publishes it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from bi_ops.mongo.store import Document, Store
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """What the ledger says of one publish.
+    """The ledger's entry of one publish.
 
     Attributes:
-        staged: What is published.
+        staged: The published load.
         started_at: When the DAG run began to load it.
         published_at: When it is published.
-        previous_documents: Documents that the slice held before.
+        previous_documents: The number of documents in the slice before.
         forced: Whether the guards were switched off.
     """
 
@@ -30,12 +30,12 @@ class LedgerEntry:
     forced: bool
 
     def write(self, store: Store, transactions: int, session: ClientSession) -> None:
-        """Say that the slice is whole, after so many transactions."""
+        """Record that the publish is complete, and its number of transactions."""
         row = {**self._row(), "transactions": transactions, "publishing": None}
         store.ledger.replace_one({"_id": row["_id"]}, row, upsert=True, session=session)
 
     def write_progress(self, store: Store, documents: int, session: ClientSession) -> None:
-        """Say that the slice is being published and holds so many documents of this load; the rest is as it was."""
+        """Record that the publish is in progress: so far the slice holds `documents` documents of this load."""
         row = self._row()
         progress = {
             "load_id": row["load_id"],
@@ -44,10 +44,10 @@ class LedgerEntry:
             "documents": documents,
             "of": row["documents"],
         }
-        first = {**row, "documents": 0, "published_at": None, "transactions": 0}
-        name = first.pop("_id")
-        change = {"$set": {"publishing": progress}, "$setOnInsert": first}
-        store.ledger.update_one({"_id": name}, change, upsert=True, session=session)
+        defaults = {**row, "documents": 0, "published_at": None, "transactions": 0}
+        ledger_id = defaults.pop("_id")
+        change = {"$set": {"publishing": progress}, "$setOnInsert": defaults}
+        store.ledger.update_one({"_id": ledger_id}, change, upsert=True, session=session)
 
     def _row(self) -> Document:
         load = self.staged.load

@@ -1,8 +1,8 @@
-"""Publish: make a staged slice the live one, so that a reader sees the old slice or the new one and nothing between.
+"""Publishes a staged slice: replaces the live slice in transactions, so that readers see the old or the new slice.
 
-Two DAG runs may publish one slice at the same moment. Each first writes its token into the slice's document in the
-staging database, and every transaction requires and touches that document: so the later publish takes the slice over,
-and the earlier one stops before it can mix in what is its own.
+Two DAG runs may publish the same slice at the same time. Each first writes its fencing token into the slice's lock
+document in the staging database, and each transaction requires its token and updates that document. So the later
+publish takes the lock over, and the earlier one stops before it can mix in its own documents.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from bi_ops.mongo.store import BATCH_SIZE, Store, iter_document_batches
 from bi_ops.mongo.transactions import TransactionTooLargeError, in_transaction
 
 MAX_TRANSACTION_DOCUMENTS = 100_000
-"""The largest slice that is replaced in one transaction; it stays far inside MongoDB's 60 seconds for one."""
+"""The largest slice that one transaction replaces; it takes far less than MongoDB's limit of 60 seconds."""
 MAX_TRANSACTION_BYTES = 256 * 2**20
-"""The same in bytes, which only a slice of unusually large documents reaches."""
+"""The same limit in bytes, which only unusually large documents reach."""
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +45,12 @@ WriteOperation = ReplaceOne[RawBSONDocument] | DeleteOne
 
 @dataclass(frozen=True)
 class PublishResult:
-    """What a publish did.
+    """The result of a publish.
 
     Attributes:
-        documents: Documents that the slice now holds.
-        previous_documents: Documents that it held before.
-        written: Documents that were inserted, replaced or deleted; the others were already right.
+        documents: The number of documents in the slice.
+        previous_documents: The number before the publish.
+        written: The number of documents inserted, replaced or deleted; the others were unchanged.
     """
 
     documents: int
@@ -60,13 +60,13 @@ class PublishResult:
 
 @dataclass(frozen=True)
 class _Progress:
-    """How far a slice has been replaced.
+    """The progress of a publish.
 
     Attributes:
-        read: How many staged documents were met.
-        written: How many live documents were written or deleted.
-        next: The `_id` at which to go on; empty where all is done.
-        transactions: In how many transactions.
+        read: The number of staged documents read.
+        written: The number of live documents inserted, replaced or deleted.
+        next: The `_id` at which to continue; empty once complete.
+        transactions: The number of committed transactions.
     """
 
     read: int
@@ -85,23 +85,24 @@ def publish(
     dry_run: bool = False,
     max_transaction_documents: int = MAX_TRANSACTION_DOCUMENTS,
 ) -> PublishResult:
-    """Make a staged slice the live one.
+    """Replace the live slice with the staged one.
 
     Args:
-        store: Where it is staged and goes.
-        load: What to publish.
-        max_shrink: The share of the slice that may vanish without `force`, 0 to 1.
+        store: The databases.
+        load: The load to publish.
+        max_shrink: The share of the slice that may disappear without `force`, 0 to 1.
         started_at: When the DAG run began to load it; by default when its plan began.
-        force: Let the slice shrink by any amount, and an older one replace a newer one.
-        dry_run: Check everything, then change nothing.
-        max_transaction_documents: The largest slice that is replaced at once; a larger one in `_id` ranges.
+        force: Allow the slice to shrink by any amount, and an older load to replace a newer one.
+        dry_run: Run all checks without changing anything.
+        max_transaction_documents: The largest slice that one transaction replaces; a larger one is replaced in `_id`
+            ranges.
 
     Raises:
-        StagingError: Not every stage task has completed, or the staged data is not what they completed with.
+        StagingError: A stage task has not completed, or the staged data does not match the completions.
         StaleSnapshotError: A later as-of, or a later reading of MEG, is already live.
         ShrinkError: The slice would shrink by more than `max_shrink`, or to nothing.
-        SupersededError: Another run took the slice over meanwhile.
-        PartialPublishError: It stopped between two transactions.
+        SupersededError: Another run took over the slice's lock.
+        PartialPublishError: The publish stopped between two transactions.
     """
     return _Publish(store, load, started_at or load.started_at, max_transaction_documents).run(
         max_shrink, force=force, dry_run=dry_run
@@ -134,7 +135,7 @@ class _Publish:
         return PublishResult(self._staged.documents, self._live_before.documents, progress.written)
 
     def _check_complete(self) -> tuple[StagedLoad, list[Bucket]]:
-        """The load, proved to be whole."""
+        """The load and its buckets, verified to be complete."""
         try:
             staged = LoadRegister(self._store).staged(self._load)
             return staged, self._staging.list_buckets(staged)
@@ -159,7 +160,7 @@ class _Publish:
         return LiveSlice(0, 0)
 
     def _replace(self, *, forced: bool) -> _Progress:
-        """Replace the slice, in as many transactions as it takes."""
+        """Replace the slice, in as many transactions as necessary."""
         published_at = datetime.now(timezone.utc)
         self._load_metadata = encode_load_metadata(published_at, self._load.run.run_id)
         self._ledger = LedgerEntry(
@@ -171,7 +172,7 @@ class _Publish:
         )
         while progress.next:
             try:
-                part = in_transaction(self._store, partial(self._replace_range, progress, max_documents))
+                progress = in_transaction(self._store, partial(self._replace_range, progress, max_documents))
             except TransactionTooLargeError as error:
                 if max_documents == 1:
                     raise (self._partial(progress, error.cause) if progress.transactions else error.cause) from None
@@ -181,12 +182,10 @@ class _Publish:
                     self._slice,
                     max_documents * 2,
                 )
-                continue
             except Exception as error:
                 if progress.transactions:
                     raise self._partial(progress, error) from error
                 raise
-            progress = part
         return progress
 
     def _replace_range(self, progress: _Progress, max_documents: int, session: ClientSession) -> _Progress:
@@ -230,10 +229,10 @@ class _Publish:
         return token
 
     def _assert_lock_held(self, session: ClientSession) -> None:
-        held = self._store.publish_locks.update_one(
+        result = self._store.publish_locks.update_one(
             {"_id": self._slice.ledger_id, "token": self._token}, {"$inc": {"transactions": 1}}, session=session
         )
-        if held.matched_count == 0:
+        if result.matched_count == 0:
             raise SupersededError(
                 "another run started to publish this slice, so this one stopped",
                 context=str(self._slice),

@@ -1,8 +1,8 @@
-"""A load's identity: what one plan decided, kept in the staging database, and what its stage tasks completed.
+"""Registers loads in the staging database: the plan of each load, and the completion of each of its stage tasks.
 
-Staged data belongs to its load, which has a random id, and never to the name of a DAG run: two Airflow installations,
-or a run that is deleted and created again, have the same names. Each stage task ends with its completion, and publish
-proves from these that the load is whole.
+Staged data belongs to its load, which has a random id, and not to a DAG run's id, which may be the same in two Airflow
+installations or after a run is deleted and created again. Each stage task ends by writing its completion, from which
+publish verifies that the load is complete.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from bi_ops.load.documents import SCHEMA_VERSION
 from bi_ops.mongo.store import DagRunRef, Document, Store
 
 Chunk = list[int] | None
-"""The ids of the forms that one query reads; None where a job reads everything in one."""
+"""The form ids of one chunk; None for a job without chunks, which reads everything in one query."""
 
 
 @dataclass(frozen=True)
 class LoadSettings:
-    """The settings that decide how a load reads and what its documents say.
+    """The settings that affect a load's documents.
 
     Attributes:
-        timezone: The time zone in which its periods are cut.
-        forms_per_chunk: Forms that one query reads.
-        pseudonymised: Whether people's names are replaced.
+        timezone: The time zone of its periods.
+        forms_per_chunk: The number of forms in a chunk.
+        pseudonymised: Whether names of people are replaced.
         schema_version: The version of its documents.
     """
 
@@ -40,8 +40,8 @@ class LoadSettings:
     schema_version: int = SCHEMA_VERSION
 
 
-_MAX_NAMED = 10
-"""Missing tasks that a message names."""
+_MAX_TASK_NAMES = 10
+"""The most missing tasks that a message names."""
 _SETTING_NAMES = {
     "timezone": "BI_TIMEZONE",
     "forms_per_chunk": "BI_FORMS_PER_CHUNK",
@@ -72,35 +72,38 @@ class Load:
 
     @property
     def chunks(self) -> int:
-        """How many chunks all of its tasks read."""
+        """The number of chunks of all its tasks."""
         return sum(map(len, self.tasks))
 
-    def check_settings(self, now: LoadSettings) -> None:
-        """Check that nothing which decides the load has changed since it was planned.
+    def check_settings(self, current: LoadSettings) -> None:
+        """Check that no setting of the load has changed since it was planned.
+
+        Args:
+            current: The settings in force.
 
         Raises:
             StagingError: A setting has changed.
         """
         for name, label in _SETTING_NAMES.items():
-            planned, current = getattr(self.settings, name), getattr(now, name)
-            if planned != current:
+            planned, present = getattr(self.settings, name), getattr(current, name)
+            if planned != present:
                 raise StagingError(
                     f"{label} has changed since this load was planned",
                     context=str(self.slice),
                     expected=f"the value as planned, {planned}",
-                    actual=str(current),
+                    actual=str(present),
                     hint=clear_group_hint(self.slice.task_group),
                 )
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What a stage task has staged.
+    """The completion of a stage task.
 
     Attributes:
-        attempt_id: Which attempt of the task wrote it.
-        chunks: How many chunks it read.
-        documents: How many documents they became.
+        attempt_id: The attempt of the task.
+        chunks: The number of chunks that it read.
+        documents: The number of documents that it staged.
         measure: The sum of the job's main measure over these documents.
         read_at: When MEG was read, by MEG's clock.
     """
@@ -118,7 +121,7 @@ class StagedLoad:
 
     Attributes:
         load: The load.
-        completions: What each stage task has staged, by its number.
+        completions: The completion of each stage task, by its number.
     """
 
     load: Load
@@ -126,7 +129,7 @@ class StagedLoad:
 
     @property
     def documents(self) -> int:
-        """How many documents are staged."""
+        """The number of staged documents."""
         return sum(completion.documents for completion in self.completions.values())
 
     @property
@@ -136,12 +139,12 @@ class StagedLoad:
 
     @property
     def read_at(self) -> datetime:
-        """How old the load is: the earliest reading of MEG among its tasks."""
+        """The earliest reading of MEG among its tasks, which is the load's age."""
         return min(completion.read_at for completion in self.completions.values())
 
 
 def clear_group_hint(task_group: str) -> str:
-    """What to do where a load cannot go on."""
+    """The hint for a load that cannot continue."""
     return f"Clear the task group {task_group} of this run to read MEG again."
 
 
@@ -156,7 +159,7 @@ class LoadRegister:
         self._loads = store.loads
 
     def create(self, load: Load) -> None:
-        """Keep a load that has been planned."""
+        """Store a planned load."""
         self._loads.insert_one(
             {
                 "_id": load.id,
@@ -177,7 +180,7 @@ class LoadRegister:
 
         Args:
             load_id: Its id.
-            task_group: The task group of the task that asks, to name in the error.
+            task_group: The calling task's task group, for the error.
 
         Raises:
             StagingError: There is no such load (any more).
@@ -195,10 +198,10 @@ class LoadRegister:
         )
 
     def begin_task(self, load: Load, task: int) -> ObjectId:
-        """Begin an attempt of a stage task: whatever an earlier attempt completed counts no longer.
+        """Begin an attempt of a stage task, which voids an earlier attempt's completion.
 
         Raises:
-            StagingError: The load is gone.
+            StagingError: The load does not exist (any more).
         """
         attempt_id = ObjectId()
         change = {
@@ -210,7 +213,7 @@ class LoadRegister:
         return attempt_id
 
     def complete_task(self, load: Load, task: int, completion: Completion) -> None:
-        """Complete a stage task, once all of its documents are staged.
+        """Record a stage task's completion, once all of its documents are staged.
 
         Raises:
             SupersededError: A later attempt of the task has begun.
@@ -227,10 +230,10 @@ class LoadRegister:
             )
 
     def staged(self, load: Load) -> StagedLoad:
-        """The load with what its stage tasks have completed.
+        """The load with the completions of all its stage tasks.
 
         Raises:
-            StagingError: A task of the plan has not completed, such as one that was marked success by hand.
+            StagingError: A task of the plan has no completion, for example because it was marked success.
         """
         row: Document = self._loads.find_one({"_id": load.id}, {"completions": 1}) or {"completions": {}}
         completions = {int(task): Completion(**values) for task, values in row["completions"].items()}
@@ -245,7 +248,7 @@ class LoadRegister:
 
 
 def _incomplete(load: Load, missing: Sequence[int]) -> StagingError:
-    names = abbreviate((f"stage[{task}]" for task in missing), _MAX_NAMED)
+    names = abbreviate((f"stage[{task}]" for task in missing), _MAX_TASK_NAMES)
     return StagingError(
         "stage tasks have not completed, so nothing was published",
         context=str(load.slice),

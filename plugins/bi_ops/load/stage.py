@@ -1,117 +1,39 @@
-"""Plan and stage: what a load will read, and the reading of it into the staging database."""
+"""Stages a load: reads a task's chunks from MEG and writes their documents to the staging database."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any
 
-from bi_ops.catalog.slices import Slice
-from bi_ops.errors import InvalidSourceRowError, PeriodError, PeriodNotEndedError, StagingError
+from bi_ops.errors import InvalidSourceRowError, StagingError
 from bi_ops.load.background import BackgroundWorker
-from bi_ops.load.bad_values import ValueLocator, array
 from bi_ops.load.documents import DocumentEncoder, Pseudonymizer
 from bi_ops.load.register import Chunk, Completion, Load, LoadRegister, clear_group_hint
 from bi_ops.load.staging import StagedSlice, StagingWriter
+from bi_ops.load.value_locator import ValueLocator, array_literal
 from bi_ops.meg.guarded_sql import describe, guard
 from bi_ops.meg.reader import MegReader, QueryResult
-from bi_ops.meg.time_zone import check_timezone
 from bi_ops.mongo.store import Store
 
 _FETCH_ROWS = 200
-"""Rows fetched at once. Their texts are bounded, so memory stays flat; and where a query reads chunks, the statement
-timeout is that of about 20 chunks, not of all."""
-_MAX_CLOCK_SKEW = timedelta(seconds=10)
-"""How far MEG's clock may be behind the as-of instant."""
+"""The number of rows fetched at once. Text sizes are limited, so memory stays flat; and in a query of many chunks the
+statement timeout applies to each fetch, which is about 20 chunks."""
 _NEVER = datetime.max.replace(tzinfo=timezone.utc)
-_MAX_WAIT = timedelta(hours=1)
-"""An as-of instant further in the future is an error that waiting does not heal."""
 
 
 @dataclass(frozen=True)
 class StageProgress:
-    """What staging some rows gave.
+    """The progress after a batch of rows has been staged.
 
     Attributes:
-        documents: How many documents they became.
-        forms: The names of their forms, in the order of the rows; empty for a job without chunks.
+        documents: The number of documents in the batch.
+        forms: The form names in the order of the rows; empty for a job without chunks.
     """
 
     documents: int
     forms: list[str]
-
-
-def split_into_tasks(form_ids: Sequence[int], *, forms_per_chunk: int, max_tasks: int) -> list[list[Chunk]]:
-    """Cut forms into chunks and the chunks into tasks: one each, or several in turn where there are too many.
-
-    Without any form there is one task without a chunk, so that the empty slice is published too.
-    """
-    chunks: list[Chunk] = [
-        list(form_ids[first : first + forms_per_chunk]) for first in range(0, len(form_ids), forms_per_chunk)
-    ]
-    tasks = max(1, min(len(chunks), max_tasks))
-    return [chunks[len(chunks) * task // tasks : len(chunks) * (task + 1) // tasks] for task in range(tasks)]
-
-
-def plan(meg: MegReader, slice_: Slice, *, sql: str, forms_per_chunk: int, max_tasks: int) -> list[list[Chunk]]:
-    """List the chunks of each stage task.
-
-    Args:
-        meg: The region's MEG.
-        slice_: The slice.
-        sql: A query whose first column is the ids of the forms to read, sorted; unused for a job without chunks.
-        forms_per_chunk: Forms that one query reads.
-        max_tasks: The most stage tasks.
-    """
-    if not slice_.job.chunked:
-        return [[None]]
-    with meg.query(sql, slice_.sql_parameters) as result:
-        form_ids = [row[0] for batch in result.batches for row in batch]
-    return split_into_tasks(form_ids, forms_per_chunk=forms_per_chunk, max_tasks=max_tasks)
-
-
-def check_source(meg: MegReader, slice_: Slice, timezone_name: str) -> None:
-    """Check, before anything is planned, that MEG's server knows the time zone and that the as-of instant is past.
-
-    Raises:
-        SettingsError: The server lacks the time zone.
-        PeriodNotEndedError: The as-of instant is not yet past by MEG's clock; clocks differ.
-        PeriodError: It is far in the future.
-    """
-    check_timezone(meg, timezone_name, context=str(slice_))
-    check_is_past(slice_, meg.clock())
-
-
-def check_is_past(slice_: Slice, meg_now: datetime) -> None:
-    """Check that the as-of instant is past by MEG's clock, the one by which sessions are submitted.
-
-    Raises:
-        PeriodNotEndedError: It is not yet; clocks differ.
-        PeriodError: It is far in the future.
-    """
-    ahead = slice_.as_of - meg_now
-    if ahead <= _MAX_CLOCK_SKEW:
-        return
-    expected = f"at most {meg_now:%Y-%m-%d %H:%M:%S %Z}, the time of MEG's clock"
-    actual = f"{slice_.as_of.isoformat()}, {ahead.total_seconds():.0f} s ahead"
-    if ahead <= _MAX_WAIT:
-        raise PeriodNotEndedError(
-            "the as-of instant is ahead of MEG's clock",
-            context=str(slice_),
-            expected=expected,
-            actual=actual,
-            hint="Retried automatically. If it persists, synchronize the clocks of Airflow's machines and of MEG by "
-            "NTP; bi_doctor shows the clock skew.",
-        )
-    raise PeriodError(
-        "the as-of instant is in the future",
-        context=str(slice_),
-        expected=expected,
-        actual=actual,
-        hint="Delete this run and trigger a new one. If its date is right, synchronize the clocks of Airflow's "
-        "machines and of MEG by NTP; bi_doctor shows the clock skew.",
-    )
 
 
 def stage(
@@ -124,37 +46,37 @@ def stage(
     sql: str,
     pseudonyms: Pseudonymizer | None = None,
 ) -> Iterator[StageProgress]:
-    """Read one task's chunks from MEG into the staging database, in place of an earlier attempt's.
+    """Read one task's chunks from MEG into the staging database, replacing those of an earlier attempt.
 
     Args:
         meg: The region's MEG.
         store: The databases.
         load: The load.
         task: The number of the task in the load's plan.
-        chunks: The forms to read, ten at a time, as the plan gave them to this task.
+        chunks: The chunks that the plan assigned to this task.
         sql: The job's query; it may bind the slice's `sql_parameters`, `chunks` and `timezone`.
-        pseudonyms: What replaces the names of people; None where they stay.
+        pseudonyms: Replaces names of people; None if they are kept.
 
     Yields:
-        What has been read; all of it is staged, and the task completed, when there is no more.
+        The progress after each batch; once exhausted, all documents are staged and the task is complete.
 
     Raises:
-        SourceUnavailableError: MEG cannot be reached, or gave up on the way.
+        SourceUnavailableError: MEG cannot be reached, or the query was interrupted.
         SourceQueryError: MEG refused the query.
-        InvalidSourceRowError: A row cannot become a document, or is of no chunk.
-        DuplicateKeyError: Two rows would become the same document.
+        InvalidSourceRowError: A row cannot be stored as a document, or its form is in no chunk.
+        DuplicateKeyError: Two rows have the same key.
         SupersededError: Another attempt of the same task has begun.
-        StagingError: The load is gone, or these are not its chunks.
+        StagingError: The load does not exist (any more), or these are not its chunks.
     """
     _check_planned(load, task, chunks)
     register = LoadRegister(store)
     attempt_id = register.begin_task(load, task)
     reading = _Reading(meg, load, chunks, sql, pseudonyms)
     documents = 0
-    with StagedSlice(store, load).writer(task, attempt_id) as staged:
-        for batch in reading.into(staged):
-            documents += batch.documents
-            yield batch
+    with StagedSlice(store, load).writer(task, attempt_id) as writer:
+        for progress in reading.copy_to(writer):
+            documents += progress.documents
+            yield progress
     completion = Completion(attempt_id, len(chunks), documents, reading.measure, reading.read_at)
     register.complete_task(load, task, completion)
 
@@ -172,7 +94,7 @@ def _check_planned(load: Load, task: int, chunks: Sequence[Chunk]) -> None:
 
 
 class _Reading:
-    """One attempt to read a stage task's chunks; `measure` and `read_at` are whole once all has been read."""
+    """One attempt to read a stage task's chunks; `measure` and `read_at` are final once all rows are read."""
 
     def __init__(
         self, meg: MegReader, load: Load, chunks: Sequence[Chunk], sql: str, pseudonyms: Pseudonymizer | None
@@ -188,18 +110,18 @@ class _Reading:
         self.measure = 0
         self.read_at = _NEVER
 
-    def into(self, staged: StagingWriter) -> Iterator[StageProgress]:
+    def copy_to(self, writer: StagingWriter) -> Iterator[StageProgress]:
         if self._slice.job.chunked and not self._forms:
             self.read_at = self._meg.clock()
             return
-        parameters = {**self._parameters, "chunks": [array(chunk) for chunk in self._chunks if chunk]}
+        parameters = {**self._parameters, "chunks": [array_literal(chunk) for chunk in self._chunks if chunk]}
         try:
             encoder = self._prepare(parameters)
-            with self._meg.query(self._sql, parameters, _FETCH_ROWS) as result, BackgroundWorker() as in_meg:
+            with self._meg.query(self._sql, parameters, _FETCH_ROWS) as result, BackgroundWorker() as meg_worker:
                 self.read_at = result.read_at
-                for rows in in_meg.prefetch(result.batches):
-                    staged.write(encoder(rows))
-                    yield self._batch(result, rows)
+                for rows in meg_worker.prefetch(result.batches):
+                    writer.write(encoder(rows))
+                    yield self._record(result, rows)
         except InvalidSourceRowError as error:
             if error.context == str(self._slice):
                 raise
@@ -207,14 +129,14 @@ class _Reading:
             raise locator.locate(error) from None
 
     def _prepare(self, parameters: dict[str, Any]) -> DocumentEncoder:
-        """Guard the query by the types of its columns, and return what makes documents of its rows."""
+        """Guard the query according to its columns' types, and return the encoder of its rows."""
         with self._meg.query(describe(self._sql), parameters) as described:
             encoder = DocumentEncoder(self._slice, described.columns, self._pseudonyms)
             self._columns = described.columns
             self._sql = guard(self._sql, described.columns, described.types)
             return encoder
 
-    def _batch(self, result: QueryResult, rows: Sequence[Sequence[Any]]) -> StageProgress:
+    def _record(self, result: QueryResult, rows: Sequence[Sequence[Any]]) -> StageProgress:
         job = self._slice.job
         self.measure += sum(_column(job.measure, result, rows))
         if not job.chunked:
@@ -232,5 +154,5 @@ class _Reading:
 
 
 def _column(name: str, result: QueryResult, rows: Sequence[Sequence[Any]]) -> list[Any]:
-    place = result.columns.index(name)
-    return [row[place] for row in rows]
+    index = result.columns.index(name)
+    return [row[index] for row in rows]

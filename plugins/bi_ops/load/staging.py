@@ -1,8 +1,8 @@
-"""Staged data: the documents that a load has read and not yet published, which no reader sees.
+"""Writes and reads staged data: the documents that a load has read and not yet published.
 
-A stage task sorts what it reads by `_id`, some megabytes at a time, and writes each sorted run as buckets: a bucket of
-many documents costs MongoDB little more than one document. Publish merges the runs, so that it reads the documents in
-the order of the live `_id`s, whatever the order in which MEG returned them.
+A stage task sorts its documents by `_id`, a few megabytes at a time, and writes each sorted run as buckets: a bucket of
+many documents costs MongoDB little more than a single document. Publish merges the sorted runs, and so reads the
+documents in `_id` order, whatever the order in which MEG returned them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bi_ops.mongo.raw_bson import MAX_BUCKET_DOCUMENTS, decode_bucket, encode_bu
 from bi_ops.mongo.store import Store, find_raw_batches
 
 SORT_BUFFER_BYTES = 4 * 2**20
-"""How much a stage task sorts at once: what it and MongoDB's driver hold of it stays far below 50 MB."""
+"""How much a stage task sorts at once; together with MongoDB's driver it needs far less than 50 MB of memory."""
 MAX_BUCKET_BYTES = 2**18
 """A publish holds one bucket of each sorted run in memory."""
 BATCH_BYTES = 4 * 2**20
@@ -37,12 +37,12 @@ BATCH_BYTES = 4 * 2**20
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket, without its documents.
+    """A bucket of staged documents, without the documents.
 
     Attributes:
         id: Its `_id`: `<load>|<task>|<attempt>|<sorted run>|<bucket>`, so that a run's buckets sort in their order.
         max_document_id: The greatest `_id` in it.
-        documents: How many are in it.
+        documents: The number of documents in it.
     """
 
     id: str
@@ -56,10 +56,10 @@ class Bucket:
 
 
 class StagedSlice:
-    """What one load has staged.
+    """The staged data of one load.
 
     Args:
-        store: Where.
+        store: The databases.
         load: The load.
     """
 
@@ -70,41 +70,43 @@ class StagedSlice:
         self._prefix = f"{load.id}|"
 
     @contextmanager
-    def writer(self, number: int, attempt_id: ObjectId) -> Iterator[StagingWriter]:
-        """What one attempt of a stage task stages, in place of earlier attempts'; all is staged when the block ends.
+    def writer(self, task: int, attempt_id: ObjectId) -> Iterator[StagingWriter]:
+        """Open a writer for one attempt of a stage task, which replaces the data of earlier attempts.
+
+        All documents are staged when the block ends.
 
         Args:
-            number: The number of the task in the load's plan.
-            attempt_id: The attempt. One that was superseded and still writes leaves nothing that a publish reads.
+            task: The number of the task in the load's plan.
+            attempt_id: The attempt. Publish ignores what a superseded attempt still writes.
         """
-        prefix = f"{self._prefix}{number:06}|"
+        prefix = f"{self._prefix}{task:06}|"
         self._collection.delete_many(IdRange.with_prefix(prefix).filter)
-        with BackgroundWorker() as behind:
-            task = StagingWriter(self._collection, self._slice, f"{prefix}{attempt_id}|", behind)
-            yield task
-            task.flush()
+        with BackgroundWorker() as worker:
+            writer = StagingWriter(self._collection, self._slice, f"{prefix}{attempt_id}|", worker)
+            yield writer
+            writer.flush()
 
     def list_buckets(self, staged: StagedLoad) -> list[Bucket]:
-        """The buckets that the completed attempts have written, by task, sorted run and bucket.
+        """The buckets of the completed attempts, ordered by task, sorted run and bucket.
 
         Raises:
-            StagingError: It is not what they completed with.
+            StagingError: They do not match the completions.
         """
-        found = self._collection.find(
+        cursor = self._collection.find(
             IdRange.with_prefix(self._prefix).filter, {"max_id": 1, "document_count": 1}, sort=[("_id", 1)]
         )
         buckets = []
         documents = dict.fromkeys(staged.completions, 0)
-        for bucket in found:
+        for bucket in cursor:
             _, task, attempt_id, _, _ = bucket["_id"].split("|")
             completion = staged.completions.get(int(task))
             if completion is not None and str(completion.attempt_id) == attempt_id:
                 buckets.append(Bucket(bucket["_id"], bucket["max_id"].encode(), bucket["document_count"]))
                 documents[int(task)] += bucket["document_count"]
-        for number, completion in staged.completions.items():
-            if documents[number] != completion.documents:
+        for task_number, completion in staged.completions.items():
+            if documents[task_number] != completion.documents:
                 raise staging_mismatch(
-                    self._load, f"{completion.documents} documents of stage[{number}]", f"{documents[number]}"
+                    self._load, f"{completion.documents} documents of stage[{task_number}]", f"{documents[task_number]}"
                 )
         return buckets
 
@@ -114,9 +116,9 @@ class StagedSlice:
         A batch is of `BATCH_BYTES` at most, too.
 
         Args:
-            buckets: All of the slice's, as `buckets` gives them.
-            start_id: Where to begin.
-            max_documents: How many there are in a batch at most.
+            buckets: All buckets of the load, as `list_buckets` returns them.
+            start_id: The live `_id` at which to begin.
+            max_documents: The maximum number of documents in a batch.
 
         Raises:
             StagingError: A bucket has disappeared meanwhile.
@@ -147,13 +149,13 @@ class StagedSlice:
 
 
 class StagingWriter:
-    """What one stage task stages.
+    """Writes the documents of one attempt of a stage task.
 
     Args:
-        collection: Where.
-        slice_: The slice that it is of.
+        collection: The staging collection.
+        slice_: The slice.
         prefix: The start of the `_id` of each of its buckets.
-        worker: Writes the buckets.
+        worker: The thread that writes the buckets.
     """
 
     def __init__(self, collection: Collection[Any], slice_: Slice, prefix: str, worker: BackgroundWorker) -> None:
@@ -177,7 +179,7 @@ class StagingWriter:
                 self._flush_sorted_run()
 
     def flush(self) -> None:
-        """Write what has not been written yet."""
+        """Write the documents that are still in memory."""
         if self._documents:
             self._flush_sorted_run()
 
@@ -214,8 +216,8 @@ def bounded(documents: Iterable[bytes], max_documents: int, max_bytes: int = BAT
 
 
 def _check_duplicates(slice_: Slice, documents: Sequence[bytes]) -> None:
-    """Refuse two documents of one `_id`; they are sorted by it."""
-    duplicates = [name for name, after in pairwise(map(get_id, documents)) if name == after]
+    """Check that no two of the sorted documents have the same `_id`."""
+    duplicates = [id_ for id_, next_id in pairwise(map(get_id, documents)) if id_ == next_id]
     if not duplicates:
         return
     raise DuplicateKeyError(
@@ -227,12 +229,12 @@ def _check_duplicates(slice_: Slice, documents: Sequence[bytes]) -> None:
     )
 
 
-def staging_mismatch(load: Load, expected: str, found: str) -> StagingError:
-    """The staged data is not what the stage tasks completed with."""
+def staging_mismatch(load: Load, expected: str, actual: str) -> StagingError:
+    """The error for staged data that does not match the stage tasks' completions."""
     return StagingError(
         "staged document count mismatch, so nothing was published",
         context=str(load.slice),
         expected=expected,
-        actual=f"{found}; staged data is kept for 30 days",
+        actual=f"{actual}; staged data is kept for 30 days",
         hint=clear_group_hint(load.slice.task_group),
     )

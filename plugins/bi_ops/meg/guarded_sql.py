@@ -1,7 +1,7 @@
-"""Guards around a job's query: values that no document may hold are marked inside MEG and never sent.
+"""Wraps a job's query so that MEG itself rejects values that no document may hold, before they are sent.
 
-A text of a gigabyte would else be fetched before it is refused, and a time outside the years that Python knows would
-break the reading of its whole batch.
+Otherwise a text of a gigabyte would be fetched before it is refused, and a time outside Python's range of years would
+make its whole batch unreadable.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 MAX_TEXT_BYTES = 32 * 1024
-"""The longest text of a field, in UTF-8."""
+"""The maximum size of a text field, in UTF-8."""
 MAX_ARRAY_BYTES = 256 * 1024
-"""The longest list of texts, all together."""
+"""The maximum size of all texts in an array together."""
 PROBLEM_COLUMN = "_problem"
-"""The last column of a guarded query: null, or what is wrong with a value of the row, after the column's name."""
+"""The last column of a guarded query: null, or `<column>: <problem>` for an invalid value in the row."""
 
 _CHECKS = {
     "text": (
@@ -33,12 +33,12 @@ _CHECKS |= {"varchar": _CHECKS["text"], "bpchar": _CHECKS["text"], "varchar[]": 
 
 
 def describe(sql: str) -> str:
-    """A query that has the columns of another one, and no row."""
+    """A query with the columns of `sql` and no rows."""
     return f"SELECT * FROM ({sql}\n) AS job LIMIT 0"
 
 
 def guard(sql: str, columns: Sequence[str], types: Sequence[str]) -> str:
-    """A query with one column more, in which a value that no document may hold is null and named in that column.
+    """The query with the column `_problem` added; a value that no document may hold is null, and named there.
 
     Args:
         sql: The query.
@@ -48,13 +48,13 @@ def guard(sql: str, columns: Sequence[str], types: Sequence[str]) -> str:
     selected, problems = [], []
     for column, type_name in zip(columns, types, strict=True):
         name = f'job."{column}"'
-        base, _, rest = type_name.partition("(")
-        check = _CHECKS.get(base + ("[]" if rest.endswith("[]") else ""))
+        base_type, _, suffix = type_name.partition("(")
+        check = _CHECKS.get(base_type + ("[]" if suffix.endswith("[]") else ""))
         if check is None:
             selected.append(name)
             continue
-        is_wrong, problem = (part.format(column=name) for part in check)
-        selected.append(f'CASE WHEN {is_wrong} THEN NULL ELSE {name} END AS "{column}"')
-        problems.append(f"WHEN {is_wrong} THEN '{column}: ' || {problem}")
-    found = f"CASE {' '.join(problems)} END" if problems else "NULL::text"
-    return f'SELECT {", ".join(selected)}, {found} AS "{PROBLEM_COLUMN}" FROM ({sql}\n) AS job'
+        is_invalid, problem = (part.format(column=name) for part in check)
+        selected.append(f'CASE WHEN {is_invalid} THEN NULL ELSE {name} END AS "{column}"')
+        problems.append(f"WHEN {is_invalid} THEN '{column}: ' || {problem}")
+    problem_column = f"CASE {' '.join(problems)} END" if problems else "NULL::text"
+    return f'SELECT {", ".join(selected)}, {problem_column} AS "{PROBLEM_COLUMN}" FROM ({sql}\n) AS job'

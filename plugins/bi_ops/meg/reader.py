@@ -1,4 +1,4 @@
-"""MEG, read: one read-only transaction for each query, rows streamed in batches through a server-side cursor."""
+"""Reads one MEG database: each query in a read-only transaction, its rows streamed through a server-side cursor."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ import psycopg
 from bi_ops.meg.errors import translate_psycopg_errors
 
 FETCH_SIZE = 2_000
-"""Rows fetched at once: enough to hide the round trip, few enough that memory stays flat."""
+"""The number of rows fetched at once: enough to hide the round trip, few enough to keep memory flat."""
 
-_GRACE = timedelta(seconds=30)
-"""How much longer than MEG's own statement timeout an answer is waited for."""
-_NAME_LIMIT = 63
-"""PostgreSQL cuts an application_name here (NAMEDATALEN - 1)."""
+_NETWORK_GRACE = timedelta(seconds=30)
+"""How much longer than MEG's statement timeout the reader waits for an answer."""
+_MAX_NAME_LENGTH = 63
+"""PostgreSQL truncates an application_name to this length (NAMEDATALEN - 1)."""
 
 
 @dataclass(frozen=True)
 class QueryResult:
-    """What a query gives, to be read while it is open.
+    """The result of a query, to be read within its `with` block.
 
     Attributes:
         columns: The names of its columns.
         types: PostgreSQL's names of their types, such as `int8` and `text[]`.
-        table_oids: The table from which each is read, by its OID; 0 for an expression.
-        batches: Its rows.
+        table_oids: The OID of each column's table; 0 for an expression.
+        batches: Its rows, in batches.
         read_at: When its transaction began, by MEG's clock; its snapshot is of this instant or a little later.
     """
 
@@ -44,14 +44,14 @@ class QueryResult:
 
 
 class MegReader:
-    """A region's MEG, read as gently as can be.
+    """Read-only queries on one region's MEG.
 
     Args:
-        region: Its region.
+        region: The region.
         connect: Opens a connection; called once, at the first query.
-        application_name: Who is reading: the slice and the step; shown in `pg_stat_activity.application_name`.
-        statement_timeout: After how long PostgreSQL gives a statement up.
-        network_grace: After how much longer the connection to a PostgreSQL that says nothing at all is cut.
+        application_name: The slice and the step, shown in `pg_stat_activity.application_name`.
+        statement_timeout: The time after which PostgreSQL cancels a statement.
+        network_grace: The additional time after which the connection to an unresponsive PostgreSQL is closed.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class MegReader:
         *,
         application_name: str,
         statement_timeout: timedelta = timedelta(minutes=10),
-        network_grace: timedelta = _GRACE,
+        network_grace: timedelta = _NETWORK_GRACE,
     ) -> None:
         self._region = region
         self._connect = connect
@@ -81,11 +81,11 @@ class MegReader:
 
     @contextmanager
     def query(self, sql: str, parameters: Mapping[str, Any], batch_rows: int = FETCH_SIZE) -> Iterator[QueryResult]:
-        """Run `sql` in a transaction of its own: read-only, and of one snapshot from the first row to the last.
+        """Run `sql` in its own read-only transaction, with one snapshot for all rows.
 
         Raises:
-            SourceUnavailableError: MEG cannot be reached, or gave up on the way.
-            ConnectionConfigError: MEG will not have the connection.
+            SourceUnavailableError: MEG cannot be reached, or the query was interrupted.
+            ConnectionConfigError: MEG refused the connection.
             SourceQueryError: MEG refused the query.
             InvalidSourceRowError: MEG could not compute or send a value.
         """
@@ -96,16 +96,17 @@ class MegReader:
                 with self._watchdog():
                     read_at = self._begin(connection)
                     cursor.execute(sql, parameters)
-                about = cursor.description or ()
-                columns, types = (tuple(getattr(each, what) for each in about) for what in ("name", "type_display"))
-                wire = cursor.pgresult
-                table_oids = tuple(wire.ftable(place) if wire else 0 for place in range(len(about)))
+                description = cursor.description or ()
+                columns = tuple(column.name for column in description)
+                types = tuple(column.type_display for column in description)
+                result = cursor.pgresult
+                table_oids = tuple(result.ftable(index) if result else 0 for index in range(len(description)))
                 yield QueryResult(columns, types, table_oids, self._batches(cursor, batch_rows), read_at)
             finally:
                 self._end(connection, cursor)
 
     def fetch_all(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        """All rows of a small query that no cursor can be made for, such as an EXPLAIN; read-only too.
+        """All rows of a small query that cannot have a cursor, such as an EXPLAIN; also read-only.
 
         Raises:
             As `query` does.
@@ -128,12 +129,12 @@ class MegReader:
 
     @contextmanager
     def with_statement_timeout(self, statement_timeout: timedelta) -> Iterator[None]:
-        """Give queries this statement timeout until the block ends."""
-        before, self._statement_timeout = self._statement_timeout, statement_timeout
+        """Use this statement timeout for the queries in the `with` block."""
+        previous, self._statement_timeout = self._statement_timeout, statement_timeout
         try:
             yield
         finally:
-            self._statement_timeout = before
+            self._statement_timeout = previous
 
     def clock(self) -> datetime:
         """The present, by MEG's clock.
@@ -146,7 +147,7 @@ class MegReader:
         return instant
 
     def cancel(self) -> None:
-        """Make MEG stop the query that is running, from a signal handler or another thread."""
+        """Cancel the running query, from a signal handler or another thread."""
         self._cancelled = True
         if self._connection is not None:
             self._connection.cancel_safe(timeout=5)
@@ -168,16 +169,16 @@ class MegReader:
         return self._connection
 
     def _begin(self, connection: psycopg.Connection[Any]) -> datetime:
-        """Begin the transaction, with settings that end with it; returns when it began, by MEG's clock.
+        """Begin the transaction with its settings, and return when it began, by MEG's clock.
 
-        All rows of a cursor are read, so it is planned for all; compiling a plan of ours takes longer than running it.
+        All rows of a cursor are read, so it is planned for all rows; JIT compilation would take longer than it saves.
         """
         [(*_, read_at)] = connection.execute(
             "SELECT set_config('application_name', %s, true), set_config('TimeZone', 'UTC', true),"
             " set_config('statement_timeout', %s, true), set_config('cursor_tuple_fraction', '1', true),"
             " set_config('jit', 'off', true), now()",
             (
-                f"meg-bi {self._application_name}"[:_NAME_LIMIT],
+                f"meg-bi {self._application_name}"[:_MAX_NAME_LENGTH],
                 str(int(self._statement_timeout.total_seconds() * 1000)),
             ),
         )
@@ -210,7 +211,7 @@ class MegReader:
 
     @contextmanager
     def _watchdog(self) -> Iterator[None]:
-        """Cut the connection where no answer comes: a frozen server keeps no timeout of its own, and its TCP lives."""
+        """Close the connection if no answer comes: a frozen server enforces no timeout and keeps its TCP connection."""
         watchdog = threading.Timer(
             (self._statement_timeout + self._network_grace).total_seconds(), self._shutdown_socket
         )
@@ -223,5 +224,5 @@ class MegReader:
 
     def _shutdown_socket(self) -> None:
         if self._connection is not None:
-            with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self._connection.fileno())) as wire:
-                wire.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self._connection.fileno())) as sock:
+                sock.shutdown(socket.SHUT_RDWR)

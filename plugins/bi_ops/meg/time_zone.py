@@ -1,4 +1,4 @@
-"""The time zone of `BI_TIMEZONE` on MEG's server, whose zones may be others than Python's."""
+"""Checks that MEG's server has the time zone in `BI_TIMEZONE`; its zones may differ from Python's."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from bi_ops.meg.reader import MegReader
 
 
 def check_timezone(meg: MegReader, name: str, *, context: str) -> None:
-    """Check that MEG's server has a time zone, as queries need that cut days and months in it.
+    """Check that MEG's server has a time zone, which the queries use for days.
 
     Args:
         meg: The region's MEG.
         name: The zone's IANA name.
-        context: The slice or the region that the error names.
+        context: The slice or region, for the error.
 
     Raises:
-        SettingsError: It does not.
+        SettingsError: The server does not have the time zone.
     """
     if meg.has_timezone(name):
         return

@@ -1,4 +1,4 @@
-"""The two MongoDB databases: the live one, which reports read, and the staging one, which only the pipeline sees."""
+"""The live and staging MongoDB databases: reports read the live one, only the pipeline uses the staging one."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ LEDGER_COLLECTION = "bi_loads"
 PUBLISH_LOCKS = "publish_locks"
 LOADS_COLLECTION = "loads"
 STAGING_SUFFIX = "_staging"
-"""What follows the live database's name in the staging one's."""
+"""The staging database's name is the live one's with this suffix."""
 STAGING_TTL = timedelta(days=30)
-"""How long what is staged can still be published."""
+"""How long staged data is kept."""
 BATCH_SIZE = 2_000
-"""Documents read or written at once: enough to hide the round trip, few enough that memory stays flat."""
+"""The number of documents read or written at once: enough to hide the round trip, few enough to keep memory flat."""
 
 _NAMESPACE_EXISTS = 48
 _INDEX_EXISTS = (85, 86)
-"""An index on the same field, with other options or another name."""
+"""MongoDB's codes for an index on the same field that has other options or another name."""
 _RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument, tz_aware=True)
 
 Document = dict[str, Any]
@@ -50,8 +50,8 @@ class DagRunRef:
 class Store:
     """The live and the staging database of one MongoDB connection.
 
-    Everything is read from the primary and acknowledged by a majority, whatever the connection's own options say:
-    what was staged must survive a change of primary, and a publish must not be judged by a stale copy.
+    All reads go to the primary and all writes are acknowledged by a majority, whatever the connection's options: staged
+    data must survive a change of primary, and a publish must not compare with a stale copy.
     """
 
     def __init__(self, client: MongoClient[Document], database: str) -> None:
@@ -75,33 +75,33 @@ class Store:
 
     @property
     def publish_locks(self) -> Collection[Document]:
-        """One document for each slice, naming the publish that holds it."""
+        """One document for each slice, with the token of the publish that holds its lock."""
         return self._staging[PUBLISH_LOCKS]
 
     @property
     def loads(self) -> Collection[Document]:
-        """One document for each load that has been planned, for as long as its staged data is kept."""
+        """One document for each planned load, kept as long as its staged data."""
         return self._staging[LOADS_COLLECTION]
 
     def live_collection(self, name: str) -> Collection[RawBSONDocument]:
-        """A live collection whose documents stay encoded."""
+        """A live collection that returns encoded documents."""
         return self.live[name].with_options(codec_options=_RAW)
 
     def ensure_live_collections(self, job_name: str) -> None:
-        """Make the live collections where they are missing, with no index but `_id`'s."""
+        """Create missing live collections, with no index but that of `_id`."""
         existing = set(self.live.list_collection_names(filter={"name": {"$in": [job_name, LEDGER_COLLECTION]}}))
         for name in {job_name, LEDGER_COLLECTION} - existing:
             try:
                 self.live.create_collection(name, check_exists=False)
             except OperationFailure as error:
                 if error.code != _NAMESPACE_EXISTS:
-                    raise  # it does where another region's load made it first
+                    raise  # another region's load may have created it meanwhile
 
     def check_live_collections(self, job_name: str) -> None:
-        """Check that the live collections are plain ones, where they exist.
+        """Check that the existing live collections are plain collections.
 
         Raises:
-            MongoConfigurationError: One is a view, a time-series or a capped collection, or has a collation of its own.
+            MongoConfigurationError: One is a view, a time-series or a capped collection, or has a default collation.
         """
         for name, kind in self.special_live([job_name, LEDGER_COLLECTION]).items():
             raise MongoConfigurationError(
@@ -113,13 +113,13 @@ class Store:
             )
 
     def special_live(self, names: Sequence[str]) -> dict[str, str]:
-        """What those live collections are that the pipeline cannot publish to, by name."""
-        existing = self.live.list_collections(filter={"name": {"$in": list(names)}})
-        kinds = {collection["name"]: _special_kind(collection) for collection in existing}
+        """The live collections that the pipeline cannot publish to: their kinds, by name."""
+        collections = self.live.list_collections(filter={"name": {"$in": list(names)}})
+        kinds = {collection["name"]: _unsupported_kind(collection) for collection in collections}
         return {name: kind for name, kind in kinds.items() if kind}
 
     def ensure_staging_collections(self, job_name: str) -> None:
-        """Make the staging collections where they are missing, with the index by which they forget."""
+        """Create missing staging collections, with the TTL index that deletes old data."""
         for name in (LOADS_COLLECTION, job_name):
             try:
                 self._staging[name].create_index(
@@ -127,17 +127,17 @@ class Store:
                 )
             except OperationFailure as error:
                 if error.code not in _INDEX_EXISTS:
-                    raise  # an administrator gave the index another lifetime or name, which is theirs to decide
+                    raise  # an administrator may choose another lifetime or name
 
     def staging_collection(self, job_name: str) -> Collection[RawBSONDocument]:
-        """A staging collection, whose documents stay encoded."""
+        """A staging collection that returns encoded documents."""
         return self._staging[job_name].with_options(codec_options=_RAW)
 
 
-def _special_kind(collection: Mapping[str, Any]) -> str:
-    """What a collection is that the pipeline cannot publish to; empty for a plain one.
+def _unsupported_kind(collection: Mapping[str, Any]) -> str:
+    """The kind of a collection that the pipeline cannot publish to; empty for a plain one.
 
-    A default collation also sorts the `_id`s, so that a range of them is not a slice.
+    A default collation also changes the order of the `_id`s, so that an `_id` range would not be a slice.
     """
     options = collection.get("options", {})
     if collection["type"] != "collection":

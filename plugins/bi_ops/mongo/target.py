@@ -1,4 +1,4 @@
-"""What MongoDB's driver needs to connect."""
+"""The settings with which MongoDB's driver connects."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class MongoTarget:
-    """Where a connection leads.
+    """A MongoDB connection's settings for the driver.
 
     Attributes:
         conn_id: The connection's id.
-        uri: The server; it holds the password.
+        uri: The server's URI, with the password.
         options: The driver's options.
         database: The live database's name.
     """

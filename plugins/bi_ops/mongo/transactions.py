@@ -1,4 +1,4 @@
-"""Transactions on MongoDB: retried where a failure is transient, given up where one is too large to be committed."""
+"""Runs MongoDB transactions: retries transient failures, and gives up on a transaction too large to commit."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ TRANSACTION_OPTIONS: dict[str, Any] = {
     "write_concern": WriteConcern("majority"),
     "read_preference": ReadPreference.PRIMARY,
 }
-"""What a transaction reads and how it is acknowledged, whatever the connection's own options say."""
+"""The read and write options of every transaction, whatever the connection's options."""
 _TOO_LARGE_FOR_CACHE, _OVER_LIFETIME, _NO_SUCH_TRANSACTION = 388, 290, 251
 _SIZE_ERRORS = (_TOO_LARGE_FOR_CACHE, _OVER_LIFETIME, _NO_SUCH_TRANSACTION)
-"""MongoDB's codes where a transaction does not fit the cache, or outlives `transactionLifetimeLimitSeconds`."""
+"""MongoDB's codes for a transaction that exceeds the cache or `transactionLifetimeLimitSeconds`."""
 _MAX_ATTEMPTS = 3
-"""Failures of one transaction before it counts as too large: a server that was frozen or short of cache recovers."""
+"""Failures before a transaction counts as too large: a server that is frozen or short of cache may recover."""
 
 
 class TransactionTooLargeError(Exception):
     """A transaction has failed repeatedly because of its size.
 
     Attributes:
-        cause: What MongoDB said.
+        cause: MongoDB's error.
     """
 
     def __init__(self, cause: OperationFailure) -> None:
@@ -47,12 +47,11 @@ class TransactionTooLargeError(Exception):
 def in_transaction(store: Store, write: Callable[[ClientSession], Result]) -> Result:
     """Run `write` in a transaction, and return what it returns.
 
-    The transaction's own options hold, whatever the connection says: it reads a snapshot from the primary, and is
-    acknowledged by a majority.
+    It reads a snapshot from the primary and is acknowledged by a majority, whatever the connection's options.
 
     Raises:
-        TransactionTooLargeError: It does not fit MongoDB's cache or time limit.
-        PyMongoError: It failed otherwise, for longer than the driver retries.
+        TransactionTooLargeError: It exceeds MongoDB's cache or time limit.
+        PyMongoError: It failed for another reason, for longer than the driver retries.
     """
     attempts = _Attempts(write)
     while True:
@@ -61,7 +60,7 @@ def in_transaction(store: Store, write: Callable[[ClientSession], Result]) -> Re
                 result: Result = session.with_transaction(attempts, **TRANSACTION_OPTIONS)
                 return result
             except PyMongoError as error:
-                attempts.note_commit(error)
+                attempts.record_commit_failure(error)
                 attempts.check_size(at_most=2)  # the driver gives up after two minutes, which two attempts may take
                 if error_code(error) not in (_TOO_LARGE_FOR_CACHE, _OVER_LIFETIME):
                     raise
@@ -69,7 +68,7 @@ def in_transaction(store: Store, write: Callable[[ClientSession], Result]) -> Re
 
 
 class _Attempts(Generic[Result]):
-    """The attempts at one transaction, of which none keeps anything for the next but why it failed."""
+    """The attempts at one transaction; an attempt leaves nothing behind but the reason for its failure."""
 
     def __init__(self, write: Callable[[ClientSession], Result]) -> None:
         self._write = write
@@ -88,26 +87,26 @@ class _Attempts(Generic[Result]):
         except PyMongoError as error:
             if error_code(error) in _SIZE_ERRORS:
                 self._failures.append((error_code(error), error_text(error)))
-            traceback.clear_frames(error.__traceback__)  # the driver keeps the error, and so what its frames hold
+            traceback.clear_frames(error.__traceback__)  # the driver keeps the error, whose frames hold the documents
             raise
         self._returned = True
         return result
 
-    def note_commit(self, error: PyMongoError) -> None:
-        """Take note of why a commit failed; whether it took place is unknown, and writing the same again harmless."""
+    def record_commit_failure(self, error: PyMongoError) -> None:
+        """Record why a commit failed; it may have succeeded all the same, and writing the same again does no harm."""
         if self._returned and error_code(error) in _SIZE_ERRORS:
             self._failures.append((error_code(error), error_text(error)))
             self._returned = False
 
     def check_size(self, *, at_most: int) -> None:
-        """Give up where the transaction has failed so often because of its size."""
+        """Give up if the transaction has failed `at_most` times because of its size."""
         if len(self._failures) >= at_most:
             raise TransactionTooLargeError(self._cause()) from None
 
     def _cause(self) -> OperationFailure:
-        """Why the attempts failed: for want of cache where MongoDB says so once, else by the time limit.
+        """The cause of the failures: the cache if MongoDB reported it once, else the time limit.
 
-        A transaction that MongoDB ended by its time limit is, to the next command in it, only one that is not there.
+        After MongoDB ends a transaction at its time limit, the next command reports only that there is no transaction.
         """
         for code in (_TOO_LARGE_FOR_CACHE, _OVER_LIFETIME):
             if texts := [text for failure, text in self._failures if failure == code]:

@@ -1,1 +1,1 @@
-"""Reports: what the collections say, drawn; each defined once, in include/charts/."""
+"""Draws the reports defined in include/charts/ from the live collections."""

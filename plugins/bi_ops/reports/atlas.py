@@ -1,4 +1,4 @@
-"""The reports as a dashboard of MongoDB Atlas Charts: a file of its export format, version 8, which it can import."""
+"""Builds the reports' dashboard for MongoDB Atlas Charts, as a file of its export format, version 8."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LATEST = [
 ]
 _AXES = {"Line": ("x", "y"), "Stacked Column": ("x", "y"), "Grouped Bar": ("x",), "Donut": ()}
 _COLUMNS, _WIDTH, _HEIGHT = 2, 4, 2
-"""The grid: eight columns wide, two charts beside each other."""
+"""The layout: two charts in a row of eight grid columns."""
 
 
 def build_dashboard(database: str) -> str:
@@ -44,10 +44,10 @@ def build_dashboard(database: str) -> str:
     Args:
         database: The live database's name.
     """
-    every = load_reports()
-    sources = {name: f"data-source-{number}" for number, name in enumerate(_collections(every), start=1)}
+    reports = load_reports()
+    sources = {name: f"data-source-{number}" for number, name in enumerate(_collections(reports), start=1)}
     items = {
-        f"item-{number}": _item(report, sources[report.collection]) for number, report in enumerate(every, start=1)
+        f"item-{number}": _item(report, sources[report.collection]) for number, report in enumerate(reports, start=1)
     }
     layout = [
         {
@@ -57,7 +57,7 @@ def build_dashboard(database: str) -> str:
             "y": number // _COLUMNS * _HEIGHT,
             "i": f"item-{number + 1}",
         }
-        for number in range(len(every))
+        for number in range(len(reports))
     ]
     return json.dumps(
         {
@@ -92,8 +92,8 @@ def build_dashboard(database: str) -> str:
     )
 
 
-def _collections(every: tuple[Report, ...]) -> list[str]:
-    return list(dict.fromkeys(report.collection for report in every))
+def _collections(reports: tuple[Report, ...]) -> list[str]:
+    return list(dict.fromkeys(report.collection for report in reports))
 
 
 def _item(report: Report, source: str) -> dict[str, Any]:
@@ -132,11 +132,11 @@ def _item(report: Report, source: str) -> dict[str, Any]:
 
 def _channels(job: Job, chart: AtlasChart) -> dict[str, Any]:
     category, value, series = _CHANNELS[chart.type]
-    found: dict[str, Any] = {
+    channels: dict[str, Any] = {
         value: {
             "field": chart.value,
             "type": "quantitative",
-            "inferredType": _type_of(job, chart.value, "Number"),
+            "inferredType": _get_type(job, chart.value, "Number"),
             "transformedType": "Number",
             "channelType": "aggregation",
             "aggregate": chart.aggregate,
@@ -144,28 +144,28 @@ def _channels(job: Job, chart: AtlasChart) -> dict[str, Any]:
         category: _category(job, chart.category, category),
     }
     if chart.series and series:
-        found[series] = _category(job, chart.series, series)
-    return found
+        channels[series] = _category(job, chart.series, series)
+    return channels
 
 
 def _category(job: Job, field: str, channel: str) -> dict[str, Any]:
-    kind = _type_of(job, field, "String")
-    found: dict[str, Any] = {
+    field_type = _get_type(job, field, "String")
+    settings: dict[str, Any] = {
         "field": field,
         "type": "nominal",
-        "inferredType": kind,
+        "inferredType": field_type,
         "channelType": "category",
         "isBinning": False,
     }
     if channel in ("label", "color"):
-        found["transformedType"] = kind
+        settings["transformedType"] = field_type
     if channel in ("label", "y"):
-        found["sort"] = {"axis": "Aggregated Value", "order": "descending"}
+        settings["sort"] = {"axis": "Aggregated Value", "order": "descending"}
     if channel == "label":
-        found["allOthers"] = False
-    return found
+        settings["allOthers"] = False
+    return settings
 
 
-def _type_of(job: Job, name: str, otherwise: str) -> str:
-    """Charts' word for what a field holds; `otherwise` for one that the chart's own query makes."""
-    return next((_TYPES[field.type] for field in job.fields if field.name == name), otherwise)
+def _get_type(job: Job, name: str, default: str) -> str:
+    """The type of a field in Charts; `default` for a field that the chart's own query adds."""
+    return next((_TYPES[field.type] for field in job.fields if field.name == name), default)

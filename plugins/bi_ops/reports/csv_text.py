@@ -1,4 +1,4 @@
-"""A report's rows as CSV that no spreadsheet runs as a formula."""
+"""Writes a report's rows as CSV in which no spreadsheet runs a cell as a formula."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _IGNORED = (
     r"[ \x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\xa0\u00ad\u1680\u2000-\u200f\u202f\u205f\u2060\u3000\ufeff"
     r"\"'\u2018-\u201f]"
 )
-"""Blanks, controls and quotes, which a spreadsheet may drop; no separator, so that the search takes linear time."""
+"""Blanks, control characters and quotes, which a spreadsheet may drop; without separators, to search in linear time."""
 _SIGN = r"[=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212]"
-"""What begins a formula: ASCII's signs, and their full-width and small forms, which mean the same in East Asia."""
+"""What begins a formula: ASCII signs, and their full-width and small forms, which East Asian versions also accept."""
 _ANY_SIGN = re.compile(_SIGN)
 _FORMULA = re.compile(f"(^|{_SEPARATOR})(?={_IGNORED}*{_SIGN})")
 
 
-def csv_text(report: Report, found: ReportResult) -> str:
-    """The rows as RFC 4180 has it, with each cell that could become a formula quoted as text."""
+def csv_text(report: Report, result: ReportResult) -> str:
+    """The rows as CSV (RFC 4180), with each cell that could become a formula quoted as text."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     names = [column.name for column in report.columns]
     writer.writerow(names)
-    for row in found.rows:
+    for row in result.rows:
         writer.writerow([safe_cell(row[name]) for name in names])
     return buffer.getvalue()
 

@@ -1,4 +1,4 @@
-"""The reports, read from include/charts/: one file each, with its aggregation pipeline and how it is drawn."""
+"""Loads the reports from include/charts/, one file each: aggregation pipeline, columns and chart."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STAGES = {
     "$unset",
     "$unwind",
 }
-"""The stages that a pipeline may have: they read one collection and write nothing, and none of them runs code."""
+"""The stages allowed in a pipeline: they read one collection, write nothing and run no code."""
 _CODE = ("$function", "$accumulator", "$where")
 
 
@@ -34,30 +34,30 @@ class Column(BaseModel):
     """One column of a report's rows.
 
     Attributes:
-        name: What the pipeline calls it.
-        title: What people read.
-        kind: What it holds.
+        name: Its field in the pipeline's output.
+        title: Its heading.
+        type: The type of its values.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     title: str
-    kind: Literal["text", "integer", "number"]
+    type: Literal["text", "integer", "number"]
 
 
 class AtlasChart(BaseModel):
     """The same report as a chart of Atlas Charts, which draws fields of a collection, aggregated.
 
     Attributes:
-        type: One of the chart types whose export is known.
+        type: A chart type whose export format is known.
         category: The field whose values are the categories.
         value: The field that is aggregated.
-        aggregate: How.
+        aggregate: How the values are aggregated.
         series: The field by which marks are coloured, if any.
-        query: The stages that make the fields which the collection itself does not have.
-        latest: Whether it is about the latest period alone.
-        note: In what it differs from the report, where Charts cannot say the same.
+        query: The stages that add fields which the collection does not have.
+        latest: Whether it shows only the latest period.
+        note: How it differs from the report, where Charts cannot draw the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -77,16 +77,16 @@ class Report(BaseModel):
 
     Attributes:
         name: The name of its file.
-        title: What it shows.
-        question: What it answers.
-        section: Under which heading it stands.
-        order: Where.
-        collection: What it reads.
-        periods: Whether it is about every period asked for, or about the latest of them.
-        pipeline: What makes its rows.
-        columns: Its rows' columns.
-        spec: How it is drawn (Vega-Lite, without its data).
-        atlas: How Atlas Charts draws it.
+        title: Its title.
+        question: The question that it answers.
+        section: The heading under which the page shows it.
+        order: Its position among the reports.
+        collection: The collection that it reads.
+        periods: Whether it shows all selected periods, or the latest of them.
+        pipeline: The aggregation pipeline that computes its rows.
+        columns: The columns of its rows.
+        spec: The chart, as a Vega-Lite specification without data.
+        atlas: The chart in Atlas Charts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -116,8 +116,8 @@ def load_reports() -> tuple[Report, ...]:
     Raises:
         ReportError: A file is not a report, or its pipeline could do more than read its collection.
     """
-    found = [_read(path) for path in (include_dir() / "charts").glob("*.json")]
-    return tuple(sorted(found, key=lambda report: report.order))
+    reports = [_read(path) for path in (include_dir() / "charts").glob("*.json")]
+    return tuple(sorted(reports, key=lambda report: report.order))
 
 
 def get_report(name: str) -> Report:
@@ -139,32 +139,32 @@ def get_report(name: str) -> Report:
 
 
 def _read(path: Path) -> Report:
-    where = f"include/charts/{path.name}"
+    context = f"include/charts/{path.name}"
     try:
         report = Report.model_validate({"name": path.stem, **json.loads(path.read_text())})
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        place = ".".join(map(str, problem["loc"]))
+        field = ".".join(map(str, problem["loc"]))
         raise ReportError(
-            "invalid report definition", context=where, actual=f"{place}: {problem['msg']}", hint="Correct the file."
+            "invalid report definition", context=context, actual=f"{field}: {problem['msg']}", hint="Correct the file."
         ) from None
     except ValueError as error:
         raise ReportError(
-            "the report's file is not valid JSON", context=where, actual=str(error), hint="Correct the file."
+            "the report's file is not valid JSON", context=context, actual=str(error), hint="Correct the file."
         ) from None
-    _check_read_only(report, where)
+    _check_read_only(report, context)
     return report
 
 
-def _check_read_only(report: Report, where: str) -> None:
+def _check_read_only(report: Report, context: str) -> None:
     text = json.dumps(report.pipeline)
     stages = [name for stage in report.pipeline for name in stage]
-    odd = [name for name in stages if name not in _STAGES] + [name for name in _CODE if f'"{name}"' in text]
-    if odd:
+    forbidden = [name for name in stages if name not in _STAGES] + [name for name in _CODE if f'"{name}"' in text]
+    if forbidden:
         raise ReportError(
             "the report's pipeline is not read-only",
-            context=where,
+            context=context,
             expected=f"only the stages {', '.join(sorted(_STAGES))}, without code",
-            actual=odd[0],
+            actual=forbidden[0],
             hint="Remove the stage or the code from the pipeline.",
         )

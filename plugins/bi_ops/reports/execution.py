@@ -1,4 +1,4 @@
-"""Runs the reports' queries: they are written once, as steps, and run by a blocking or an asynchronous client."""
+"""Runs the reports' queries, written once as steps, with a blocking or an asynchronous client."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_ROWS = 5_000
 QUERY_TIMEOUT_MS = 10_000
 """How long MongoDB may work on one query, in ms."""
 
-# One batch, so that a query is one round trip, and no `getMore` is left without a time limit.
+# One batch: a query is one round trip, and no `getMore` runs without a time limit.
 _OPTIONS: dict[str, Any] = {"maxTimeMS": QUERY_TIMEOUT_MS, "allowDiskUse": False, "batchSize": MAX_ROWS + 1}
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ class Query:
     Attributes:
         collection: The collection it reads.
         pipeline: Its stages.
-        context: What it is for, named in an error.
+        context: The report or the part of the page that it belongs to, for errors.
     """
 
     collection: str
@@ -52,7 +52,7 @@ def execute(database: Database[Document], steps: Steps[T]) -> T:
     try:
         query = next(steps)
         while True:
-            with _timeouts_reported(query):
+            with _translate_timeouts(query):
                 rows = list(database[query.collection].aggregate(query.pipeline, **_OPTIONS))
             query = steps.send(rows)
     except StopIteration as end:
@@ -65,7 +65,7 @@ async def execute_async(database: AsyncDatabase[Document], steps: Steps[T]) -> T
     try:
         query = next(steps)
         while True:
-            with _timeouts_reported(query):
+            with _translate_timeouts(query):
                 async with await database[query.collection].aggregate(query.pipeline, **_OPTIONS) as cursor:
                     rows = await cursor.to_list()
             query = steps.send(rows)
@@ -75,7 +75,7 @@ async def execute_async(database: AsyncDatabase[Document], steps: Steps[T]) -> T
 
 
 @contextmanager
-def _timeouts_reported(query: Query) -> Iterator[None]:
+def _translate_timeouts(query: Query) -> Iterator[None]:
     try:
         yield
     except ExecutionTimeout:

@@ -1,4 +1,4 @@
-"""The dashboard as files: one HTML page that needs nothing else, and a PNG of each report, for email or a wiki."""
+"""Exports the dashboard as one self-contained HTML page and a PNG of each report, for email or a wiki."""
 
 from __future__ import annotations
 
@@ -27,40 +27,41 @@ def export_dashboard(store: Store, settings: Settings, folder: Path) -> Path:
     Args:
         store: The databases.
         settings: The settings in force.
-        folder: Where to write; made where it is missing.
+        folder: The folder; created if it does not exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for earlier in folder.glob("*.png"):
         earlier.unlink()
-    shown = []
+    panels = []
     for report in load_reports():
-        found = run_report(store.live, report, Filters())
-        spec = vega_lite_spec(report, found)
-        if found.rows:
+        result = run_report(store.live, report, Filters())
+        spec = vega_lite_spec(report, result)
+        if result.rows:
             (folder / f"{report.name}.png").write_bytes(
                 vl_convert.vegalite_to_png(spec | {"background": "white"}, scale=2)
             )
-        shown.append({"report": report, "found": found, "svg": vl_convert.vegalite_to_svg(spec) if found.rows else ""})
+        svg = vl_convert.vegalite_to_svg(spec) if result.rows else ""
+        panels.append({"report": report, "result": result, "svg": svg})
     page = folder / "index.html"
-    page.write_text(_page(shown, store, settings))
+    page.write_text(_page(panels, store, settings))
     return page
 
 
-def vega_lite_spec(report: Report, found: ReportResult) -> dict[str, Any]:
-    """A report with its rows, whole, as Vega-Lite draws it."""
+def vega_lite_spec(report: Report, result: ReportResult) -> dict[str, Any]:
+    """A report's complete Vega-Lite specification, with its rows."""
     size = {"width": _WIDTH, "height": _HEIGHT, "autosize": {"type": "fit", "contains": "padding"}}
-    return {**size, **report.spec, "config": THEMES["light"], "data": {"values": found.rows}}
+    return {**size, **report.spec, "config": THEMES["light"], "data": {"values": result.rows}}
 
 
-def _page(shown: list[dict[str, Any]], store: Store, settings: Settings) -> str:
+def _page(panels: list[dict[str, Any]], store: Store, settings: Settings) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_STATIC), autoescape=True, undefined=jinja2.StrictUndefined
     )
     published = overview(store, settings)
-    return environment.get_template("snapshot.html").render(
-        shown=shown,
+    return environment.get_template("export.html").render(
+        panels=panels,
         jobs=published.jobs,
         problems=published.problems,
         css=(_STATIC / "page.css").read_text(),
-        made_at=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        created_at=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )

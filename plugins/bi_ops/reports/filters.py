@@ -1,4 +1,4 @@
-"""What a reader of the reports may ask for: regions, institutions, form types, a range of periods; values, always."""
+"""Turns the page's filters (regions, institutions, form types, months) into a MongoDB filter."""
 
 from __future__ import annotations
 
@@ -13,67 +13,67 @@ from bi_ops.errors import PeriodError, ReportError
 
 @dataclass(frozen=True)
 class Filters:
-    """What to show; nothing of a kind means all of it.
+    """The values to show; an empty filter selects everything.
 
     Attributes:
         regions: Names of regions.
         institutions: Names of institutions.
         form_types: Types of forms, in MEG's words.
-        first: The first month, such as 2026-01.
-        last: The last month.
+        from_month: The first month, such as 2026-01.
+        to_month: The last month.
     """
 
     regions: tuple[str, ...] = ()
     institutions: tuple[str, ...] = ()
     form_types: tuple[str, ...] = ()
-    first: str = ""
-    last: str = ""
+    from_month: str = ""
+    to_month: str = ""
 
     def match(self, job: Job) -> dict[str, Any]:
-        """The MongoDB filter for a job's collection: of what it has fields for.
+        """The MongoDB filter for a job's collection, with the filters for which it has a field.
 
         Args:
             job: The job.
 
         Raises:
-            ReportError: A value is not one, or the range is none.
+            ReportError: A value is not a non-empty string or a month, or the range is reversed.
         """
         fields = filter_fields(job)
-        found: dict[str, Any] = {}
+        query: dict[str, Any] = {}
         for name, values in (
             ("region", self.regions),
             ("institution", self.institutions),
             ("form_type", self.form_types),
         ):
             if values and name in fields:
-                found[fields[name]] = {"$in": [_value(name, value) for value in values]}
-        if "period" in fields and (self.first or self.last):
-            found[fields["period"]] = self._range(job.cadence)
-        return found
+                query[fields[name]] = {"$in": [_value(name, value) for value in values]}
+        if "period" in fields and (self.from_month or self.to_month):
+            query[fields["period"]] = self._range(job.cadence)
+        return query
 
     def _range(self, cadence: Cadence) -> dict[str, Any]:
-        """From the period in which the first month lies to the one in which the last does.
+        """The range from the period that holds the first month to the one that holds the last.
 
-        Periods are compared by name, which is the same whatever time zone they were cut in; names sort as time does.
+        Periods are compared by name, which does not depend on the time zone; names sort chronologically.
         """
-        found = {}
-        if self.first:
-            found["$gte"] = _period_name(self.first, cadence)
-        if self.last:
-            found["$lte"] = _period_name(self.last, cadence)
-        if len(found) > 1 and found["$gte"] > found["$lte"]:
+        bounds = {}
+        if self.from_month:
+            bounds["$gte"] = _period_name(self.from_month, cadence)
+        if self.to_month:
+            bounds["$lte"] = _period_name(self.to_month, cadence)
+        if len(bounds) > 1 and bounds["$gte"] > bounds["$lte"]:
             raise ReportError(
                 "the last month is before the first",
                 context="filter period",
                 expected="a first month, then the same or a later one",
-                actual=f"{self.first} to {self.last}",
+                actual=f"{self.from_month} to {self.to_month}",
                 hint="Change one of the two months.",
             )
-        return found
+        return bounds
 
 
 def filter_fields(job: Job) -> dict[str, str]:
-    """Which of a collection's fields each filter asks for; a filter that it has no field for is not here."""
+    """The collection's field for each filter; a filter without a field is left out."""
     declared = {field.name for field in job.fields}
     fields = {"region": "region", "institution": "institution_name" if "institution_name" in declared else "name"}
     if "form_type" in declared:
@@ -84,12 +84,12 @@ def filter_fields(job: Job) -> dict[str, str]:
 
 
 def ignored_filters(job: Job, filters: Filters) -> Sequence[str]:
-    """The filters that were asked for and that a collection has no field for."""
-    asked = {
+    """The filters that are set and for which the collection has no field."""
+    values_by_filter = {
         "form type": (filters.form_types, "form_type"),
-        "period": (filters.first or filters.last, "period"),
+        "period": (filters.from_month or filters.to_month, "period"),
     }
-    return [name for name, (values, key) in asked.items() if values and key not in filter_fields(job)]
+    return [name for name, (values, key) in values_by_filter.items() if values and key not in filter_fields(job)]
 
 
 def _value(name: str, value: str) -> str:
@@ -105,7 +105,7 @@ def _value(name: str, value: str) -> str:
 
 
 def _period_name(month: str, cadence: Cadence) -> str:
-    """The name of the period in which a month lies."""
+    """The name of the period that holds a month."""
     try:
         return Period.containing(Period.parse(month, Cadence.MONTHLY, "UTC").start, cadence, "UTC").name
     except PeriodError:

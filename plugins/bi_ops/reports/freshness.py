@@ -1,4 +1,4 @@
-"""How fresh the figures are: what each job and region published last, and which periods are missing."""
+"""Reports, from the ledger, what each job and region published last and which periods are missing."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ from bi_ops.settings import Settings
 
 _IsOverdue = Callable[[Mapping[str, Any]], bool]
 _STRIP = 24
-"""Periods that are shown, the latest last."""
+"""The number of periods shown."""
 
 
 @dataclass(frozen=True)
 class Publishing:
-    """How far a publish of several transactions is: readers see new documents beside old ones.
+    """The progress of a publish in several transactions, during which readers see new documents beside old ones.
 
     Attributes:
         documents: How many documents are new.
-        of: How many there will be.
-        run_path: The path of the DAG run that publishes, within Airflow's UI.
+        total: How many there will be.
+        run_path: The path in Airflow's UI of the DAG run that publishes.
     """
 
     documents: int
-    of: int
+    total: int
     run_path: str
 
 
 @dataclass(frozen=True)
 class PeriodStatus:
-    """One period of a job that appends.
+    """One period of an append job.
 
     Attributes:
         period: Its name.
-        documents: How many documents it has; None where it was never published.
-        run_path: The path of the DAG run that loaded it, or would, within Airflow's UI.
-        publishing: How far its publish is, while one of several transactions is under way.
+        documents: How many documents it has; None if it was never published.
+        run_path: The path in Airflow's UI of the DAG run that loaded it, or that would load it.
+        publishing: The progress of its publish, while one of several transactions is under way.
     """
 
     period: str
@@ -63,14 +63,14 @@ class Freshness:
     Attributes:
         job: The job.
         region: The region.
-        as_of: The last period, or the as-of instant in ISO 8601; empty where nothing was published.
-        documents: How many documents that has.
-        published_at: When, in ISO 8601; empty where nothing was published.
+        as_of: The last period, or the as-of instant in ISO 8601; empty if nothing was published.
+        documents: How many documents the slice has.
+        published_at: When it was published, in ISO 8601; empty if nothing was published.
         seconds: How long its load took.
-        run_path: The path of the DAG run that published it, or of all runs, within Airflow's UI.
-        overdue: Whether something later should be there, `BI_DEADLINE_HOURS` after it was due.
-        periods: Of a job that appends: its periods since `BI_START_DATE`, the latest last.
-        publishing: How far the publish of its last slice is, while one of several transactions is under way.
+        run_path: The path in Airflow's UI of the DAG run that published it, or of all runs.
+        overdue: Whether a later publish is missing, `BI_DEADLINE_HOURS` after it was due.
+        periods: For an append job, its periods since `BI_START_DATE`, the latest last.
+        publishing: The progress of its last slice's publish, while one of several transactions is under way.
     """
 
     job: str
@@ -87,11 +87,11 @@ class Freshness:
 
 @dataclass(frozen=True)
 class Overview:
-    """What is published, and what makes it wrong or not final.
+    """What is published, and the problems that make it wrong or not final.
 
     Attributes:
         jobs: Each job and region of the settings.
-        problems: What a reader must know.
+        problems: The problems of the figures.
     """
 
     jobs: list[Freshness]
@@ -126,9 +126,9 @@ def overview_steps(database: str, settings: Settings, now: datetime | None = Non
     for job in JOBS:
         periods = list(_periods(job, settings, now))
         for region in settings.regions:
-            of_slice = by_slice[job.name, region]
-            states = tuple(_period_states(job, of_slice, periods, settings, now))
-            jobs.append(_freshness(job, region, of_slice, states, partial(_is_overdue, job, settings, now)))
+            slice_rows = by_slice[job.name, region]
+            states = tuple(_period_states(job, slice_rows, periods, settings, now))
+            jobs.append(_freshness(job, region, slice_rows, states, partial(_is_overdue, job, settings, now)))
     return Overview(jobs, ledger_problems(rows, documents, database, settings, now))
 
 
@@ -137,7 +137,7 @@ def _freshness(
 ) -> Freshness:
     published = [row for row in rows if row.get("published_at")]
     if not published:
-        under_way = next((row for row in rows if row.get("publishing")), None)
+        unfinished = next((row for row in rows if row.get("publishing")), None)
         return Freshness(
             job.name,
             region,
@@ -148,7 +148,7 @@ def _freshness(
             dag_run_path(job.cadence.dag_id),
             overdue=True,
             periods=states,
-            publishing=_publishing(job, under_way),
+            publishing=_publishing(job, unfinished),
         )
     last = max(published, key=lambda row: (row.get("period") or "", row["as_of"]))
     published_at = last["published_at"]
@@ -167,9 +167,9 @@ def _freshness(
 
 
 def _is_overdue(job: Job, settings: Settings, now: datetime, row: Mapping[str, Any]) -> bool:
-    """Whether something later should be there: a run's period or week ended, and it was given its time.
+    """Whether a later publish is missing: a period or week has ended, and its deadline has passed.
 
-    Periods are compared by name, since a period cut in another time zone begins at another instant.
+    Periods are compared by name, since the same period begins at another instant in another time zone.
     """
     settled = now - timedelta(hours=settings.deadline_hours)
     if job.cadence is Cadence.WEEKLY:
@@ -189,7 +189,7 @@ def _publishing(job: Job, row: Mapping[str, Any] | None) -> Publishing | None:
 
 
 def _periods(job: Job, settings: Settings, now: datetime) -> Iterator[Period]:
-    """The periods of a job that appends that ended since the start date."""
+    """The periods of an append job that have ended since the start date."""
     if job.mode is LoadMode.REPLACE_PERIOD:
         last = Period.containing(now, job.cadence, settings.timezone).previous()
         yield from (period for period in last.trailing(_STRIP) if period.start >= settings.start_datetime)
@@ -198,7 +198,7 @@ def _periods(job: Job, settings: Settings, now: datetime) -> Iterator[Period]:
 def _period_states(
     job: Job, rows: list[dict[str, Any]], periods: list[Period], settings: Settings, now: datetime
 ) -> Iterator[PeriodStatus]:
-    """The periods, each with the run that loaded it, or that the schedule has."""
+    """The periods, each with the DAG run that loaded it or that the schedule has for it."""
     by_period = {row.get("period"): row for row in rows}
     for period in periods:
         row = by_period.get(period.name)

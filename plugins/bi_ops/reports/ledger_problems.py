@@ -1,4 +1,4 @@
-"""What makes the reports' figures wrong or not final: unknown regions, mixed time zones, unfinished publishes, ..."""
+"""Finds in the ledger what makes the reports wrong or not final: unknown regions, mixed time zones, open publishes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _JOB_NAMES = frozenset(job.name for job in JOBS)
 _MAX_NAMES = 6
 _CLOCK_TOLERANCE = timedelta(minutes=1)
 _OUR_ID = "^[a-z][a-z0-9_]*:"
-"""What the pipeline's own `_id`s start with: a region."""
+"""How the pipeline's own `_id`s start: with a region."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class LedgerProblem:
             zone than the settings'; `publishing`: a slice is being replaced; `future`: a slice that was published by a
             clock that was ahead, and keeps later loads out.
         subject: What it concerns: a region, or a job with its region.
-        message: What was found.
+        message: What happened.
         hint: What to do.
-        command: The command that does it; empty where there is none.
+        command: The command that does it; empty if there is none.
     """
 
     kind: str
@@ -73,7 +73,7 @@ def ledger_problems(
     settings: Settings,
     now: datetime,
 ) -> list[LedgerProblem]:
-    """As `find_ledger_problems`, from what was read: the ledger's rows and what `unknown_documents` finds."""
+    """As `find_ledger_problems`, from the ledger's rows and the result of `unknown_documents`."""
     rows = list(rows)
     known = [row for row in rows if row["region"] in settings.regions]
     return [
@@ -94,7 +94,7 @@ def ledger_rows() -> Query:
 def unknown_documents(settings: Settings) -> Query:
     """Counts the documents of regions that `MEG_REGIONS` does not name, by job and region.
 
-    It reads what lies between the regions' own ranges of the `_id` index: usually nothing.
+    It reads the gaps between the regions' own ranges of the `_id` index: usually nothing.
     """
     ranges = sorted((IdRange.with_prefix(f"{region}:") for region in settings.regions), key=lambda ids: ids.start)
     starts, ends = ["", *(ids.end for ids in ranges)], [*(ids.start for ids in ranges), None]
@@ -123,8 +123,8 @@ def _unknown_regions(
     counts: dict[str, int] = defaultdict(int)
     for row in rows:
         counts[row["region"]] += 0
-    for found in documents:
-        counts[found["region"]] += found["documents"]
+    for count in documents:
+        counts[count["region"]] += count["documents"]
     for region in sorted(counts.keys() - set(settings.regions)):
         yield LedgerProblem(
             "region",
@@ -150,7 +150,7 @@ def _removal(region: str, database: str) -> str:
 def _time_zones(rows: Iterable[Mapping[str, Any]], settings: Settings) -> Iterator[LedgerProblem]:
     by_slice: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        # The time zone is unknown where an earlier version published.
+        # Rows that an earlier version published have no time zone.
         if row.get("period") and row.get("timezone") and row["job"] in _JOB_NAMES:
             by_slice[row["job"], row["region"]][row["timezone"]].append(row["period"])
     for (job, region), zones in sorted(by_slice.items()):

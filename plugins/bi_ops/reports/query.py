@@ -1,4 +1,4 @@
-"""The rows of a report, read from the live database; nothing but the report's own file says what is read."""
+"""Computes the rows of a report by running its aggregation pipeline on the live database."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from bi_ops.reports.definitions import Report
 from bi_ops.reports.execution import MAX_ROWS, Query, Steps, execute
 from bi_ops.reports.filters import Filters, filter_fields
 
-_CHOICES = ("region", "institution", "form_type")
+_FILTER_NAMES = ("region", "institution", "form_type")
 
 
 @dataclass(frozen=True)
 class ReportResult:
-    """What a report shows.
+    """The result of a report.
 
     Attributes:
         rows: Its rows, in their order.
         truncated: Whether there are more.
-        period: The period that it is about, where it is about the latest.
+        period: The period that it shows, if it shows only the latest.
     """
 
     rows: list[dict[str, Any]]
@@ -38,10 +38,10 @@ def run_report(database: Database[Document], report: Report, filters: Filters) -
     Args:
         database: The live database.
         report: The report.
-        filters: What of its collection it is about.
+        filters: The filters.
 
     Raises:
-        ReportError: A filter is not a value, or the report takes too long.
+        ReportError: A filter is invalid, or the report takes too long.
     """
     return execute(database, report_steps(report, filters))
 
@@ -51,10 +51,10 @@ def report_steps(report: Report, filters: Filters) -> Steps[ReportResult]:
 
     Args:
         report: The report.
-        filters: What of its collection it is about.
+        filters: The filters.
 
     Raises:
-        ReportError: A filter is not a value.
+        ReportError: A filter is invalid.
     """
     context = f"report {report.name}"
     match = filters.match(report.job)
@@ -71,17 +71,17 @@ def report_steps(report: Report, filters: Filters) -> Steps[ReportResult]:
         match = {**match, "period": period}
     rows = yield Query(report.collection, [{"$match": match}, *report.pipeline, {"$limit": MAX_ROWS + 1}], context)
     names = [column.name for column in report.columns]
-    shown = [{name: row.get(name) for name in names} for row in rows[:MAX_ROWS]]
-    return ReportResult(shown, len(rows) > MAX_ROWS, period)
+    result_rows = [{name: row.get(name) for name in names} for row in rows[:MAX_ROWS]]
+    return ReportResult(result_rows, len(rows) > MAX_ROWS, period)
 
 
-def choice_steps() -> Steps[Mapping[str, list[str]]]:
-    """The queries for what each filter may be set to: the values that the collections hold."""
-    found: dict[str, set[str]] = {name: set() for name in _CHOICES}
+def filter_option_steps() -> Steps[Mapping[str, list[str]]]:
+    """The queries for each filter's options: the values in the collections."""
+    options: dict[str, set[str]] = {name: set() for name in _FILTER_NAMES}
     for job in JOBS:
         if job.name in ("institutions", "forms", "monthly_submissions"):
             fields = filter_fields(job)
-            for name in set(_CHOICES) & set(fields):
+            for name in set(_FILTER_NAMES) & set(fields):
                 rows = yield Query(job.name, [{"$group": {"_id": f"${fields[name]}"}}], "the filters")
-                found[name] |= {row["_id"] for row in rows if isinstance(row["_id"], str)}
-    return {name: sorted(values) for name, values in found.items()}
+                options[name] |= {row["_id"] for row in rows if isinstance(row["_id"], str)}
+    return {name: sorted(values) for name, values in options.items()}

@@ -1,7 +1,7 @@
-"""Reads MongoDB for the page, inside Airflow's API server: nothing here blocks its event loop or uses its threads.
+"""Reads MongoDB for the reports page without blocking the event loop or using the threads of Airflow's API server.
 
-Running tasks talk to the same server, whose synchronous routes share one small thread pool. So whatever MongoDB does,
-a request of the page ends within a time limit, takes none of those threads, and few of them ask MongoDB at once.
+Running tasks call the same server, whose synchronous routes share one small thread pool. So whatever MongoDB does, a
+request of the page ends within a time limit and takes none of those threads, and only a few query MongoDB at once.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ from bi_ops.errors import (
 from bi_ops.mongo.errors import translate_pymongo_errors
 from bi_ops.mongo.store import Document
 from bi_ops.mongo.target import MongoTarget
-from bi_ops.reports.breaker import RETRY_SECONDS, CircuitBreaker
+from bi_ops.reports.circuit_breaker import RETRY_SECONDS, CircuitBreaker
 from bi_ops.reports.execution import QUERY_TIMEOUT_MS, Steps, execute_async
 
 MAX_QUERIES = 8
-"""Reports computed at once by one API server."""
+"""The number of reports that one API server computes at once."""
 REQUEST_SECONDS = 12.0
-"""The time limit of one request, whatever it waits for; a frozen server answers nothing, not even that it is slow."""
+"""The time limit of one request, whatever it waits for: a frozen server does not keep MongoDB's own time limit."""
 _OPTIONS: dict[str, Any] = {
     "serverSelectionTimeoutMS": 2_000,
     "connectTimeoutMS": 2_000,
     "waitQueueTimeoutMS": 2_000,
-    "heartbeatFrequencyMS": 2_000,  # a server that froze is noticed in some 4 s, which also ends what waits for it
+    "heartbeatFrequencyMS": 2_000,  # a frozen server is noticed after about 4 s, which ends its requests
     "socketTimeoutMS": QUERY_TIMEOUT_MS + 1_000,
     "maxPoolSize": MAX_QUERIES,
 }
-"""The page's own limits; those in the connection's extra are for the pipeline, which may wait longer."""
+"""The page's own limits; those in the connection's extra apply to the pipeline, which may wait longer."""
 
 T = TypeVar("T")
 FindTarget = Callable[[], MongoTarget]
 
 
 @dataclass(frozen=True)
-class _Opened:
+class _Connection:
     target: MongoTarget
     client: AsyncMongoClient[Document] = field(repr=False)
 
@@ -67,19 +67,19 @@ class _Opened:
 
 
 class Reader:
-    """The page's connection within one event loop; it is opened once, since opening costs more than a report.
+    """The page's connection within one event loop, opened once, since opening costs more than a report.
 
     Args:
-        find_target: Where to connect to; it may block.
+        find_target: Returns the connection's target; it may block.
     """
 
     def __init__(self, find_target: FindTarget) -> None:
         self._find_target = find_target
         self._breaker = CircuitBreaker()
         self._free_slots = MAX_QUERIES
-        self._opened: _Opened | None = None
+        self._connection: _Connection | None = None
         self._stale = True
-        self._opening: asyncio.Future[_Opened] | None = None
+        self._opening: asyncio.Future[_Connection] | None = None
         self._cache: dict[Any, tuple[float, Any]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -87,31 +87,31 @@ class Reader:
         """Run the steps.
 
         Args:
-            steps: What to read.
-            deadline: Until when, by the monotonic clock.
+            steps: The queries.
+            deadline: The end of the time limit, by the monotonic clock.
 
         Raises:
-            ReportsUnavailableError: Too many requests are being answered, or MongoDB is down or does not answer.
+            ReportsUnavailableError: Too many reports are being computed, or MongoDB is down or does not answer.
             MongoUnavailableError: MongoDB cannot be reached.
             ConnectionConfigError: The connection cannot be used; once it is corrected, the next request uses it.
             MongoConfigurationError: The account may not read.
         """
         with self._slot(), self._breaker.admission():
-            opened = await self._open(deadline)
+            connection = await self._open(deadline)
             try:
-                with translate_pymongo_errors(f"the reports, connection {opened.target.conn_id}"):
-                    return await self._execute(opened, steps, deadline)
+                with translate_pymongo_errors(f"the reports, connection {connection.target.conn_id}"):
+                    return await self._execute(connection, steps, deadline)
             except (ConnectionConfigError, MongoConfigurationError, MongoUnavailableError):
                 self._stale = True
                 raise
 
     async def read_cached(self, make_steps: Callable[[], Steps[T]], deadline: float, seconds: float) -> T:
-        """What the steps gave within the last seconds, else what they give now.
+        """The cached result of the steps, or their result now if it is too old.
 
         Args:
-            make_steps: What to read; the cache's key.
-            deadline: Until when, by the monotonic clock.
-            seconds: How long a result is kept.
+            make_steps: Makes the queries; also the cache's key.
+            deadline: The end of the time limit, by the monotonic clock.
+            seconds: How long a result is cached.
         """
         read_at, value = self._cache.get(make_steps, (0.0, None))
         if not read_at or time.monotonic() - read_at > seconds:
@@ -121,14 +121,14 @@ class Reader:
         return result
 
     async def database_name(self, deadline: float) -> str:
-        """The name of the live database, from the connection alone."""
+        """The name of the live database, from the connection's settings, without a query."""
         return (await self._open(deadline)).target.database
 
     async def close(self) -> None:
         """Close the connection."""
-        if self._opened:
-            await self._opened.client.close()
-            self._opened, self._stale = None, True
+        if self._connection:
+            await self._connection.client.close()
+            self._connection, self._stale = None, True
 
     @contextmanager
     def _slot(self) -> Iterator[None]:
@@ -146,9 +146,9 @@ class Reader:
         finally:
             self._free_slots += 1
 
-    async def _execute(self, opened: _Opened, steps: Steps[T], deadline: float) -> T:
+    async def _execute(self, connection: _Connection, steps: Steps[T], deadline: float) -> T:
         try:
-            result = await asyncio.wait_for(execute_async(opened.database, steps), deadline - time.monotonic())
+            result = await asyncio.wait_for(execute_async(connection.database, steps), deadline - time.monotonic())
         except ConnectionFailure:
             self._breaker.record_failure()
             raise
@@ -157,24 +157,24 @@ class Reader:
             raise ReportsUnavailableError(
                 "MongoDB did not answer in time",
                 retry_after=RETRY_SECONDS,
-                context=f"the reports, connection {opened.target.conn_id}",
+                context=f"the reports, connection {connection.target.conn_id}",
                 expected=f"an answer within {REQUEST_SECONDS:g} s",
                 hint="Retried automatically. If it persists, check that MongoDB is up and not overloaded.",
             ) from None
         self._breaker.record_success()
         return result
 
-    async def _open(self, deadline: float) -> _Opened:
-        """The connection; looked up again after a failure, since it may have been corrected."""
-        if self._opened and not self._stale:
-            return self._opened
+    async def _open(self, deadline: float) -> _Connection:
+        """The connection; its settings are read again after a failure, since they may have been corrected."""
+        if self._connection and not self._stale:
+            return self._connection
         if self._opening is None:
             loop = asyncio.get_running_loop()
-            self._opening = loop.run_in_executor(_EXECUTOR, _open_target, self._find_target, self._opened)
+            self._opening = loop.run_in_executor(_EXECUTOR, _open_target, self._find_target, self._connection)
         opening = self._opening
         try:
-            # Shielded: requests share one look-up, and one that gives up must not end it for the others.
-            opened = await asyncio.wait_for(asyncio.shield(opening), deadline - time.monotonic())
+            # Shielded: requests share one look-up, and a request that times out must not cancel it for the others.
+            connection = await asyncio.wait_for(asyncio.shield(opening), deadline - time.monotonic())
         except asyncio.TimeoutError:
             raise ReportsUnavailableError(
                 "Airflow did not return the connection in time",
@@ -186,31 +186,31 @@ class Reader:
         finally:
             if opening.done() and self._opening is opening:
                 self._opening = None
-        self._use(opened)
-        return opened
+        self._use(connection)
+        return connection
 
-    def _use(self, opened: _Opened) -> None:
-        if self._opened is not opened:
-            if self._opened:
-                task = asyncio.get_running_loop().create_task(_close_later(self._opened.client))
+    def _use(self, connection: _Connection) -> None:
+        if self._connection is not connection:
+            if self._connection:
+                task = asyncio.get_running_loop().create_task(_close_later(self._connection.client))
                 self._closing.add(task)
                 task.add_done_callback(self._closing.discard)
-            self._opened = opened
+            self._connection = connection
         self._stale = False
 
 
 async def _close_later(client: AsyncMongoClient[Document]) -> None:
-    """Close a client that is not used any more when no request can still be reading through it."""
+    """Close a replaced client once no request can still be using it."""
     await asyncio.sleep(REQUEST_SECONDS)
     await client.close()
 
 
 _EXECUTOR = ThreadPoolExecutor(1, thread_name_prefix="bi-reports")
-"""A thread of its own for what blocks: Airflow's secrets backends, the metadata database, files of certificates."""
+"""A separate thread for blocking calls: Airflow's secrets backends, its metadata database, certificate files."""
 
 
-def _open_target(find_target: FindTarget, current: _Opened | None) -> _Opened:
-    """The connection as it is now; the current client where that has not changed."""
+def _open_target(find_target: FindTarget, current: _Connection | None) -> _Connection:
+    """Open the connection as configured now; the current one if nothing has changed."""
     target = find_target()
     if current and target == current.target:
         return current
@@ -221,7 +221,7 @@ def _open_target(find_target: FindTarget, current: _Opened | None) -> _Opened:
             client: AsyncMongoClient[Document] = AsyncMongoClient(target.uri, **options)
         except (TypeError, ValueError, OSError) as error:  # a wrong value, a missing file of certificates
             raise ConfigurationError(f"{type(error).__name__}: {error}") from None
-    return _Opened(target, client)
+    return _Connection(target, client)
 
 
 _READERS: dict[asyncio.AbstractEventLoop, Reader] = {}
@@ -232,7 +232,7 @@ def current_reader(find_target: FindTarget) -> Reader:
     """The running event loop's reader: an asynchronous client works in one loop only.
 
     Args:
-        find_target: Where a new one connects to.
+        find_target: Returns the target of a new reader's connection.
     """
     with _READERS_LOCK:
         for loop in [loop for loop in _READERS if loop.is_closed()]:
@@ -245,5 +245,5 @@ async def close_current_reader() -> None:
     with _READERS_LOCK:
         reader = _READERS.pop(asyncio.get_running_loop(), None)
     if reader:
-        with suppress(Exception):  # the process ends, and the server may be down
+        with suppress(Exception):  # the process is ending, and MongoDB may be down
             await asyncio.wait_for(reader.close(), 1)

@@ -1,11 +1,11 @@
-"""How every chart looks: one palette that is safe for colour-blind readers, in light and in dark."""
+"""The colours of all charts in light and dark mode, from a palette that is safe for colour-blind readers."""
 
 from __future__ import annotations
 
 from typing import Any
 
 _PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#F0E442"]
-"""Okabe and Ito's, https://jfly.uni-koeln.de/color/, in an order in which neighbours differ most."""
+"""The palette of Okabe and Ito (https://jfly.uni-koeln.de/color/), ordered so that neighbours differ most."""
 
 
 def _theme(text: str, lines: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The page of the reports, within Airflow's UI: what is behind it in the API server. Everything here only reads.
+"""The web app of the reports page in Airflow's UI: the page's files and a read-only JSON API.
 
 Every route and dependency is asynchronous: a synchronous one would run in the thread pool of Airflow's own routes.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,21 +17,21 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 
 from bi_ops.errors import BiError, MongoUnavailableError, ReportError, ReportsUnavailableError
 from bi_ops.reports import atlas
-from bi_ops.reports.assets import vega_bundle
-from bi_ops.reports.breaker import RETRY_SECONDS
+from bi_ops.reports.circuit_breaker import RETRY_SECONDS
 from bi_ops.reports.csv_text import csv_text
 from bi_ops.reports.definitions import Report, get_report, load_reports
 from bi_ops.reports.execution import Steps
 from bi_ops.reports.filters import Filters, ignored_filters
 from bi_ops.reports.freshness import overview_steps
-from bi_ops.reports.query import ReportResult, choice_steps, report_steps
+from bi_ops.reports.query import ReportResult, filter_option_steps, report_steps
 from bi_ops.reports.reader import REQUEST_SECONDS, FindTarget, Reader, close_current_reader, current_reader
 from bi_ops.reports.theme import THEMES
+from bi_ops.reports.vega import vega_bundle
 from bi_ops.settings import Settings
 
 _STATIC = Path(__file__).parent / "static"
 _MAX_VALUES = 200
-_CHOICES_KEPT_FOR = 30  # seconds
+_OPTIONS_CACHE_SECONDS = 30
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'",
@@ -39,65 +39,69 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",
 }
 FilterValues = Annotated[list[str], Query(default_factory=list, max_length=_MAX_VALUES)]
-_ASKED = {"region", "institution", "form_type", "first", "last"}
+_FILTER_PARAMS = {"region", "institution", "form_type", "from_month", "to_month"}
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What one request reads, within one time limit.
+class RequestReader:
+    """Reads MongoDB for one request, within one time limit.
 
     Attributes:
-        reader: The connection.
+        shared: The event loop's reader.
         deadline: When the time limit ends, by the monotonic clock.
     """
 
-    reader: Reader
+    shared: Reader
     deadline: float
 
     async def run(self, steps: Steps[T]) -> T:
-        """Run the steps."""
-        return await self.reader.read(steps, self.deadline)
+        """Run the queries and return their result."""
+        return await self.shared.read(steps, self.deadline)
+
+    async def run_cached(self, make_steps: Callable[[], Steps[T]], seconds: float) -> T:
+        """The result of the queries, cached for some seconds."""
+        return await self.shared.read_cached(make_steps, self.deadline, seconds)
 
     async def database_name(self) -> str:
         """The name of the live database."""
-        return await self.reader.database_name(self.deadline)
+        return await self.shared.database_name(self.deadline)
 
 
-async def _reading(request: Request) -> Reading:
-    return Reading(current_reader(request.app.state.find_target), time.monotonic() + REQUEST_SECONDS)
+async def _request_reader(request: Request) -> RequestReader:
+    return RequestReader(current_reader(request.app.state.find_target), time.monotonic() + REQUEST_SECONDS)
 
 
-Reads = Annotated[Reading, Depends(_reading)]
+ReaderDep = Annotated[RequestReader, Depends(_request_reader)]
 
 
 def create_app(find_target: FindTarget, *dependencies: Any) -> FastAPI:
-    """The app. Making it reads files, so the event loop of a server should not wait for it.
+    """Create the app. This reads files, so it should not run in a server's event loop.
 
     Args:
-        find_target: Where the reports are read; it may block.
-        *dependencies: What each request must pass, such as Airflow's own check of who may see plugins.
+        find_target: Returns the target of the reports' connection; it may block.
+        *dependencies: FastAPI dependencies of every request, such as Airflow's check of access to plugins.
     """
     app = FastAPI(
         title="MEG BI reports",
-        dependencies=[Depends(each) for each in dependencies],
+        dependencies=[Depends(dependency) for dependency in dependencies],
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
         lifespan=_lifespan,
     )
     app.state.find_target = find_target
-    app.add_exception_handler(BiError, _told)
-    app.middleware("http")(_with_headers)
+    app.add_exception_handler(BiError, _error_response)
+    app.middleware("http")(_add_security_headers)
     for name, media_type in (("page.html", "text/html"), ("page.css", "text/css"), ("page.js", "text/javascript")):
         path = "/" if name == "page.html" else f"/{name}"
         app.get(path)(_static(name, media_type))
     app.get("/vega.js")(_vega)
     app.get("/api/page")(_page)
-    app.get("/api/reports/{name}.csv")(_csv)  # before the next, which would take its name for a report's
-    app.get("/api/reports/{name}")(_rows)
+    app.get("/api/reports/{name}.csv")(_csv)  # before the next route, which would match it too
+    app.get("/api/reports/{name}")(_report)
     app.get("/api/freshness")(_freshness)
-    app.get("/bi.charts")(_charts)
+    app.get("/bi.charts")(_atlas_dashboard)
     with suppress(ReportError):  # raised again for each request of the report
         load_reports()
     return app
@@ -109,25 +113,25 @@ async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
     await close_current_reader()
 
 
-async def _with_headers(request: Request, call_next: Any) -> Response:
+async def _add_security_headers(request: Request, call_next: Any) -> Response:
     response: Response = await call_next(request)
     response.headers.update(_HEADERS)
     return response
 
 
-async def _told(_request: Request, error: Exception) -> Response:
-    """What is wrong, in words; what the reader asked for wrongly is the reader's, the rest the server's."""
+async def _error_response(_request: Request, error: Exception) -> Response:
+    """The error's message: status 422 for an invalid request, 503 for the rest."""
     if isinstance(error, ReportError):
         return _json({"detail": str(error)}, 422)
     headers = {}
     if isinstance(error, MongoUnavailableError):
-        wait = error.retry_after if isinstance(error, ReportsUnavailableError) else RETRY_SECONDS
-        headers["Retry-After"] = str(wait)
+        seconds = error.retry_after if isinstance(error, ReportsUnavailableError) else RETRY_SECONDS
+        headers["Retry-After"] = str(seconds)
     return _json({"detail": str(error)}, 503, headers)
 
 
 def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Encoded at once: FastAPI's own way looks at each value first, which holds up the event loop ten times as long."""
+    """Encode directly: FastAPI's encoder inspects each value first and blocks the event loop ten times as long."""
     text = json.dumps(content, default=str, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Response(text, status, headers, "application/json")
 
@@ -135,10 +139,10 @@ def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = N
 def _static(name: str, media_type: str) -> Any:
     text = (_STATIC / name).read_text()
 
-    async def answer() -> Response:
+    async def static_file() -> Response:
         return Response(text, media_type=media_type)
 
-    return answer
+    return static_file
 
 
 async def _vega() -> Response:
@@ -146,80 +150,80 @@ async def _vega() -> Response:
     return Response(await vega_bundle(), media_type="text/javascript", headers=headers)
 
 
-async def _choices(reading: Reading) -> Mapping[str, list[str]]:
-    return await reading.reader.read_cached(choice_steps, reading.deadline, _CHOICES_KEPT_FOR)
+async def _filter_options(reader: RequestReader) -> Mapping[str, list[str]]:
+    return await reader.run_cached(filter_option_steps, _OPTIONS_CACHE_SECONDS)
 
 
 async def _filters(
     request: Request,
-    reading: Reads,
+    reader: ReaderDep,
     *,
     region: FilterValues,
     institution: FilterValues,
     form_type: FilterValues,
-    first: str = "",
-    last: str = "",
+    from_month: str = "",
+    to_month: str = "",
 ) -> Filters:
-    """What the query string asks for: these names, and values that the collections hold."""
-    unknown = set(request.query_params) - _ASKED
+    """The filters of the query string, with names and values checked."""
+    unknown = set(request.query_params) - _FILTER_PARAMS
     if unknown:
         raise HTTPException(
-            422, f"unknown filter {sorted(unknown)[0]!r}. Expected: one of {', '.join(sorted(_ASKED))}."
+            422, f"unknown filter {sorted(unknown)[0]!r}. Expected: one of {', '.join(sorted(_FILTER_PARAMS))}."
         )
-    asked = {"region": region, "institution": institution, "form_type": form_type}
-    if any(asked.values()):
-        known = await _choices(reading)
-        for name, values in asked.items():
-            if strangers := set(values) - set(known[name]):
-                raise HTTPException(422, f"unknown {name.replace('_', ' ')} {sorted(strangers)[0]!r}")
-    return Filters(tuple(region), tuple(institution), tuple(form_type), first, last)
+    selected = {"region": region, "institution": institution, "form_type": form_type}
+    if any(selected.values()):
+        options = await _filter_options(reader)
+        for name, values in selected.items():
+            if unknown_values := set(values) - set(options[name]):
+                raise HTTPException(422, f"unknown {name.replace('_', ' ')} {sorted(unknown_values)[0]!r}")
+    return Filters(tuple(region), tuple(institution), tuple(form_type), from_month, to_month)
 
 
 FiltersDep = Annotated[Filters, Depends(_filters)]
 
 
-async def _read(name: str, filters: Filters, reading: Reading) -> tuple[Report, ReportResult]:
+async def _read(name: str, filters: Filters, reader: RequestReader) -> tuple[Report, ReportResult]:
     report = get_report(name)
-    return report, await reading.run(report_steps(report, filters))
+    return report, await reader.run(report_steps(report, filters))
 
 
-async def _page(reading: Reads) -> Response:
-    """What the page is made of: the reports, and what their filters may be set to."""
+async def _page(reader: ReaderDep) -> Response:
+    """The reports' definitions and the filters' options."""
     public = {"name", "title", "question", "section", "columns", "spec", "collection"}
     return _json(
         {
-            "choices": await _choices(reading),
+            "filter_options": await _filter_options(reader),
             "reports": [report.model_dump(include=public) for report in load_reports()],
             "themes": THEMES,
         }
     )
 
 
-async def _rows(name: str, filters: FiltersDep, reading: Reads) -> Response:
-    report, found = await _read(name, filters, reading)
+async def _report(name: str, filters: FiltersDep, reader: ReaderDep) -> Response:
+    report, result = await _read(name, filters, reader)
     return _json(
         {
-            "rows": found.rows,
-            "truncated": found.truncated,
-            "period": found.period,
+            "rows": result.rows,
+            "truncated": result.truncated,
+            "period": result.period,
             "ignored": list(ignored_filters(report.job, filters)),
         }
     )
 
 
-async def _csv(name: str, filters: FiltersDep, reading: Reads) -> Response:
-    report, found = await _read(name, filters, reading)
+async def _csv(name: str, filters: FiltersDep, reader: ReaderDep) -> Response:
+    report, result = await _read(name, filters, reader)
     headers = {"Content-Disposition": f'attachment; filename="{report.name}.csv"'}
-    return Response(csv_text(report, found), media_type="text/csv; charset=utf-8", headers=headers)
+    return Response(csv_text(report, result), media_type="text/csv; charset=utf-8", headers=headers)
 
 
-async def _freshness(reading: Reads) -> Response:
+async def _freshness(reader: ReaderDep) -> Response:
     settings = Settings.from_env()
-    found = await reading.run(overview_steps(await reading.database_name(), settings))
-    return _json(asdict(found))
+    overview = await reader.run(overview_steps(await reader.database_name(), settings))
+    return _json(asdict(overview))
 
 
-async def _charts(reading: Reads) -> Response:
+async def _atlas_dashboard(reader: ReaderDep) -> Response:
     headers = {"Content-Disposition": 'attachment; filename="meg-bi.charts"'}
-    text = atlas.build_dashboard(await reading.database_name())
+    text = atlas.build_dashboard(await reader.database_name())
     return Response(text, media_type="application/json", headers=headers)

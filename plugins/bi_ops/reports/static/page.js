@@ -1,48 +1,48 @@
 "use strict";
 
-// Everything is fetched from beside this page, and whatever comes from MEG is written as text, never as HTML.
+// Draws the reports page. All requests go to this server, and all values from MEG are inserted as text, never as HTML.
 const form = document.querySelector("#filters");
-const theme = () => (isDark() ? "dark" : "light");
+const themeName = () => (isDark() ? "dark" : "light");
 let page = null;
 
 function isDark() {
   try {
     const airflow = parent.document.documentElement;
     if (parent !== window) return airflow.classList.contains("dark");
-  } catch { /* the page stands alone */ }
+  } catch { /* the page is not in a frame of Airflow */ }
   return matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
-function element(name, text, attributes = {}) {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  return made;
+function createElement(name, text, attributes = {}) {
+  const node = document.createElement(name);
+  if (text !== undefined) node.textContent = text;
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  return node;
 }
 
-function query() {
+function filterParams() {
   const params = new URLSearchParams();
   for (const select of form.querySelectorAll("select")) {
     for (const option of select.selectedOptions) params.append(select.name, option.value);
   }
-  for (const name of ["first", "last"]) if (form[name].value) params.append(name, form[name].value);
+  for (const name of ["from_month", "to_month"]) if (form[name].value) params.append(name, form[name].value);
   return params.toString();
 }
 
-// The server computes few reports at once, and says when to ask again. A longer wait means that MongoDB is down.
+// The server computes few reports at once and answers 503 with Retry-After. A long Retry-After means MongoDB is down.
 const MAX_REQUESTS = 4;
 const MAX_RETRIES = 10;
 const MAX_RETRY_SECONDS = 2;
 let freeSlots = MAX_REQUESTS;
-const waiting = [];
+const slotQueue = [];
 
-async function inSlot(action) {
+async function withSlot(action) {
   if (freeSlots) freeSlots -= 1;
-  else await new Promise((resume) => waiting.push(resume));
+  else await new Promise((resume) => slotQueue.push(resume));
   try {
     return await action();
   } finally {
-    const resume = waiting.shift();
+    const resume = slotQueue.shift();
     if (resume) resume();
     else freeSlots += 1;
   }
@@ -50,18 +50,18 @@ async function inSlot(action) {
 
 async function fetchWithRetries(path) {
   for (let retries = 0; ; retries += 1) {
-    const answer = await inSlot(() => fetch(path));
-    const seconds = Number(answer.headers.get("Retry-After"));
-    if (answer.status !== 503 || !seconds || seconds > MAX_RETRY_SECONDS || retries === MAX_RETRIES) return answer;
+    const response = await withSlot(() => fetch(path));
+    const seconds = Number(response.headers.get("Retry-After"));
+    if (response.status !== 503 || !seconds || seconds > MAX_RETRY_SECONDS || retries === MAX_RETRIES) return response;
     await new Promise((resume) => setTimeout(resume, 1000 * seconds * (1 + Math.random())));
   }
 }
 
-async function get(path) {
-  const answer = await fetchWithRetries(path);
-  const body = await answer.json().catch(() => ({}));
-  const said = Array.isArray(body.detail) ? body.detail.map((each) => each.msg).join("; ") : body.detail;
-  if (!answer.ok) throw new Error(said || `the server answered ${answer.status}`);
+async function fetchJson(path) {
+  const response = await fetchWithRetries(path);
+  const body = await response.json().catch(() => ({}));
+  const message = Array.isArray(body.detail) ? body.detail.map((error) => error.msg).join("; ") : body.detail;
+  if (!response.ok) throw new Error(message || `The server answered with HTTP status ${response.status}.`);
   return body;
 }
 
@@ -71,7 +71,7 @@ function showError(error) {
   problem.hidden = false;
 }
 
-// Airflow shows this page in a frame that may not navigate the window above it; Airflow's own document may.
+// Airflow shows this page in a frame that may not navigate the parent window, so the click happens in the parent.
 function openInAirflow(event) {
   if (parent === window || event.ctrlKey || event.metaKey) return;
   event.preventDefault();
@@ -84,137 +84,137 @@ function openInAirflow(event) {
 
 function airflowLink(path, text, attributes = {}) {
   const root = location.pathname.replace(/\/[^/]*\/[^/]*$/, "");
-  const link = element("a", text, { href: root + path, ...attributes });
+  const link = createElement("a", text, { href: root + path, ...attributes });
   link.addEventListener("click", openInAirflow);
   return link;
 }
 
-const number = (value) => (value === null ? "" : value.toLocaleString());
+const formatNumber = (value) => (value === null ? "" : value.toLocaleString());
 
-const progress = ({ documents, of }) => `${number(documents)} of ${number(of)} documents`;
+const formatProgress = ({ documents, total }) => `${formatNumber(documents)} of ${formatNumber(total)} documents`;
 
-function problemBox({ subject, message, hint, command }) {
-  const box = element("div", undefined, { class: "problem", role: "note" });
-  box.append(element("strong", subject), `: ${message}. ${hint}`);
-  if (command) box.append(element("pre", command));
+function createProblem({ subject, message, hint, command }) {
+  const box = createElement("div", undefined, { class: "problem", role: "note" });
+  box.append(createElement("strong", subject), `: ${message}. ${hint}`);
+  if (command) box.append(createElement("pre", command));
   return box;
 }
 
-function freshnessRow(job) {
-  const row = element("tr");
-  row.append(element("td", job.job), element("td", job.region));
-  const asOf = element("td");
+function createFreshnessRow(job) {
+  const row = createElement("tr");
+  row.append(createElement("td", job.job), createElement("td", job.region));
+  const asOf = createElement("td");
   if (job.as_of) asOf.append(airflowLink(job.run_path, job.as_of.replace("T", " ").replace(/:\d\d(\.\d+)?\+.*/, "")));
-  else asOf.append(element("span", "never published", { class: "never" }));
-  if (job.as_of && job.overdue) asOf.append(element("span", " overdue", { class: "never" }));
-  if (job.publishing) asOf.append(element("span", ` publishing, ${progress(job.publishing)}`, { class: "never" }));
-  row.append(asOf, element("td", number(job.documents), { class: "number" }));
-  row.append(element("td", job.published_at.slice(0, 16).replace("T", " ")));
-  row.append(element("td", job.published_at ? `${job.seconds} s` : "", { class: "number" }));
-  const strip = element("span", undefined, { class: "strip" });
-  for (const { period, documents, run_path: run, publishing } of job.periods) {
+  else asOf.append(createElement("span", "never published", { class: "never" }));
+  if (job.as_of && job.overdue) asOf.append(createElement("span", " overdue", { class: "never" }));
+  if (job.publishing) asOf.append(createElement("span", ` publishing, ${formatProgress(job.publishing)}`, { class: "never" }));
+  row.append(asOf, createElement("td", formatNumber(job.documents), { class: "number" }));
+  row.append(createElement("td", job.published_at.slice(0, 16).replace("T", " ")));
+  row.append(createElement("td", job.published_at ? `${job.seconds} s` : "", { class: "number" }));
+  const strip = createElement("span", undefined, { class: "strip" });
+  for (const { period, documents, run_path: runPath, publishing } of job.periods) {
     const missing = documents === null;
-    let title = missing ? `${period}: missing; open the run that loads it` : `${period}: ${number(documents)} documents`;
-    if (publishing) title = `${period}: publishing, ${progress(publishing)}`;
+    let title = missing ? `${period}: missing; open the run that loads it` : `${period}: ${formatNumber(documents)} documents`;
+    if (publishing) title = `${period}: publishing, ${formatProgress(publishing)}`;
     const state = publishing ? "publishing" : missing ? "missing" : "";
-    strip.append(airflowLink(run, undefined, { title, "aria-label": title, class: state }));
+    strip.append(airflowLink(runPath, undefined, { title, "aria-label": title, class: state }));
   }
-  const cell = element("td");
+  const cell = createElement("td");
   cell.append(strip);
   row.append(cell);
   return row;
 }
 
-async function drawFreshness() {
-  const { jobs, problems } = await get("api/freshness");
-  document.querySelector("#freshness .problems").replaceChildren(...problems.map(problemBox));
-  document.querySelector("#freshness tbody").replaceChildren(...jobs.map(freshnessRow));
+async function loadFreshness() {
+  const { jobs, problems } = await fetchJson("api/freshness");
+  document.querySelector("#freshness .problems").replaceChildren(...problems.map(createProblem));
+  document.querySelector("#freshness tbody").replaceChildren(...jobs.map(createFreshnessRow));
 }
 
 function fillTable(table, columns, rows) {
-  const head = element("tr");
-  head.append(...columns.map((column) => element("th", column.title)));
-  table.tHead.replaceChildren(head);
+  const header = createElement("tr");
+  header.append(...columns.map((column) => createElement("th", column.title)));
+  table.tHead.replaceChildren(header);
   table.tBodies[0].replaceChildren(...rows.map((row) => {
-    const line = element("tr");
-    line.append(...columns.map(({ name, kind }) => kind === "text"
-      ? element("td", row[name] ?? "")
-      : element("td", number(row[name]), { class: "number" })));
+    const line = createElement("tr");
+    line.append(...columns.map(({ name, type }) => type === "text"
+      ? createElement("td", row[name] ?? "")
+      : createElement("td", formatNumber(row[name]), { class: "number" })));
     return line;
   }));
 }
 
-function empty(figure, report, why) {
+function showMessage(figure, report, message) {
   figure.view?.finalize();
   figure.view = figure.rows = null;
   const chart = figure.querySelector(".chart");
   chart.classList.add("empty");
-  chart.textContent = why;
+  chart.textContent = message;
   fillTable(figure.querySelector("table"), report.columns, []);
 }
 
-async function draw(report, figure) {
+async function loadReport(report, figure) {
   const requestId = figure.requestId = (figure.requestId ?? 0) + 1;
-  const params = query();
-  const found = await get(`api/reports/${report.name}?${params}`).catch((error) => ({ error }));
+  const params = filterParams();
+  const result = await fetchJson(`api/reports/${report.name}?${params}`).catch((error) => ({ error }));
   if (requestId !== figure.requestId) return; // the filters have changed since
-  if (found.error) return empty(figure, report, found.error.message);
+  if (result.error) return showMessage(figure, report, result.error.message);
   const notes = [];
-  if (found.period) notes.push(`Period: ${found.period}.`);
-  if (found.ignored.length) notes.push(`Filter not applicable: ${found.ignored.join(" and ")}.`);
-  if (found.truncated) notes.push("Truncated to the first rows.");
+  if (result.period) notes.push(`Period: ${result.period}.`);
+  if (result.ignored.length) notes.push(`Filter not applicable: ${result.ignored.join(" and ")}.`);
+  if (result.truncated) notes.push("Truncated to the first rows.");
   const note = figure.querySelector(".note");
   note.textContent = notes.join(" ");
   note.hidden = !notes.length;
-  figure.querySelector("[data-do=csv]").href = `api/reports/${report.name}.csv?${params}`;
-  fillTable(figure.querySelector("table"), report.columns, found.rows);
-  if (!found.rows.length) return empty(figure, report, "Nothing to show for these filters.");
-  figure.rows = found.rows;
-  return show(report, figure);
+  figure.querySelector("[data-action=csv]").href = `api/reports/${report.name}.csv?${params}`;
+  fillTable(figure.querySelector("table"), report.columns, result.rows);
+  if (!result.rows.length) return showMessage(figure, report, "Nothing to show for these filters.");
+  figure.rows = result.rows;
+  return drawChart(report, figure);
 }
 
-async function show(report, figure) {
+async function drawChart(report, figure) {
   const { requestId, rows } = figure;
   const chart = figure.querySelector(".chart");
   chart.classList.remove("empty");
   figure.view?.finalize();
   const spec = { width: "container", height: 260, autosize: { type: "fit", contains: "padding" }, ...report.spec, data: { values: rows } };
-  const options = { actions: false, ast: true, renderer: "svg", config: page.themes[theme()], defaultStyle: false, tooltip: { disableDefaultStyle: true } };
+  const options = { actions: false, ast: true, renderer: "svg", config: page.themes[themeName()], defaultStyle: false, tooltip: { disableDefaultStyle: true } };
   const { view } = await vegaEmbed(chart, spec, options);
   if (requestId === figure.requestId) figure.view = view;
 }
 
-async function save(figure, report, kind) {
+async function saveImage(figure, report, format) {
   if (!figure.view) return;
-  const link = element("a", undefined, { href: await figure.view.toImageURL(kind, 2), download: `${report.name}.${kind}` });
+  const link = createElement("a", undefined, { href: await figure.view.toImageURL(format, 2), download: `${report.name}.${format}` });
   link.click();
 }
 
-function makeFigure(report) {
+function createFigure(report) {
   const figure = document.querySelector("#figure").content.cloneNode(true).querySelector("figure");
   figure.id = report.name;
   figure.querySelector(".chart").setAttribute("aria-label", `${report.title}; the table has its figures`);
   figure.querySelector("h3").textContent = report.title;
   figure.querySelector(".question").textContent = report.question;
   figure.querySelector("nav").addEventListener("click", ({ target }) => {
-    const wanted = target.dataset.do;
+    const { action } = target.dataset;
     const rows = figure.querySelector(".rows");
-    if (wanted === "table") rows.hidden = !rows.hidden;
-    if (wanted === "png" || wanted === "svg") save(figure, report, wanted).catch(showError);
+    if (action === "table") rows.hidden = !rows.hidden;
+    if (action === "png" || action === "svg") saveImage(figure, report, action).catch(showError);
   });
   return figure;
 }
 
-function drawAll() {
+function loadReports() {
   document.querySelector("#problem").hidden = true;
-  for (const report of page.reports) draw(report, document.getElementById(report.name)).catch(showError);
+  for (const report of page.reports) loadReport(report, document.getElementById(report.name)).catch(showError);
 }
 
 function applyTheme() {
   document.documentElement.classList.toggle("dark", isDark());
   for (const report of page?.reports ?? []) {
     const figure = document.getElementById(report.name);
-    if (figure?.rows) show(report, figure).catch(showError);
+    if (figure?.rows) drawChart(report, figure).catch(showError);
   }
 }
 
@@ -222,39 +222,39 @@ function watchAirflowTheme() {
   applyTheme();
   try {
     if (parent !== window) new MutationObserver(applyTheme).observe(parent.document.documentElement, { attributeFilter: ["class"] });
-  } catch { /* the page stands alone */ }
+  } catch { /* the page is not in a frame of Airflow */ }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", applyTheme);
 }
 
-function fillFilters(choices) {
+function fillFilters(options) {
   for (const select of form.querySelectorAll("select")) {
-    select.replaceChildren(...choices[select.name].map((value) => element("option", value, { value })));
+    select.replaceChildren(...options[select.name].map((value) => createElement("option", value, { value })));
   }
   const start = new Date();
   start.setMonth(start.getMonth() - 24);
-  form.first.value = form.first.defaultValue = start.toISOString().slice(0, 7);
-  form.addEventListener("change", drawAll);
-  form.addEventListener("reset", () => setTimeout(drawAll));
+  form.from_month.value = form.from_month.defaultValue = start.toISOString().slice(0, 7);
+  form.addEventListener("change", loadReports);
+  form.addEventListener("reset", () => setTimeout(loadReports));
   form.addEventListener("submit", (event) => event.preventDefault());
 }
 
 async function main() {
   watchAirflowTheme();
-  drawFreshness().catch(showError);
-  page = await get("api/page");
-  fillFilters(page.choices);
+  loadFreshness().catch(showError);
+  page = await fetchJson("api/page");
+  fillFilters(page.filter_options);
   const sections = new Map();
   for (const report of page.reports) {
     if (!sections.has(report.section)) {
-      const grid = element("div", undefined, { class: "grid" });
-      document.querySelector("#reports").append(element("h2", report.section), grid);
+      const grid = createElement("div", undefined, { class: "grid" });
+      document.querySelector("#reports").append(createElement("h2", report.section), grid);
       sections.set(report.section, grid);
     }
-    sections.get(report.section).append(makeFigure(report));
+    sections.get(report.section).append(createFigure(report));
   }
-  drawAll();
-  const wanted = page.reports.find(({ name, collection }) => [name, collection].includes(location.hash.slice(1)));
-  if (wanted) document.getElementById(wanted.name).scrollIntoView();
+  loadReports();
+  const linked = page.reports.find(({ name, collection }) => [name, collection].includes(location.hash.slice(1)));
+  if (linked) document.getElementById(linked.name).scrollIntoView();
 }
 
 main().catch(showError);

@@ -1,4 +1,4 @@
-"""Why a task failed or was skipped, as lines of its log that can be read in Airflow's log view without scrolling."""
+"""Logs why a task failed or was skipped, in lines that fit Airflow's log view without scrolling."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Callable
 from bi_ops.errors import BiError
 
 _WIDTH = 84
-"""Characters that Airflow's log view shows in a window of 1280 px, beside the time and the level."""
+"""The characters that fit in Airflow's log view beside the time and level, in a window of 1280 px."""
 
 
-def log_reason(log: Callable[[str], object], error: BiError) -> None:
-    """Log an error, one thought a line: what happened and where, expected, actual, hint.
+def log_error(log: Callable[[str], object], error: BiError) -> None:
+    """Log an error: what happened and where, expected, actual and hint, each on its own line.
 
     Args:
         log: Logs a line, such as `self.log.error`.
         error: The error.
     """
-    for line in reason_lines(error):
+    for line in error_lines(error):
         log(line)
 
 
-def reason_lines(error: BiError) -> list[str]:
+def error_lines(error: BiError) -> list[str]:
     """The lines of an error."""
     lines = textwrap.wrap(error.summary, _WIDTH, subsequent_indent="    ", break_on_hyphens=False)
     for label, text in error.details:

@@ -1,4 +1,4 @@
-"""A circuit breaker: while MongoDB is known to be down, no request waits for it."""
+"""A circuit breaker, so that no request waits for MongoDB while it is known to be down."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from bi_ops.errors import ReportsUnavailableError
 
 RETRY_SECONDS = 5
-"""How long MongoDB is left alone after it did not answer."""
+"""How long no request is sent to MongoDB after it did not answer."""
 
 
 class CircuitBreaker:
@@ -29,7 +29,7 @@ class CircuitBreaker:
         """Let a request through, or raise at once.
 
         Raises:
-            ReportsUnavailableError: MongoDB is known to be down, or another request is finding out whether it still is.
+            ReportsUnavailableError: MongoDB is known to be down, or another request is already probing it.
         """
         probe = self._open
         if probe:
@@ -42,19 +42,19 @@ class CircuitBreaker:
                 self._probing = False
 
     def record_failure(self) -> None:
-        """MongoDB did not answer."""
+        """Record that MongoDB did not answer."""
         self._open, self._retry_at = True, time.monotonic() + RETRY_SECONDS
 
     def record_success(self) -> None:
-        """MongoDB answered."""
+        """Record that MongoDB answered."""
         self._open = False
 
     def _reject_unless_due(self) -> None:
-        wait = self._retry_at - time.monotonic()
-        if self._probing or wait > 0:
+        seconds = self._retry_at - time.monotonic()
+        if self._probing or seconds > 0:
             raise ReportsUnavailableError(
                 "MongoDB did not answer a moment ago, so it is not queried now",
-                retry_after=max(1, math.ceil(wait)),
+                retry_after=max(1, math.ceil(seconds)),
                 context="the reports",
                 hint="Retried automatically. If it persists, check that MongoDB is up, then reload the page.",
             )

@@ -1,4 +1,4 @@
-"""The page's own files, read without blocking the event loop."""
+"""Bundles the page's chart library (Vega) from its Python wheel, without blocking the event loop."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _BUNDLE_SECONDS = 60
 
 
 async def vega_bundle() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, out of the wheel: nothing comes from another host."""
+    """Vega, Vega-Lite and Vega-Embed as one script, from the wheel: the page requests no other host."""
     return await asyncio.get_running_loop().run_in_executor(_EXECUTOR, _bundle)
 
 
 @lru_cache
 def _bundle() -> str:
-    """Made once, in a process of its own: it takes seconds, and holds Python's interpreter lock all the while."""
-    made = subprocess.run(
+    """Run once, in a separate process: bundling takes seconds and holds Python's interpreter lock throughout."""
+    process = subprocess.run(
         [sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=True, timeout=_BUNDLE_SECONDS
     )
-    return made.stdout
+    return process.stdout

@@ -1,7 +1,7 @@
-"""Where a value is that MEG cannot compute or the driver cannot read: MEG reports the value, and not its place.
+"""Finds the form and column of a value that MEG cannot compute or the driver cannot read.
 
-Nothing of this runs before such an error occurs. Then parts of the query are read again: the chunks and forms one by
-one, and the columns one by one.
+MEG's error names neither. So after such an error, parts of the query are run again: first the chunks and forms one by
+one, then the columns.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bi_ops.load.register import Chunk
 from bi_ops.meg.reader import MegReader
 
 _MAX_SECONDS = 300
-"""How long the place of a value is looked for; what is known then is reported."""
+"""The time limit of the search, after which the error names what is known by then."""
 
 
 class ValueLocator:
@@ -24,8 +24,8 @@ class ValueLocator:
     Args:
         meg: The region's MEG.
         sql: The query that failed.
-        columns: The names of its columns; none where it failed before they were known.
-        parameters: What it binds, but for the chunks.
+        columns: The names of its columns; empty if it failed before they were known.
+        parameters: The parameters that it binds, without the chunks.
         chunks: The chunks that it read.
     """
 
@@ -40,15 +40,15 @@ class ValueLocator:
         self._deadline = time.monotonic() + _MAX_SECONDS
 
     def locate(self, error: InvalidSourceRowError) -> InvalidSourceRowError:
-        """The error with the value's form and column in its message, as far as they are found."""
+        """The error with the value's form and column in its message, as far as they can be found."""
         chunks, forms = self._failing_forms()
         columns = self._failing_columns(chunks)
-        named = f"column{'s' if len(columns) > 1 else ''} {', '.join(columns)}" if columns else ""
-        place = ", ".join(filter(None, (named, forms)))
-        return error.located(place) if place else error
+        column_names = f"column{'s' if len(columns) > 1 else ''} {', '.join(columns)}" if columns else ""
+        location = ", ".join(filter(None, (column_names, forms)))
+        return error.located(location) if location else error
 
     def _failing_forms(self) -> tuple[list[list[int]], str]:
-        """The smallest part of the chunks in which the query fails, and what to call it."""
+        """The smallest part of the chunks in which the query fails, and its description."""
         if not self._chunks:
             return [], ""
         chunk = next((chunk for chunk in self._chunks if self._fails(self._sql, [chunk])), None)
@@ -60,7 +60,7 @@ class ValueLocator:
         return chunks, f"the rows of one of the forms {', '.join(map(str, forms))}"
 
     def _failing_columns(self, chunks: list[list[int]]) -> list[str]:
-        """The columns that fail when they are read alone; none where all do, as they share what fails."""
+        """The columns that fail when read alone; empty if all of them fail, as the cause is then not a column."""
         queries = {column: f'SELECT job."{column}" FROM ({self._sql}\n) AS job' for column in self._columns}
         failing = [column for column, sql in queries.items() if self._fails(sql, chunks)]
         return failing if len(failing) < len(self._columns) else []
@@ -69,7 +69,9 @@ class ValueLocator:
         if time.monotonic() > self._deadline:
             return False
         try:
-            with self._meg.query(sql, {**self._parameters, "chunks": [array(chunk) for chunk in chunks]}) as result:
+            with self._meg.query(
+                sql, {**self._parameters, "chunks": [array_literal(chunk) for chunk in chunks]}
+            ) as result:
                 for _ in result.batches:
                     pass
         except BiError as error:
@@ -77,6 +79,6 @@ class ValueLocator:
         return False
 
 
-def array(form_ids: Sequence[int]) -> str:
-    """Form ids as PostgreSQL writes an array."""
+def array_literal(form_ids: Sequence[int]) -> str:
+    """Form ids as a PostgreSQL array literal."""
     return f"{{{','.join(map(str, form_ids))}}}"
