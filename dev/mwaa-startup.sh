@@ -1,5 +1,5 @@
 #!/bin/sh
-# Amazon MWAA runs this before each of Airflow's processes. The settings are documented in MEG BI's README.
+# Amazon MWAA runs this before each of Airflow's processes. docs/configuration.md of MEG BI explains the settings.
 # Keep secrets in Secrets Manager, not in this file.
 export BI_AGGREGATE=1
 export MEG_REGIONS=eu,uk

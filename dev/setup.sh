@@ -39,9 +39,9 @@ if [ -n "$mongod" ] && [ -z "${BI_DEV_MONGO:-}" ]; then
                 echo "setup: installing libcurl4, which the embedded MongoDB needs"
                 { apt-get -qq update && apt-get -qq install -y libcurl4; } >/dev/null 2>&1 || die "apt-get could not install libcurl4"
             else
-                die "the embedded MongoDB needs libcurl4: sudo apt-get install libcurl4 (or name a server of yours in BI_DEV_MONGO: README.md)"
+                die "the embedded MongoDB needs libcurl4: sudo apt-get install libcurl4 (or name a server of yours in BI_DEV_MONGO: docs/configuration.md)"
             fi ;;
-        *) die "the embedded MongoDB lacks $missing on this system; name a server of yours in BI_DEV_MONGO (README.md)" ;;
+        *) die "the embedded MongoDB lacks $missing on this system; name a server of yours in BI_DEV_MONGO (docs/configuration.md)" ;;
     esac
 fi
 touch .venv/.ready
