@@ -51,7 +51,7 @@ def run(servers: embedded_stack.DatabaseServers, deadline: float, max_rounds: in
             month_seconds.append(airflow.load_months(_MONTH))
             tasks = airflow.count_stage_tasks()
             empty_seconds.append(airflow.run_dag("bench_empty", {"tasks": tasks}))
-    section = Section(f"Airflow's share: {tasks} tasks on LocalExecutor", ("run", "seconds", "seconds a task"))
+    section = Section(f"Airflow overhead: {tasks} tasks on LocalExecutor", ("run", "seconds", "seconds a task"))
     for name, seconds in ((f"{JOB}, a chunk a task", month_seconds), ("empty tasks", empty_seconds)):
         median = statistics.median(seconds)
         section.rows.append([name, f"{median:.1f}", f"{median / tasks:.2f}"])

@@ -64,7 +64,7 @@ class Ratio:
         return [*row, f"{1 - self.goal_score:.1%} short", self.reason] if self.misses_goal else [*row, "reached", ""]
 
 
-RATIO_COLUMNS = ("ratio of", "median", "spread", "rounds", "goal", "", "why")
+RATIO_COLUMNS = ("ratio", "median", "spread", "rounds", "goal", "result", "reason")
 
 
 @dataclass

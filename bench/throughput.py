@@ -246,7 +246,7 @@ def _get_ratios(round_measurements: list[dict[str, Measurement]], rows: int) -> 
             f"{label}: speed of stage and publish / dlt",
             ratios(seconds("dlt", rounds_=with_dlt), seconds(_STAGE, _PUBLISH, rounds_=with_dlt)),
             min_goal=3,
-            explanation="dlt's time is its own Python, ours MongoDB's transactions, which are slower on some machines",
+            explanation="dlt spends its time in Python, MEG BI in MongoDB's transactions, slower on some machines",
         ),
         Ratio(
             f"{label}: speed of publish, unchanged / first",
