@@ -103,6 +103,7 @@ def test_mwaa_bundle_is_reproducible(tmp_path: Path) -> None:
     with zipfile.ZipFile(built / "plugins.zip") as packed:
         names = packed.namelist()
     assert ".airflowignore" in names, "Airflow would run each module as a plugin"
+    assert "bi_ops/include/meg/reader_role.sql" in names, "bi_doctor compares the role with it"
     assert not [name for name in names if name.endswith(".pyc")]
 
 
