@@ -1,6 +1,6 @@
 # Each command sets itself up first. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run up doctor report atlas test test-fast chaos bench bench-workers compare compat mwaa check audit format docs pins clean
+.PHONY: help setup run up doctor report atlas test test-fast chaos bench bench-workers compare compat mwaa check audit format docs pins release clean
 PYTHON ?= python3
 export PYTHON
 BIN := .venv/bin
@@ -73,6 +73,9 @@ docs: .venv/.ready  ## generate the tables of jobs and messages, and a page for 
 
 pins: .venv/.ready  ## pin every version of dev/requirements.in and dev/airflow_pins/*.in
 	@dev/compile_requirements.sh
+
+release: .venv/.ready  ## check, date the changelog, build dist/ with the MWAA bundle and tag the version; pushes nothing
+	@PYTHONPATH=plugins $(BIN)/python -m dev.release
 
 clean:  ## remove the environment, all local state and dist/
 	@rm -rf .venv .local dist

@@ -39,6 +39,7 @@ NOT_RUN = {
     "make check": "takes a minute, and CI runs it by itself",
     "make compat": "takes minutes, and installs other versions of Airflow",
     "make pins": "resolves every version from the package index",
+    "make release": "commits and tags; tests/test_release.py runs its parts",
     "make run": "takes minutes; tests/test_embedded_airflow.py runs its parts",
     "make test": "is what runs this test",
     "make up": "never ends",
