@@ -146,7 +146,9 @@ def test_batch_encodes_like_single_rows() -> None:
 def test_bucket_round_trip(count: int) -> None:
     """A bucket returns its documents byte for byte."""
     documents = [make(form_id=number) for number in range(count)]
-    packed = encode_bucket("a name\x04documents", {"count": count}, documents)
-    assert decode_bucket(packed) == documents
-    assert bson.decode(packed, AWARE)["documents"] == [bson.decode(document, AWARE) for document in documents]
+    bucket = encode_bucket({"_id": "a name\x04documents", "count": count}, documents)
+    assert decode_bucket(bucket) == documents
+    assert bucket == bson.encode(
+        {"_id": "a name\x04documents", "count": count, "documents": [bson.decode(each, AWARE) for each in documents]}
+    )
     assert [*split(b"".join(documents))] == documents

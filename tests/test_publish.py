@@ -7,7 +7,10 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import bson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pymongo.errors import OperationFailure
 
 from bi_ops.catalog.jobs import Job, LoadMode
@@ -15,7 +18,7 @@ from bi_ops.catalog.slices import Slice
 from bi_ops.errors import ShrinkError, StagingError, StaleSnapshotError, SupersededError
 from bi_ops.load import publish as module
 from bi_ops.load import staging
-from bi_ops.load.publish import PublishResult, publish
+from bi_ops.load.publish import PublishResult, merge_join, publish
 from bi_ops.load.register import Load, StagedLoad
 from bi_ops.load.staging import StagedSlice
 from bi_ops.meg.reader import MegReader
@@ -362,3 +365,25 @@ def test_concurrent_publishes_never_mix(store: Store) -> None:
         assert values == {2 * turn + int(row["run_id"][-1])}
     assert len(outcomes) == 16
     assert outcomes.count("published") >= 8
+
+
+@pytest.mark.fast
+@given(st.sets(st.text()), st.sets(st.text()))
+def test_merge_join_pairs_equal_ids(left: set[str], right: set[str]) -> None:
+    """Each document comes once, in MongoDB's order of the `_id`s, with the other side's of the same `_id`."""
+
+    def side(ids: set[str], number: int) -> dict[bytes, bytes]:
+        return {id_.encode(): bson.encode({"_id": id_, "side": number}) for id_ in ids}
+
+    lefts, rights = side(left, 0), side(right, 1)
+    ids = sorted(lefts.keys() | rights.keys())
+    pairs = merge_join((lefts[id_] for id_ in sorted(lefts)), (rights[id_] for id_ in sorted(rights)))
+    assert [*pairs] == [(lefts.get(id_, b""), rights.get(id_, b"")) for id_ in ids]
+
+
+def test_republish_large_documents_is_noop(store: Store) -> None:
+    """Documents of many kilobytes are split into batches by size, and found to be the same again."""
+    forms = dict.fromkeys(range(1_000), 1)
+    for run, written in ((RUN, 1_000), (RERUN, 0)):
+        load = stage_documents(store, monthly_slice(), forms, run, form_name="x" * 20_000)
+        assert publish(store, load, max_shrink=0.5).written == written

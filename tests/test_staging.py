@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timezone
-from itertools import chain, pairwise
+from itertools import chain
 
-import bson
 import pytest
 from bson import ObjectId
-from hypothesis import given
 
 from bi_ops.errors import DuplicateKeyError, SupersededError
 from bi_ops.load import staging
-from bi_ops.load.merge import windows
 from bi_ops.load.register import Completion, Load, LoadRegister, StagedLoad
 from bi_ops.load.staging import StagedSlice
 from bi_ops.meg.reader import MegReader
@@ -92,20 +88,6 @@ def test_stage_task_keeps_other_tasks(store: Store) -> None:
             task.write([make_document(monthly_slice(), number, 1)])
     assert store.staging_collection(monthly_slice().job.name).distinct("document_count") == [1]
     assert store.staging_collection(monthly_slice().job.name).count_documents({}) == 3
-
-
-@given(id_streams(), batch_sizes())
-def test_windows_yield_everything_once(streams: list[list[int]], size: int) -> None:
-    """Windows give every element once, and equal ones together."""
-    documents = [[bson.encode({"_id": f"{number:03}"}) for number in sorted(set(stream))] for stream in streams]
-
-    def batches(stream: list[bytes]) -> Iterator[list[bytes]]:
-        return (stream[start : start + size] for start in range(0, len(stream), size))
-
-    found = [*windows([batches(stream) for stream in documents])]
-    assert [[each for window in found for each in window[number]] for number in range(len(streams))] == documents
-    together = [[*chain.from_iterable(window)] for window in found]
-    assert all(max(before) < min(after) for before, after in pairwise(together))
 
 
 def test_concurrent_attempt_raises_superseded(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
+from itertools import chain
 
 from bson import ObjectId
 from bson.raw_bson import RawBSONDocument
@@ -25,9 +26,8 @@ from bi_ops.errors import BiError, PartialPublishError, StagingError, Superseded
 from bi_ops.load.background import BackgroundWorker
 from bi_ops.load.guards import LiveSlice, check_not_stale, check_shrink
 from bi_ops.load.ledger import LedgerEntry
-from bi_ops.load.merge import windows
 from bi_ops.load.register import Load, LoadRegister, StagedLoad, clear_group_hint
-from bi_ops.load.staging import Bucket, StagedSlice, staging_mismatch
+from bi_ops.load.staging import BATCH_BYTES, Bucket, StagedSlice, staging_mismatch
 from bi_ops.mongo.errors import translate
 from bi_ops.mongo.raw_bson import append_load_metadata, encode_load_metadata, equal_ignoring_load_metadata, get_id
 from bi_ops.mongo.store import BATCH_SIZE, Store, iter_document_batches
@@ -253,38 +253,99 @@ def _write_differences(
     max_documents: int,
 ) -> _Progress:
     """Turn the live documents into the staged ones, until `max_documents` of either have been read."""
-    read = met = written = size = 0
+    read = met = size = 0
+    next_id = b""
     with BackgroundWorker() as in_session, BackgroundWorker() as in_staging:
-        for wanted, found in windows([in_staging.prefetch(staged), in_session.prefetch(live_documents)]):
-            size += sum(map(len, wanted))
-            if max(read + len(wanted), met + len(found)) > max_documents or (read and size > MAX_TRANSACTION_BYTES):
-                first = min(get_id(documents[0]) for documents in (wanted, found) if documents)
-                return _Progress(read, written, first.decode())
-            read, met = read + len(wanted), met + len(found)
-            new, changes = _differences(wanted, found, load_metadata)
-            written += len(new) + len(changes)
-            if new:
-                in_session.submit(live.insert_many, new, ordered=False, session=session)
-            if changes:
-                in_session.submit(live.bulk_write, changes, ordered=False, session=session)
-    return _Progress(read, written, "")
+        writer = _Writer(live, session, in_session)
+        pairs = merge_join(
+            chain.from_iterable(in_staging.prefetch(staged)), chain.from_iterable(in_session.prefetch(live_documents))
+        )
+        for wanted, present in pairs:
+            size += len(wanted)
+            if (
+                (wanted and read == max_documents)
+                or (present and met == max_documents)
+                or (read and size > MAX_TRANSACTION_BYTES)
+            ):
+                next_id = get_id(wanted or present)
+                break
+            read += bool(wanted)
+            met += bool(present)
+            if not wanted:
+                writer.delete(present)
+            elif not present:
+                writer.insert(append_load_metadata(wanted, load_metadata))
+            elif not equal_ignoring_load_metadata(present, wanted):
+                writer.replace(append_load_metadata(wanted, load_metadata))
+        writer.flush()
+    return _Progress(read, writer.written, next_id.decode())
 
 
-def _differences(
-    wanted: list[bytes], found: list[bytes], load_metadata: bytes
-) -> tuple[list[RawBSONDocument], list[WriteOperation]]:
-    """What to insert, and what to replace or delete, so that what is found becomes what is wanted."""
-    new: list[RawBSONDocument] = []
-    changes: list[WriteOperation] = []
-    left = {get_id(document): document for document in found}
-    for document in wanted:
-        name = get_id(document)
-        old = left.pop(name, None)
-        if old is None:
-            new.append(RawBSONDocument(append_load_metadata(document, load_metadata)))
-        elif not equal_ignoring_load_metadata(old, document):
-            changes.append(
-                ReplaceOne({"_id": name.decode()}, RawBSONDocument(append_load_metadata(document, load_metadata)))
-            )
-    changes += [DeleteOne({"_id": name.decode()}) for name in left]
-    return new, changes
+def merge_join(left: Iterator[bytes], right: Iterator[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Pair the documents of one `_id`; a document that only one side has is paired with b"".
+
+    Args:
+        left: Encoded documents, sorted by `_id`, each `_id` once.
+        right: Likewise.
+    """
+    mine, other = next(left, b""), next(right, b"")
+    while mine and other:
+        my_id, other_id = get_id(mine), get_id(other)
+        if my_id < other_id:
+            yield mine, b""
+            mine = next(left, b"")
+        elif my_id > other_id:
+            yield b"", other
+            other = next(right, b"")
+        else:
+            yield mine, other
+            mine, other = next(left, b""), next(right, b"")
+    while mine:
+        yield mine, b""
+        mine = next(left, b"")
+    while other:
+        yield b"", other
+        other = next(right, b"")
+
+
+class _Writer:
+    """Writes documents to a live collection, some thousands at a time, while the next are compared.
+
+    Attributes:
+        written: How many documents it was given.
+    """
+
+    def __init__(self, live: Collection[RawBSONDocument], session: ClientSession, worker: BackgroundWorker) -> None:
+        self._live = live
+        self._session = session
+        self._worker = worker
+        self._new: list[RawBSONDocument] = []
+        self._changes: list[WriteOperation] = []
+        self._bytes = 0
+        self.written = 0
+
+    def insert(self, document: bytes) -> None:
+        self._new.append(RawBSONDocument(document))
+        self._count(len(document))
+
+    def replace(self, document: bytes) -> None:
+        self._changes.append(ReplaceOne({"_id": get_id(document).decode()}, RawBSONDocument(document)))
+        self._count(len(document))
+
+    def delete(self, document: bytes) -> None:
+        self._changes.append(DeleteOne({"_id": get_id(document).decode()}))
+        self._count(0)
+
+    def _count(self, size: int) -> None:
+        self.written += 1
+        self._bytes += size
+        if len(self._new) + len(self._changes) == BATCH_SIZE or self._bytes > BATCH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has not been written yet."""
+        if self._new:
+            self._worker.submit(self._live.insert_many, self._new, ordered=False, session=self._session)
+        if self._changes:
+            self._worker.submit(self._live.bulk_write, self._changes, ordered=False, session=self._session)
+        self._new, self._changes, self._bytes = [], [], 0

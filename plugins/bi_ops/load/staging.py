@@ -7,12 +7,13 @@ documents in `_id` order, whatever the order in which MEG returned them.
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from itertools import chain, groupby, pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 from bson import ObjectId
@@ -22,7 +23,6 @@ from pymongo.collection import Collection
 from bi_ops.catalog.slices import IdRange, Slice
 from bi_ops.errors import DuplicateKeyError, StagingError
 from bi_ops.load.background import BackgroundWorker
-from bi_ops.load.merge import windows
 from bi_ops.load.register import Load, StagedLoad, clear_group_hint
 from bi_ops.mongo.raw_bson import MAX_BUCKET_DOCUMENTS, decode_bucket, encode_bucket, get_id
 from bi_ops.mongo.store import Store, find_raw_batches
@@ -127,25 +127,24 @@ class StagedSlice:
         start_key = start_id.encode()
         left = (bucket for bucket in buckets if bucket.max_document_id >= start_key)
         runs = [
-            self._sorted([*of_run], start_key) for _, of_run in groupby(left, key=lambda bucket: bucket.sort_run_id)
+            self._iter_sort_run([*of_run], start_key)
+            for _, of_run in groupby(left, key=lambda bucket: bucket.sort_run_id)
         ]
-        yield from bounded(chain.from_iterable(self._merged(runs)), max_documents)
+        last: list[bytes] = []
+        for batch in bounded(heapq.merge(*runs, key=get_id), max_documents):
+            _check_duplicates(self._slice, [*last, *batch])
+            last = batch[-1:]
+            yield batch
 
-    def _merged(self, runs: Sequence[Iterator[list[bytes]]]) -> Iterator[list[bytes]]:
-        for window in windows(runs):
-            merged = sorted(chain.from_iterable(window), key=get_id)
-            _check_duplicates(self._slice, merged)
-            yield merged
-
-    def _sorted(self, buckets: Sequence[Bucket], start_key: bytes) -> Iterator[list[bytes]]:
+    def _iter_sort_run(self, buckets: Iterable[Bucket], start_key: bytes) -> Iterator[bytes]:
         for bucket in buckets:
-            found = self._read(bucket)
-            yield found[bisect_left(found, start_key, key=get_id) :]
+            documents = self._read(bucket)
+            yield from documents[bisect_left(documents, start_key, key=get_id) :]
 
-    def _read(self, wanted: Bucket) -> list[bytes]:
-        for packed in find_raw_batches(self._collection, {"_id": wanted.id}):
-            return decode_bucket(packed)
-        raise staging_mismatch(self._load, f"{wanted.documents} documents in {wanted.id}", "none")
+    def _read(self, bucket: Bucket) -> list[bytes]:
+        for encoded in find_raw_batches(self._collection, {"_id": bucket.id}):
+            return decode_bucket(encoded)
+        raise staging_mismatch(self._load, f"{bucket.documents} documents in {bucket.id}", "none")
 
 
 class StagingWriter:
@@ -193,12 +192,13 @@ class StagingWriter:
         self._documents, self._bytes = [], 0
 
     def _encode_bucket(self, number: int, documents: Sequence[bytes]) -> bytes:
-        about = {
+        fields = {
+            "_id": f"{self._prefix}{self._runs:06}|{number:06}",
             "staged_at": datetime.now(timezone.utc),
             "max_id": get_id(documents[-1]).decode(),
             "document_count": len(documents),
         }
-        return encode_bucket(f"{self._prefix}{self._runs:06}|{number:06}", about, documents)
+        return encode_bucket(fields, documents)
 
 
 def bounded(documents: Iterable[bytes], max_documents: int, max_bytes: int = BATCH_BYTES) -> Iterator[list[bytes]]:
