@@ -212,16 +212,6 @@ def meg_cases(draw: Draw) -> tuple[dict[str, list[Row]], datetime, str]:
     return draw(meg_databases(as_of, zone)), as_of, zone
 
 
-def id_streams() -> st.SearchStrategy[list[list[int]]]:
-    """Up to five unsorted lists of ids, with ids in common."""
-    return st.lists(st.lists(st.integers(0, 60)), max_size=5)
-
-
-def batch_sizes() -> st.SearchStrategy[int]:
-    """Sizes of batches, small enough that most streams have several."""
-    return st.integers(1, 4)
-
-
 def _pick_required_parent(parents: list[Row]) -> st.SearchStrategy[Any]:
     """One of the parents' ids; a strategy that is never drawn from where there are none."""
     return st.sampled_from([parent["id"] for parent in parents]) if parents else st.nothing()

@@ -17,7 +17,6 @@ from bi_ops.mongo.raw_bson import get_id
 from bi_ops.mongo.store import Store
 from tests.load_helpers import make_document, monthly_slice, plan_slice, register, stage_task, staged_count
 from tests.meg_factory import MegFactory
-from tests.strategies import batch_sizes, id_streams
 
 FORMS = 500
 

@@ -253,30 +253,30 @@ def _write_differences(
     max_documents: int,
 ) -> _Progress:
     """Turn the live documents into the staged ones, until `max_documents` of either have been read."""
-    read = met = size = 0
+    read = live_count = size = 0
     next_id = b""
     with BackgroundWorker() as in_session, BackgroundWorker() as in_staging:
         writer = _Writer(live, session, in_session)
         pairs = merge_join(
             chain.from_iterable(in_staging.prefetch(staged)), chain.from_iterable(in_session.prefetch(live_documents))
         )
-        for wanted, present in pairs:
-            size += len(wanted)
+        for new, old in pairs:
+            size += len(new)
             if (
-                (wanted and read == max_documents)
-                or (present and met == max_documents)
+                (new and read == max_documents)
+                or (old and live_count == max_documents)
                 or (read and size > MAX_TRANSACTION_BYTES)
             ):
-                next_id = get_id(wanted or present)
+                next_id = get_id(new or old)
                 break
-            read += bool(wanted)
-            met += bool(present)
-            if not wanted:
-                writer.delete(present)
-            elif not present:
-                writer.insert(append_load_metadata(wanted, load_metadata))
-            elif not equal_ignoring_load_metadata(present, wanted):
-                writer.replace(append_load_metadata(wanted, load_metadata))
+            read += bool(new)
+            live_count += bool(old)
+            if not new:
+                writer.delete(old)
+            elif not old:
+                writer.insert(append_load_metadata(new, load_metadata))
+            elif not equal_ignoring_load_metadata(old, new):
+                writer.replace(append_load_metadata(new, load_metadata))
         writer.flush()
     return _Progress(read, writer.written, next_id.decode())
 
@@ -288,24 +288,24 @@ def merge_join(left: Iterator[bytes], right: Iterator[bytes]) -> Iterator[tuple[
         left: Encoded documents, sorted by `_id`, each `_id` once.
         right: Likewise.
     """
-    mine, other = next(left, b""), next(right, b"")
-    while mine and other:
-        my_id, other_id = get_id(mine), get_id(other)
-        if my_id < other_id:
-            yield mine, b""
-            mine = next(left, b"")
-        elif my_id > other_id:
-            yield b"", other
-            other = next(right, b"")
+    left_document, right_document = next(left, b""), next(right, b"")
+    while left_document and right_document:
+        left_id, right_id = get_id(left_document), get_id(right_document)
+        if left_id < right_id:
+            yield left_document, b""
+            left_document = next(left, b"")
+        elif left_id > right_id:
+            yield b"", right_document
+            right_document = next(right, b"")
         else:
-            yield mine, other
-            mine, other = next(left, b""), next(right, b"")
-    while mine:
-        yield mine, b""
-        mine = next(left, b"")
-    while other:
-        yield b"", other
-        other = next(right, b"")
+            yield left_document, right_document
+            left_document, right_document = next(left, b""), next(right, b"")
+    while left_document:
+        yield left_document, b""
+        left_document = next(left, b"")
+    while right_document:
+        yield b"", right_document
+        right_document = next(right, b"")
 
 
 class _Writer:
