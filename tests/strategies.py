@@ -212,6 +212,11 @@ def meg_cases(draw: Draw) -> tuple[dict[str, list[Row]], datetime, str]:
     return draw(meg_databases(as_of, zone)), as_of, zone
 
 
+def document_ids() -> st.SearchStrategy[set[str]]:
+    """Sets of any `_id`s."""
+    return st.sets(st.text())
+
+
 def _pick_required_parent(parents: list[Row]) -> st.SearchStrategy[Any]:
     """One of the parents' ids; a strategy that is never drawn from where there are none."""
     return st.sampled_from([parent["id"] for parent in parents]) if parents else st.nothing()

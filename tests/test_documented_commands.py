@@ -42,6 +42,7 @@ NOT_RUN = {
     "make release": "commits and tags; tests/test_release.py runs its parts",
     "make run": "takes minutes; tests/test_embedded_airflow.py runs its parts",
     "make test": "is what runs this test",
+    "make test-fast": "runs a part of what `make test` runs",
     "make up": "never ends",
 }
 """The commands that cannot run here, or take too long."""

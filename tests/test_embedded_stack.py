@@ -82,6 +82,15 @@ def test_stack_leaves_no_process(folder: Path, how: signal.Signals) -> None:
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
+@pytest.fixture
+def default_sigint() -> Iterator[None]:
+    """SIGINT ends processes that this one starts, which a job in a shell's background would ignore."""
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, inherited)
+
+
+@pytest.mark.usefixtures("default_sigint")
 def test_stack_kills_orphans_at_start(folder: Path) -> None:
     """The next start kills what a killed parent left."""
     log = folder / "logs" / "airflow-scheduler.log"

@@ -10,7 +10,6 @@ from typing import Any
 import bson
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 from pymongo.errors import OperationFailure
 
 from bi_ops.catalog.jobs import Job, LoadMode
@@ -37,6 +36,7 @@ from tests.load_helpers import (
     stage_task,
 )
 from tests.meg_factory import MegFactory, utc
+from tests.strategies import document_ids
 
 RERUN = DagRunRef("bi_monthly", "manual__2026-11-20")
 SNAPSHOT: Job = replace(SUBMISSIONS, mode=LoadMode.REPLACE_REGION)
@@ -368,7 +368,7 @@ def test_concurrent_publishes_never_mix(store: Store) -> None:
 
 
 @pytest.mark.fast
-@given(st.sets(st.text()), st.sets(st.text()))
+@given(document_ids(), document_ids())
 def test_merge_join_pairs_equal_ids(left: set[str], right: set[str]) -> None:
     """Each document comes once, in MongoDB's order of the `_id`s, with the other side's of the same `_id`."""
 
