@@ -22,7 +22,7 @@ from tests.chaos.attempt import MONTH
 from tests.chaos.environment import PARAMETERS, SEED, STACK, ChaosEnvironment
 from tests.chaos.proxy import proxies
 from tests.load_helpers import SUBMISSIONS, wait_until
-from tests.page_load import put_under_load
+from tests.reports.page_load import put_under_load
 
 pytestmark = pytest.mark.airflow
 

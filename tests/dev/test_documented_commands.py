@@ -20,7 +20,7 @@ from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
 from dev.processes import child_env
 from tests.airflow_env import NO_SCHEDULED_RUNS, new_airflow
 from tests.conftest import ROOT, STACK
-from tests.documented_commands import documented_commands
+from tests.dev.documented_commands import documented_commands
 from tests.load_helpers import load_slice, make_slice, monthly_slice, wait_until
 from tests.meg_factory import MegFactory, connect_as_reader
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.airflow
 
 NOT_RUN = {
     "airflow backfill create": "without its arguments; with them it is in docs/runbook.md",
-    "airflow celery worker": "needs Redis, and never ends; tests/test_celery.py runs it",
+    "airflow celery worker": "needs Redis, and never ends; tests/airflow/test_celery.py runs it",
     "airflow dags test": "without its arguments; with them it is in README.md",
     "make audit": "needs pypi.org's own API",
     "make bench": "takes an hour",
@@ -39,8 +39,8 @@ NOT_RUN = {
     "make check": "takes a minute, and CI runs it by itself",
     "make compat": "takes minutes, and installs other versions of Airflow",
     "make pins": "resolves every version from the package index",
-    "make release": "commits and tags; tests/test_release.py runs its parts",
-    "make run": "takes minutes; tests/test_embedded_airflow.py runs its parts",
+    "make release": "commits and tags; tests/dev/test_release.py runs its parts",
+    "make run": "takes minutes; tests/dev/test_embedded_airflow.py runs its parts",
     "make test": "is what runs this test",
     "make test-fast": "runs a part of what `make test` runs",
     "make up": "never ends",

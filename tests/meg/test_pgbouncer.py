@@ -24,8 +24,8 @@ from bi_ops.settings import Settings
 from dev.embedded_stack import DatabaseServers
 from dev.processes import Service
 from tests.load_helpers import live_documents, load_slice, make_slice, monthly_slice
+from tests.meg.pgbouncer import needs_pgbouncer, pgbouncer
 from tests.meg_factory import MegFactory, connect_as_reader, utc
-from tests.pgbouncer import needs_pgbouncer, pgbouncer
 
 pytestmark = needs_pgbouncer
 

@@ -26,7 +26,7 @@ from bi_ops.load.register import LoadRegister
 from bi_ops.mongo.store import Store
 from dev import demo_meg
 from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
-from tests.doctor_scenarios import SCENARIOS, DoctorTarget, account, sql
+from tests.doctor.doctor_scenarios import SCENARIOS, DoctorTarget, account, sql
 from tests.load_helpers import monthly_slice, stage_documents
 from tests.meg_factory import MegFactory, utc
 

@@ -23,10 +23,10 @@ from dev.airflow import AirflowServices
 from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
 from dev.processes import stop
 from tests.airflow_env import NO_SCHEDULED_RUNS, AirflowApi, new_airflow
-from tests.browser import NEEDS_CHROMIUM, SCREENSHOTS_DIR, log_in
 from tests.conftest import STACK
 from tests.load_helpers import live_documents, live_raw_documents, monthly_slice, wait_until
 from tests.meg_factory import MegFactory, utc
+from tests.reports.browser import NEEDS_CHROMIUM, SCREENSHOTS_DIR, log_in
 
 pytestmark = pytest.mark.airflow
 

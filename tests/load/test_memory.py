@@ -21,9 +21,9 @@ from bi_ops.meg.guarded_sql import MAX_TEXT_BYTES
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import DagRunRef, Store
 from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
+from tests.load.test_transactions import failing
 from tests.load_helpers import load_slice, make_slice, monthly_slice, plan_slice, stage_documents, stage_slice
 from tests.meg_factory import MegFactory, connect_as_reader, utc
-from tests.test_transactions import failing
 
 LIMIT_MB = 150
 """What a task may take over Airflow's own memory."""

@@ -22,7 +22,7 @@ from dev import mongo
 from dev.mongo import Mongo
 from dev.processes import Service, free_port, stop
 from tests.conftest import ROOT
-from tests.page_load import put_under_load
+from tests.reports.page_load import put_under_load
 
 PROMPT_SECONDS = 1.0
 """Far more than a healthy answer takes on a busy machine, and far less than any time limit of MongoDB's driver."""
@@ -66,7 +66,7 @@ def page_server(folder: Path, port_of_mongo: int) -> Iterator[str]:
     }
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "tests.reports_server", str(port)]
+    command = [sys.executable, "-m", "tests.reports.reports_server", str(port)]
     service = Service("the page's server", command, log=folder / "server.log", environment=environment)
 
     def is_up() -> bool:

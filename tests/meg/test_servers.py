@@ -20,11 +20,11 @@ from bi_ops.meg.time_zone import check_timezone
 from bi_ops.mongo.store import Store
 from bi_ops.settings import Settings
 from dev.embedded_stack import DatabaseServers
+from tests.airflow.test_operators import plan, plan_context
 from tests.conftest import stack_folder
 from tests.load_helpers import wait_until
+from tests.meg.postgres_servers import server_without_timezone, standby
 from tests.meg_factory import MegFactory, utc
-from tests.postgres_servers import server_without_timezone, standby
-from tests.test_operators import plan, plan_context
 
 LACKING = "Europe/Kyiv"
 

@@ -20,9 +20,9 @@ from dev import airflow
 from dev.airflow import AirflowServices
 from dev.embedded_stack import DatabaseServers
 from tests.airflow_env import new_airflow
-from tests.browser import NEEDS_CHROMIUM, SCREENSHOTS_DIR, log_in
 from tests.conftest import STACK
 from tests.populated_store import AS_OF, XSS_NAME
+from tests.reports.browser import NEEDS_CHROMIUM, SCREENSHOTS_DIR, log_in
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.airflow]
 
