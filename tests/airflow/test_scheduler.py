@@ -314,7 +314,7 @@ def test_doctor_dag_logs_report(installation: Installation) -> None:
     log = str(installation.get(f"/dags/bi_doctor/dagRuns/{run_id}/taskInstances/examine/logs/1", full_content=True))
     assert "0 failed" in log
     assert "MEG uk" in log
-    assert "names are replaced" in log
+    assert "names of people are replaced" in log
 
 
 def test_pseudonymised_region_has_no_names(installation: Installation) -> None:
