@@ -42,6 +42,7 @@ def new_airflow(servers: DatabaseServers, stack: Path, settings: Mapping[str, st
     Airflow's tables are made once on each server, and copied.
     """
     database, template = airflow.METADATA_DATABASE, f"airflow_{version('apache-airflow')}"
+    settings = {"AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600", **settings}  # no test changes a DAG file
     environment = airflow.build_env(stack, servers.postgres, servers.secret, settings, port=port)
     with servers.postgres.connect() as admin:
         admin.execute(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
