@@ -5,7 +5,6 @@ They import the readers and stores when a task runs, so that parsing a DAG stays
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
@@ -17,14 +16,12 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSkipException,
     BaseOperator,
-    BaseOperatorLink,
 )
-from typing_extensions import override
 
 from bi_ops.airflow.error_log import log_error
 from bi_ops.airflow.gate import require_open_gate, run_dates
-from bi_ops.airflow.ui_links import base_url
-from bi_ops.airflow.version_compat import SUPPORTS_SHRINKING_MAPPED_TASKS, SUPPORTS_UI_PAGES
+from bi_ops.airflow.ui_links import CollectionLink, ReportLink
+from bi_ops.airflow.version_compat import SUPPORTS_SHRINKING_MAPPED_TASKS
 from bi_ops.catalog.jobs import Job
 from bi_ops.catalog.slices import Slice
 from bi_ops.errors import BiError, DryRunError, NotSelectedError, SkippedError, abbreviate
@@ -42,35 +39,6 @@ XCOM_LOAD_KEY = "load"
 """The XCom with which `plan` passes the load's id to `stage` and `publish`."""
 
 _MAX_FORM_NAMES = 3
-
-
-class ReportLink(BaseOperatorLink):
-    """A link from a task to the reports of its collection."""
-
-    name = "BI report"
-
-    @override
-    def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """The URL on the reports page; empty, and so no link, in Airflow 3.0."""
-        if not SUPPORTS_UI_PAGES:
-            return ""
-        return f"{base_url()}/bi-reports/#{_collection(ti_key)}"
-
-
-class CollectionLink(BaseOperatorLink):
-    """A link from a task to its collection in mongo-express, for development; `BI_MONGO_EXPRESS` holds its URL."""
-
-    name = "Collection"
-
-    @override
-    def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """The collection's URL; empty, and so no link, without mongo-express."""
-        url = os.environ.get("BI_MONGO_EXPRESS", "").rstrip("/")
-        return f"{url}/db/bi/{_collection(ti_key)}" if url else ""
-
-
-def _collection(ti_key: Any) -> str:
-    return str(ti_key.task_id).split(".", maxsplit=1)[0]
 
 
 class _BiOperator(BaseOperator):
