@@ -87,21 +87,19 @@ def test_dags_test_gate_off_skips_all(airflow: AirflowCommand, store: Store, meg
     assert store.live.list_collection_names() == []
 
 
-def test_dags_test_names_missing_connection(airflow: AirflowCommand, store: Store) -> None:
+@pytest.mark.usefixtures("store")
+def test_dags_test_names_missing_connection(airflow: AirflowCommand) -> None:
     """A missing connection is named with a hint."""
-    assert store.live.list_collection_names() == []
     done = airflow("dags", "test", "bi_monthly", "2026-11-01", BI_AGGREGATE="1", MEG_REGIONS="mars")
     assert done.returncode != 0
     assert "connection meg_mars" in done.stdout
     assert "AIRFLOW_CONN_MEG_MARS" in done.stdout
 
 
-def test_openlineage_records_source_tables(
-    airflow: AirflowCommand, store: Store, meg_factory: MegFactory, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("store")
+def test_openlineage_records_source_tables(airflow: AirflowCommand, meg_factory: MegFactory, tmp_path: Path) -> None:
     """OpenLineage's event names the tables that a collection is made of."""
     meg_factory.bulk_forms(11)
-    assert store.live.list_collection_names() == []
     events = tmp_path / "events.json"
     done = airflow(
         *("dags", "test", "bi_monthly", "-c", json.dumps({"period": "2026-10", "jobs": ["monthly_submissions"]})),

@@ -56,9 +56,9 @@ def test_doctor_passes_embedded_stack(patient: DoctorTarget, store: Store) -> No
     assert "required columns" in text
 
 
-def test_doctor_finds_recommended_indexes(patient: DoctorTarget, store: Store) -> None:
+@pytest.mark.usefixtures("store")
+def test_doctor_finds_recommended_indexes(patient: DoctorTarget) -> None:
     """Recommended indexes that exist are recognised."""
-    assert store.live.name == LIVE_DATABASE
     recommended = json.loads((include_dir() / "mongo" / "indexes.json").read_text())
     with patient.servers.mongo_admin.client() as admin:
         for collection, indexes in recommended.items():
@@ -72,10 +72,10 @@ def restore_rights(patient: DoctorTarget) -> None:
     patient.meg.execute((include_dir() / "meg" / "reader_role.sql").read_bytes())
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_doctor_names_problem_with_hint(patient: DoctorTarget, store: Store, name: str) -> None:
+def test_doctor_names_problem_with_hint(patient: DoctorTarget, name: str) -> None:
     """Each broken thing is named with a hint, and nothing else is."""
-    assert store.live.name == LIVE_DATABASE
     broken, subject, found, hint = SCENARIOS[name]
     with broken(patient):
         findings = failed(patient.examine())
@@ -91,9 +91,9 @@ def test_doctor_names_problem_with_hint(patient: DoctorTarget, store: Store, nam
     assert failed(patient.examine()) == {}
 
 
-def test_doctor_warns_of_read_write_role(patient: DoctorTarget, store: Store) -> None:
+@pytest.mark.usefixtures("store")
+def test_doctor_warns_of_read_write_role(patient: DoctorTarget) -> None:
     """The built-in readWrite role works and is reported as too wide."""
-    assert store.live.name == LIVE_DATABASE
     wide = [{"role": "readWrite", "db": name} for name in (LIVE_DATABASE, f"{LIVE_DATABASE}_staging")]
     with account(patient, wide):
         findings = patient.examine()
@@ -102,9 +102,9 @@ def test_doctor_warns_of_read_write_role(patient: DoctorTarget, store: Store) ->
     assert "dropCollection" in warned.message
 
 
-def test_doctor_warns_of_extra_columns(patient: DoctorTarget, store: Store) -> None:
+@pytest.mark.usefixtures("store")
+def test_doctor_warns_of_extra_columns(patient: DoctorTarget) -> None:
     """Columns that no job needs are a warning."""
-    assert store.live.name == LIVE_DATABASE
     with sql(patient, "CREATE TABLE notes (text text); GRANT SELECT ON notes TO bi_reader", "DROP TABLE notes"):
         findings = patient.examine()
     assert failed(findings) == {}
@@ -112,9 +112,9 @@ def test_doctor_warns_of_extra_columns(patient: DoctorTarget, store: Store) -> N
     assert "notes.text" in warned.message
 
 
-def test_doctor_warns_of_unidentified_server(patient: DoctorTarget, store: Store) -> None:
+@pytest.mark.usefixtures("store")
+def test_doctor_warns_of_unidentified_server(patient: DoctorTarget) -> None:
     """A server that hides its identity is a warning."""
-    assert store.live.name == LIVE_DATABASE
     function = "EXECUTE ON FUNCTION pg_control_system()"
     with sql(patient, f"REVOKE {function} FROM PUBLIC", f"GRANT {function} TO PUBLIC"):
         findings = patient.examine()
@@ -123,9 +123,9 @@ def test_doctor_warns_of_unidentified_server(patient: DoctorTarget, store: Store
     assert warned.status is Status.WARNING
 
 
-def test_doctor_reports_role_on_any_database(patient: DoctorTarget, store: Store) -> None:
+@pytest.mark.usefixtures("store")
+def test_doctor_reports_role_on_any_database(patient: DoctorTarget) -> None:
     """A role on any database is too wide, and not too narrow."""
-    assert store.live.name == LIVE_DATABASE
     with account(patient, ["readWriteAnyDatabase"]):
         findings = failed(patient.examine())
     assert list(findings) == ["MongoDB, privileges elsewhere"]
@@ -140,17 +140,17 @@ def test_doctor_reports_clock_skew() -> None:
     assert (wrong.status, wrong.message) == (Status.FAILED, "95.0 s behind this machine's clock")
 
 
-def test_doctor_warns_of_closed_gate(patient: DoctorTarget, store: Store) -> None:
+@pytest.mark.usefixtures("store")
+def test_doctor_warns_of_closed_gate(patient: DoctorTarget) -> None:
     """BI_AGGREGATE off is a warning."""
-    assert store.live.name == LIVE_DATABASE
     [warned] = [each for each in patient.examine(BI_AGGREGATE="off") if each.subject == "settings" and each.hint]
     assert warned.status is Status.WARNING
     assert "BI_AGGREGATE=1" in warned.hint
 
 
-def test_doctor_reports_missing_pseudonym_key(patient: DoctorTarget, store: Store) -> None:
+@pytest.mark.usefixtures("store")
+def test_doctor_reports_missing_pseudonym_key(patient: DoctorTarget) -> None:
     """Pseudonyms without a key are reported."""
-    assert store.live.name == LIVE_DATABASE
     findings = failed(patient.examine(BI_PSEUDONYMISE="uk"))
     assert list(findings) == ["MEG uk, pseudonym key"]
     assert "AIRFLOW_CONN_BI_PSEUDONYMS" in findings["MEG uk, pseudonym key"].hint
@@ -244,9 +244,9 @@ def test_reading_of_the_future_is_named(patient: DoctorTarget, store: Store) -> 
     assert "read from MEG in the future" in findings["MongoDB, published data: monthly_submissions eu 2025-01"].message
 
 
-def test_unreadable_collections_are_a_warning(patient: DoctorTarget, store: Store) -> None:
+@pytest.mark.usefixtures("store")
+def test_unreadable_collections_are_a_warning(patient: DoctorTarget) -> None:
     """An account that may not read the collections breaks no check but that of its rights."""
-    assert store.live.name == LIVE_DATABASE
     with account(patient, [{"role": "readWrite", "db": STAGING}]):
         findings = patient.examine()
     assert "MongoDB, privileges" in failed(findings)
@@ -264,9 +264,9 @@ def test_source_contract_is_complete() -> None:
     assert {path.stem for path in (include_dir() / "sql" / "source").iterdir()} == set(SOURCE_CONTRACT)
 
 
-def test_reader_role_grants_needed_columns(patient: DoctorTarget, store: Store) -> None:
+@pytest.mark.usefixtures("store")
+def test_reader_role_grants_needed_columns(patient: DoctorTarget) -> None:
     """Taking any one column away must be noticed, or it need not have been granted."""
-    assert store.live.name == LIVE_DATABASE
     granted = patient.meg.execute(
         "SELECT table_name, column_name FROM information_schema.column_privileges WHERE grantee = 'bi_reader'"
     ).fetchall()
@@ -312,9 +312,9 @@ def test_key_of_every_relation_is_declared() -> None:
     assert all(key in SOURCE_CONTRACT[name] for name, key in KEYS.items())
 
 
-def test_doctor_shows_rows_of_relations(patient: DoctorTarget, store: Store, meg_factory: MegFactory) -> None:
+@pytest.mark.usefixtures("store")
+def test_doctor_shows_rows_of_relations(patient: DoctorTarget, meg_factory: MegFactory) -> None:
     """The rows of each relation are shown beside those of its table, which has more."""
-    assert store.live.name == LIVE_DATABASE
     meg_factory.bulk_forms(30)
     meg_factory.form(meg_factory.institution(is_demo=True))
     patient.meg.execute("ANALYZE")
@@ -325,6 +325,7 @@ def test_doctor_shows_rows_of_relations(patient: DoctorTarget, store: Store, meg
     assert findings["unique key: submission"].message.endswith("30 rows, of about 30 in megforms_observation")
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
@@ -338,7 +339,6 @@ def test_doctor_shows_rows_of_relations(patient: DoctorTarget, store: Store, meg
 )
 def test_doctor_finds_relation_with_doubled_rows(
     patient: DoctorTarget,
-    store: Store,
     meg_factory: MegFactory,
     edit_relation: Callable[[str, str, str], None],
     name: str,
@@ -346,7 +346,6 @@ def test_doctor_finds_relation_with_doubled_rows(
     new: str,
 ) -> None:
     """A join that gives a row more than once is found, with its file, before it inflates a count."""
-    assert store.live.name == LIVE_DATABASE
     form = meg_factory.form(meg_factory.institution())
     meg_factory.form(meg_factory.institution())
     meg_factory.session(form, utc(2026, 10, 5), observations=3)
@@ -357,21 +356,21 @@ def test_doctor_finds_relation_with_doubled_rows(
     assert f"include/sql/source/{name}.sql" in finding.hint
 
 
+@pytest.mark.usefixtures("store")
 def test_doctor_finds_relation_with_null_key(
-    patient: DoctorTarget, store: Store, meg_factory: MegFactory, edit_relation: Callable[[str, str, str], None]
+    patient: DoctorTarget, meg_factory: MegFactory, edit_relation: Callable[[str, str, str], None]
 ) -> None:
     """A row without a key, as an outer join gives it, is found too."""
-    assert store.live.name == LIVE_DATABASE
     meg_factory.institution()
     edit_relation("form", "FROM megforms_auditform AS f\nJOIN", "FROM megforms_auditform AS f\nRIGHT JOIN")
     assert "form_id is null" in failed(patient.examine())["MEG eu, unique key: form"].message
 
 
+@pytest.mark.usefixtures("store")
 def test_doctor_warns_of_key_that_takes_too_long(
-    patient: DoctorTarget, store: Store, meg_factory: MegFactory, edit_relation: Callable[[str, str, str], None]
+    patient: DoctorTarget, meg_factory: MegFactory, edit_relation: Callable[[str, str, str], None]
 ) -> None:
     """A relation too large to be counted in half a minute is a warning, and every other check is made."""
-    assert store.live.name == LIVE_DATABASE
     meg_factory.institution()
     edit_relation("institution", "WHERE NOT i.is_demo", "WHERE NOT i.is_demo AND pg_sleep(600) IS NOT NULL")
     findings = keys(patient)

@@ -176,9 +176,9 @@ def test_measure_may_fall_by_max_shrink(store: Store, after: int, *, allowed: bo
             publish(store, load, max_shrink=0.5)
 
 
-def test_empty_load_has_a_reading(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
+@pytest.mark.usefixtures("meg_factory")
+def test_empty_load_has_a_reading(store: Store, meg: MegReader) -> None:
     """A region without any form: the empty slice is published, and the ledger says when MEG was read."""
-    assert meg_factory
     load_slice(store, meg, monthly_slice())
     row = store.ledger.find_one({"_id": monthly_slice().ledger_id})
     assert row

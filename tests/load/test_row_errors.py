@@ -100,7 +100,7 @@ def test_invalid_row_publishes_nothing(
     load_slice(store, meg, monthly_slice())
     before = live_raw_documents(store, monthly_slice())
     with pytest.raises(BiError) as caught:
-        run_translated(store, lambda: stage_slice(store, meg, monthly_slice(), sql=sql))
+        run_translated(lambda: stage_slice(store, meg, monthly_slice(), sql=sql))
     assert message in str(caught.value)
     assert hint in str(caught.value)
     assert "monthly_submissions" in str(caught.value) or "test, MEG eu" in str(caught.value)
@@ -180,8 +180,7 @@ def refusal(store: Store, meg: MegReader, of: Slice) -> str:
     return ""
 
 
-def run_translated(store: Store, load: Any) -> None:
-    assert store.live.name
+def run_translated(load: Any) -> None:
     with translate_pymongo_errors("monthly_submissions eu 2026-10 stage, connection bi_mongo"):
         load()
 

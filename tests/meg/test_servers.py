@@ -83,11 +83,9 @@ def test_plan_refuses_timezone_unknown_to_server(
     assert store.loads.count_documents({}) == 0
 
 
-def test_doctor_names_timezone_unknown_to_server(
-    zoneless: DatabaseServers, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("store")
+def test_doctor_names_timezone_unknown_to_server(zoneless: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> None:
     """The doctor fails the zone that the server lacks, and passes another one."""
-    assert store.live.name
     use(monkeypatch, zoneless)
     checks: dict[str, Any] = {}
     for name in (LACKING, "Europe/Dublin"):
@@ -158,6 +156,7 @@ def read_during_conflict(meg: MegReader, servers: DatabaseServers, sql: str) -> 
         vacuum.join()
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize(
     ("settings", "verdict"),
     [
@@ -170,10 +169,9 @@ def read_during_conflict(meg: MegReader, servers: DatabaseServers, sql: str) -> 
     ids=str,
 )
 def test_doctor_looks_at_standby_settings(
-    replica: DatabaseServers, store: Store, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], verdict: Status
+    replica: DatabaseServers, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], verdict: Status
 ) -> None:
     """A standby that ends queries at once is a warning, with the two settings that let them finish."""
-    assert store.live.name
     use(monkeypatch, replica)
     with replica.postgres.connect() as admin:
         for name, value in {"hot_standby_feedback": "off", **settings}.items():
@@ -191,10 +189,8 @@ def test_doctor_looks_at_standby_settings(
     assert ("hot_standby_feedback = on" in finding.hint) is (verdict is Status.WARNING)
 
 
-def test_doctor_skips_standby_settings_of_primary(
-    servers: DatabaseServers, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("store")
+def test_doctor_skips_standby_settings_of_primary(servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a primary these settings mean nothing."""
-    assert store.live.name
     use(monkeypatch, servers)
     assert [each for each in examine() if each.check == "standby"] == []

@@ -24,7 +24,7 @@ from tests.conftest import STACK
 from tests.populated_store import AS_OF, XSS_NAME
 from tests.reports.browser import NEEDS_CHROMIUM, SCREENSHOTS_DIR, log_in
 
-pytestmark = [NEEDS_CHROMIUM, pytest.mark.airflow]
+pytestmark = [NEEDS_CHROMIUM, pytest.mark.airflow, pytest.mark.usefixtures("populated_store")]
 
 
 @dataclass
@@ -55,8 +55,7 @@ class BrowserSession:
 
 
 @pytest.fixture(scope="module")
-def up(servers: DatabaseServers, populated_store: Store) -> Iterator[AirflowServices]:
-    assert populated_store.live.name
+def up(servers: DatabaseServers) -> Iterator[AirflowServices]:
     settings = {
         "BI_AGGREGATE": "1",
         "MEG_REGIONS": "eu,uk",

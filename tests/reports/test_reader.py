@@ -16,20 +16,20 @@ from fastapi.testclient import TestClient
 
 from bi_ops.airflow import reports_connection
 from bi_ops.airflow.reports_connection import reports_target
-from bi_ops.mongo.store import Store
 from bi_ops.reports import reader, web
 from bi_ops.reports.circuit_breaker import RETRY_SECONDS
 from bi_ops.reports.reader import MAX_QUERIES
 from bi_ops.reports.web import create_app
-from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
+from dev.embedded_stack import DatabaseServers
 from dev.processes import free_port
+
+pytestmark = pytest.mark.usefixtures("store")
 
 PATH = "/api/freshness"
 
 
 @pytest.fixture(autouse=True)
-def _connections(store: Store, servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert store.live.name == LIVE_DATABASE
+def _connections(servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in servers.connections({}).items():
         monkeypatch.setenv(name, value)
 

@@ -37,13 +37,14 @@ from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
 from tests.conftest import ROOT
 from tests.populated_store import AS_OF, XSS_NAME
 
+pytestmark = pytest.mark.usefixtures("populated_store")
+
 SHAPE = json.loads((Path(__file__).parent / "atlas_export_v8.json").read_text())
 
 
 @pytest.fixture
-def client(populated_store: Store, servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+def client(servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     """The page's app, with nobody asked to log in."""
-    assert populated_store.live.name == LIVE_DATABASE
     for name, value in servers.connections({}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MEG_REGIONS", "eu,uk")
@@ -192,13 +193,12 @@ def test_page_is_read_only_and_local(client: TestClient) -> None:
     assert client.get("/openapi.json").status_code == client.get("/docs").status_code == 404
 
 
-def test_reports_require_plugin_access(populated_store: Store) -> None:
+def test_reports_require_plugin_access() -> None:
     """A user without access to plugins sees no report."""
 
     def refuse(_request: Request) -> None:
         raise HTTPException(403)
 
-    assert populated_store.live.name == LIVE_DATABASE
     guarded = TestClient(create_app(reports_target, refuse))
     paths = ["/", "/page.js", "/page.css", "/vega.js", "/api/page", "/api/freshness", "/bi.charts"]
     for path in [*paths, "/api/reports/retention", "/api/reports/retention.csv"]:
@@ -343,9 +343,8 @@ def test_exported_dashboard_is_self_contained(populated_store: Store, tmp_path: 
         assert len(picture) > 3_000
 
 
-def test_export_process_ends(populated_store: Store, servers: DatabaseServers, tmp_path: Path) -> None:
+def test_export_process_ends(servers: DatabaseServers, tmp_path: Path) -> None:
     """A connection that is kept open is closed before the driver's threads are gone."""
-    assert populated_store.live.name == LIVE_DATABASE
     program = (
         "from bi_ops.airflow.reports_connection import open_reports_store\n"
         "with open_reports_store() as store: print(store.ledger.count_documents({}))"
