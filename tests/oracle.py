@@ -257,10 +257,10 @@ class Oracle:
             if not self._is_client(form["institution_id"]) or form["created_at"] >= as_of:
                 continue
             mine, archived_at = ever[form["id"]], form["archived_at"]
-            as_they_are = ("name", "form_type", "institution_id", "is_published", "collects_patient_data")
+            unchanged = ("name", "form_type", "institution_id", "is_published", "collects_patient_data")
             fields = {
                 "form_id": form["id"],
-                **{name: form[name] for name in as_they_are},
+                **{name: form[name] for name in unchanged},
                 "institution_name": self._rows["megforms_institution"][form["institution_id"]]["name"],
                 "is_archived": archived_at is not None and archived_at < as_of,
                 "review_cycle_days": form["review_cycle_days"],
@@ -315,9 +315,9 @@ class Oracle:
 
     def top_users(self, as_of: datetime) -> Documents:
         documents = {}
-        for action, acts in self._acts().items():
+        for action, user_actions in self._user_actions().items():
             times = defaultdict(list)
-            for user_id, at in acts:
+            for user_id, at in user_actions:
                 if self._is_clients_user(user_id) and ago(as_of, 365) <= at < as_of:
                     times[user_id].append(at)
             total = sum(map(len, times.values()))
@@ -341,8 +341,8 @@ class Oracle:
                 documents[f"{self._region}:{action}:{rank:02}"] = self._document(fields, as_of=as_of)
         return documents
 
-    def _acts(self) -> dict[str, list[tuple[int, datetime]]]:
-        """Who did what when, whenever it was, on whatever is not excluded."""
+    def _user_actions(self) -> dict[str, list[tuple[int, datetime]]]:
+        """The user and the instant of each action on rows that are not excluded, by kind of action."""
         tables, rows = self._tables, self._rows
         schedules = [
             row
@@ -391,8 +391,8 @@ class Oracle:
             and self._auditor_of_user[user["id"]]["institution_id"] == institution_id
         ]
 
-    def of(self, job: str, period: Period | None, as_of: datetime) -> Documents:
+    def documents_for(self, job: str, period: Period | None, as_of: datetime) -> Documents:
         """The documents of any job."""
-        about = as_of if period is None else period
-        documents: Documents = getattr(self, job)(about)
+        instant_or_period = as_of if period is None else period
+        documents: Documents = getattr(self, job)(instant_or_period)
         return documents

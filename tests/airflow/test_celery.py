@@ -1,4 +1,4 @@
-"""The same DAGs on CeleryExecutor: several workers divide a month, and one that dies takes nothing with it."""
+"""Tests that Celery workers share the load of a month, and that nothing is lost when one of them is killed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _WAITING = "SELECT client_port FROM pg_stat_activity WHERE wait_event_type = 'Lo
 
 @dataclass(frozen=True)
 class CeleryRun:
-    """A running Airflow whose tasks two workers do.
+    """A running Airflow whose tasks are executed by two Celery workers.
 
     Attributes:
         api: Airflow's REST API.
@@ -50,25 +50,25 @@ class CeleryRun:
 
     def stages(self) -> list[dict[str, Any]]:
         """The stage tasks."""
-        found = self.api.get(f"{PATH}/taskInstances", params={"limit": 200}).json()["task_instances"]
-        return [each for each in found if each["task_id"].endswith(".stage")]
+        instances = self.api.get(f"{PATH}/taskInstances", params={"limit": 200}).json()["task_instances"]
+        return [instance for instance in instances if instance["task_id"].endswith(".stage")]
 
-    def staged(self) -> int:
-        """How many of them are done."""
-        return sum(each["state"] == "success" for each in self.stages())
+    def completed_stages(self) -> int:
+        """The number of stage tasks that have succeeded."""
+        return sum(stage["state"] == "success" for stage in self.stages())
 
-    def is_at_work(self, worker: Service) -> bool:
-        """Whether a task of a worker waits for a lock of MEG's: it cannot end before that is given up."""
-        self.meg.execute("SELECT pg_stat_clear_snapshot()")  # or a transaction sees what it saw first
+    def waits_for_lock(self, worker: Service) -> bool:
+        """Whether a task of a worker waits for a lock in MEG, and so cannot end before the lock is released."""
+        self.meg.execute("SELECT pg_stat_clear_snapshot()")  # or a transaction sees its first result again
         waiting = {port for (port,) in self.meg.execute(_WAITING)}
-        mine = psutil.Process(worker.process.pid).children(recursive=True)
-        return any(each.laddr.port in waiting for task in mine for each in _connections(task))
+        tasks = psutil.Process(worker.process.pid).children(recursive=True)
+        return any(connection.laddr.port in waiting for task in tasks for connection in _connections(task))
 
 
 def _connections(process: psutil.Process) -> list[Any]:
     try:
         return process.net_connections()
-    except psutil.NoSuchProcess:  # it ended since it was listed
+    except psutil.NoSuchProcess:  # it has ended since it was listed
         return []
 
 
@@ -84,14 +84,14 @@ def celery_run(servers: DatabaseServers, store: Store, meg_factory: MegFactory) 
     environment = new_airflow(servers, STACK, settings)
     with (
         workers.redis_broker(STACK, environment) as celery,
-        airflow.run_services(STACK, environment | celery, servers.secret) as up,
-        workers.run_workers(up, STACK, count=2, concurrency=2) as both,
-        up.api() as api,
+        airflow.run_services(STACK, environment | celery, servers.secret) as services,
+        workers.run_workers(services, STACK, count=2, concurrency=2) as running_workers,
+        services.api() as api,
         servers.postgres.connect("meg_eu") as meg,
     ):
         wait_until(lambda: api.get("/dags/bi_monthly").is_success, 120)
         api.patch("/dags/bi_monthly", json={"is_paused": False}).raise_for_status()
-        yield CeleryRun(api, both, store, meg)
+        yield CeleryRun(api, running_workers, store, meg)
 
 
 @pytest.mark.timeout(1200)
@@ -100,19 +100,21 @@ def test_celery_worker_killed_loses_nothing(celery_run: CeleryRun) -> None:
     conf = {"period": monthly_slice().period.name, "jobs": [SUBMISSIONS.name]}
     body = {"dag_run_id": RUN, "logical_date": None, "conf": conf}
     assert celery_run.api.post("/dags/bi_monthly/dagRuns", json=body).is_success
-    wait_until(lambda: celery_run.staged() >= 6, 180)
-    with celery_run.meg.transaction():  # MEG keeps its readers waiting, so that a task is running for sure
+    wait_until(lambda: celery_run.completed_stages() >= 6, 180)
+    with celery_run.meg.transaction():  # so that a task is certainly running
         celery_run.meg.execute("LOCK TABLE megforms_auditsession IN ACCESS EXCLUSIVE MODE")
-        wait_until(lambda: celery_run.is_at_work(celery_run.workers[0]), 60)
+        wait_until(lambda: celery_run.waits_for_lock(celery_run.workers[0]), 60)
         workers.kill_worker(celery_run.workers[0])
-    assert celery_run.staged() < FORMS / 2, "the month was loaded before the worker was killed"
+    assert celery_run.completed_stages() < FORMS / 2, "the month was loaded before the worker was killed"
     wait_until(lambda: celery_run.api.get(PATH).json()["state"] in ("success", "failed"), 300)
     assert celery_run.api.get(PATH).json()["state"] == "success"
-    found = live_documents(celery_run.store, monthly_slice())
-    assert [each["form_id"] for each in found] == sorted(range(1, FORMS + 1), key=str)
-    assert all(each["submissions"] == 1 for each in found)
+    documents = live_documents(celery_run.store, monthly_slice())
+    assert [document["form_id"] for document in documents] == sorted(range(1, FORMS + 1), key=str)
+    assert all(document["submissions"] == 1 for document in documents)
     [row] = celery_run.store.ledger.find()
     assert row["documents"] == FORMS
-    assert max(each["try_number"] for each in celery_run.stages()) > 1, "nothing was lost with the worker"
-    done = [len(re.findall(r"succeeded in", worker.log.read_text(errors="replace"))) for worker in celery_run.workers]
-    assert min(done) > 0, f"one worker did nothing: {done}"
+    assert max(stage["try_number"] for stage in celery_run.stages()) > 1, "nothing was lost with the worker"
+    task_counts = [
+        len(re.findall(r"succeeded in", worker.log.read_text(errors="replace"))) for worker in celery_run.workers
+    ]
+    assert min(task_counts) > 0, f"one worker did nothing: {task_counts}"

@@ -1,4 +1,4 @@
-"""Whom libpq trusts where a connection does not say."""
+"""Tests which certificate authorities libpq trusts when a connection names none."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def parameters(monkeypatch: pytest.MonkeyPatch, **extra: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("extra", [{}, {"sslrootcert": "system"}])
 def test_libpq_uses_system_certificates(monkeypatch: pytest.MonkeyPatch, extra: dict[str, str]) -> None:
-    """The OpenSSL of psycopg's wheel trusts nobody by itself."""
+    """The OpenSSL of psycopg's wheel trusts no authority by default."""
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "PGSSLROOTCERT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", "/nowhere")

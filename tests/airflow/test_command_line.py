@@ -1,4 +1,4 @@
-"""`airflow dags test`, on a metadata database of its own, given nothing but connections and settings."""
+"""Tests `airflow dags test` with a metadata database of its own, configured by connections and settings only."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def uris(servers: DatabaseServers) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def airflow(servers: DatabaseServers, tmp_path_factory: pytest.TempPathFactory) -> AirflowCommand:
     home = tmp_path_factory.mktemp("airflow")
-    fixed = child_env(
+    environment = child_env(
         STACK,
         {
             "AIRFLOW_HOME": str(home),
@@ -51,7 +51,7 @@ def airflow(servers: DatabaseServers, tmp_path_factory: pytest.TempPathFactory) 
         return subprocess.run(
             ["airflow", *words],
             cwd=home,
-            env={**fixed, **settings},
+            env={**environment, **settings},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -68,32 +68,32 @@ def test_dags_test_names_region_that_is_down(
     """`airflow dags test` loads a month and names the region that is down."""
     meg_factory.bulk_forms(11)
     conf = json.dumps({"period": "2026-10", "jobs": ["monthly_submissions"]})
-    done = airflow("dags", "test", "bi_monthly", "-c", conf, BI_AGGREGATE="1", MEG_REGIONS="eu,uk")
-    assert "MEG uk (connection meg_uk): MEG cannot be read" in done.stdout
-    assert done.returncode != 0
+    result = airflow("dags", "test", "bi_monthly", "-c", conf, BI_AGGREGATE="1", MEG_REGIONS="eu,uk")
+    assert "MEG uk (connection meg_uk): MEG cannot be read" in result.stdout
+    assert result.returncode != 0
     assert [document["submissions"] for document in live_documents(store, monthly_slice())] == [1] * 11
     assert store.ledger.distinct("_id") == ["monthly_submissions:eu:2026-10"]
     secrets = servers.secret.values()
-    assert not [secret for secret in secrets if secret in done.stdout]
+    assert not [secret for secret in secrets if secret in result.stdout]
 
 
 def test_dags_test_gate_off_skips_all(airflow: AirflowCommand, store: Store, meg_factory: MegFactory) -> None:
     """While BI_AGGREGATE is off every task is skipped, and the log gives the reason."""
     meg_factory.bulk_forms(11)
-    done = airflow("dags", "test", "bi_monthly", "2026-11-01", BI_AGGREGATE="off", MEG_REGIONS="eu")
-    assert done.returncode == 0, done.stdout
-    assert "BI_AGGREGATE is off" in done.stdout
-    assert "clear this run" in done.stdout
+    result = airflow("dags", "test", "bi_monthly", "2026-11-01", BI_AGGREGATE="off", MEG_REGIONS="eu")
+    assert result.returncode == 0, result.stdout
+    assert "BI_AGGREGATE is off" in result.stdout
+    assert "clear this run" in result.stdout
     assert store.live.list_collection_names() == []
 
 
 @pytest.mark.usefixtures("store")
 def test_dags_test_names_missing_connection(airflow: AirflowCommand) -> None:
     """A missing connection is named with a hint."""
-    done = airflow("dags", "test", "bi_monthly", "2026-11-01", BI_AGGREGATE="1", MEG_REGIONS="mars")
-    assert done.returncode != 0
-    assert "connection meg_mars" in done.stdout
-    assert "AIRFLOW_CONN_MEG_MARS" in done.stdout
+    result = airflow("dags", "test", "bi_monthly", "2026-11-01", BI_AGGREGATE="1", MEG_REGIONS="mars")
+    assert result.returncode != 0
+    assert "connection meg_mars" in result.stdout
+    assert "AIRFLOW_CONN_MEG_MARS" in result.stdout
 
 
 @pytest.mark.usefixtures("store")
@@ -101,13 +101,13 @@ def test_openlineage_records_source_tables(airflow: AirflowCommand, meg_factory:
     """OpenLineage's event names the tables that a collection is made of."""
     meg_factory.bulk_forms(11)
     events = tmp_path / "events.json"
-    done = airflow(
+    result = airflow(
         *("dags", "test", "bi_monthly", "-c", json.dumps({"period": "2026-10", "jobs": ["monthly_submissions"]})),
         BI_AGGREGATE="1",
         MEG_REGIONS="eu",
         AIRFLOW__OPENLINEAGE__TRANSPORT=json.dumps({"type": "file", "log_file_path": str(events), "append": True}),
     )
-    assert done.returncode == 0, done.stdout
+    assert result.returncode == 0, result.stdout
     lines = [json.loads(line) for line in events.read_text().splitlines()]
     complete = {event["job"]["name"]: event for event in lines if event["eventType"] == "COMPLETE"}
     staged = complete["bi_monthly.monthly_submissions.eu.stage"]

@@ -1,4 +1,4 @@
-"""Connections that are there and cannot be read: the message says why, and shows no secret."""
+"""Tests the errors for connections that cannot be read: they explain the problem and show no secret."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def use_connection(name: str) -> None:
 
 
 def connection_error(name: str) -> BiError:
-    """What is raised where a connection is used."""
+    """The error that using a connection raises."""
     with pytest.raises(BiError) as caught:
         use_connection(name)
     return caught.value
@@ -210,7 +210,7 @@ def test_unreadable_pseudonyms_key_is_explained(monkeypatch: pytest.MonkeyPatch)
 def test_unreadable_notify_connection_is_logged(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Where nobody can be notified, the log says why."""
+    """If no notification can be sent, the log gives the reason."""
     context: Any = {"dag": SimpleNamespace(dag_id="bi_monthly"), "run_id": "run"}
     BiNotifier().notify(context)
     assert "connection bi_notify not found" in capfd.readouterr().out
@@ -235,14 +235,14 @@ def test_unreadable_notify_connection_is_logged(
     ],
 )
 def test_readable_connection_is_tried(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """Values that are right are not refused: nothing answers at these addresses."""
+    """Correct values are accepted: the errors only say that no server answers at these addresses."""
     monkeypatch.setenv(f"AIRFLOW_CONN_{name}", value)
     error = connection_error(name)
     assert isinstance(error, MongoUnavailableError | SourceUnavailableError)
 
 
 @pytest.mark.parametrize(
-    ("schema", "problem", "found"),
+    ("schema", "problem", "actual"),
     [
         *((f"bi{character}x", "invalid character", character) for character in '/\\."$*<>:|?%+'),
         ("bi.prod", "invalid character", "."),
@@ -255,22 +255,22 @@ def test_readable_connection_is_tried(monkeypatch: pytest.MonkeyPatch, name: str
         ("config", "reserved by MongoDB", "config"),
     ],
 )
-def test_database_name_breaks_a_rule(monkeypatch: pytest.MonkeyPatch, schema: str, problem: str, found: str) -> None:
-    """The rule is named before MongoDB is asked, for the page of the reports too, and it is final."""
+def test_database_name_breaks_a_rule(monkeypatch: pytest.MonkeyPatch, schema: str, problem: str, actual: str) -> None:
+    """The error names the rule before MongoDB is contacted, for the reports page too, and is final."""
     fields = {"conn_type": "mongo", "host": "127.0.0.1", "port": 1, "schema": schema}
     monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", json.dumps(fields))
     error = connection_error("BI_MONGO")
     assert isinstance(error, ConnectionConfigError)
     assert not error.retryable
     assert problem in error.message
-    assert error.actual == found
+    assert error.actual == actual
     assert "at most 55 bytes" in error.expected
     with pytest.raises(ConnectionConfigError, match=re.escape(error.message)):
         mongo_target("bi_mongo")
 
 
 def test_longest_database_name_works(servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> None:
-    """MongoDB takes the longest names that are allowed, the staging database's with its suffix."""
+    """MongoDB accepts the longest allowed names, also with the suffix of the staging database."""
     names = ["ä" * 27 + "b", "b-#@'=&!_"]
     admin = servers.mongo_admin
     fields = {"conn_type": "mongo", "host": admin.host, "port": admin.port, "login": admin.login}

@@ -1,4 +1,4 @@
-"""What a connection may say, and what is said of one that may not be used, or whose server fails."""
+"""Tests which connections are allowed, and the errors for those that are refused or whose server fails."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ MEG = {"conn_type": "postgres", "host": "127.0.0.1", "port": 1, "login": "bi", "
 
 @pytest.fixture
 def connection(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Makes a connection of these fields, over ones that are harmless."""
+    """Sets a connection to harmless defaults, changed by the given fields."""
 
     def make(name: str, **fields: Any) -> None:
-        basis = MONGO if name == "BI_MONGO" else MEG
-        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps({**basis, **fields}))
+        defaults = MONGO if name == "BI_MONGO" else MEG
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps({**defaults, **fields}))
 
     return make
 
@@ -184,7 +184,7 @@ def test_missing_tls_is_reported(connection: Any, servers: DatabaseServers) -> N
 
 
 def test_plaintext_stays_on_named_host(connection: Any, servers: DatabaseServers) -> None:
-    """A server may call the members of its replica set by any name; the driver would follow."""
+    """A server may give any host names for the members of its replica set; the driver would connect to them."""
     fields = json.loads(servers.connections({})["AIRFLOW_CONN_BI_MONGO"])
     connection("BI_MONGO", **{**fields, "host": "localhost", "extra": {"authSource": "admin"}})
     with open_store("here") as store:
@@ -195,7 +195,7 @@ def test_plaintext_stays_on_named_host(connection: Any, servers: DatabaseServers
 
 
 @pytest.mark.parametrize(
-    ("driver", "kind", "message", "heals"),
+    ("driver_error", "error_class", "message", "retryable"),
     [
         (ServerSelectionTimeoutError("x.mongodb.net:27017: timed out"), MongoUnavailableError, "IP access list", True),
         (
@@ -230,23 +230,25 @@ def test_plaintext_stays_on_named_host(connection: Any, servers: DatabaseServers
     ],
     ids=str,
 )
-def test_atlas_errors_are_translated(driver: PyMongoError, kind: type[BiError], message: str, *, heals: bool) -> None:
-    """Atlas' answers are translated."""
-    with pytest.raises(kind) as caught, translate_pymongo_errors("here"):
-        raise driver
+def test_atlas_errors_are_translated(
+    driver_error: PyMongoError, error_class: type[BiError], message: str, *, retryable: bool
+) -> None:
+    """Errors of Atlas are translated."""
+    with pytest.raises(error_class) as caught, translate_pymongo_errors("here"):
+        raise driver_error
     assert message in str(caught.value)
     assert "Mary" not in str(caught.value)
-    assert caught.value.retryable is heals
+    assert caught.value.retryable is retryable
 
 
 @pytest.mark.parametrize(
-    ("cause", "kind"),
+    ("cause", "error_class"),
     [(LifetimeTimeout(timeout=5, errors=[]), MongoUnavailableError), (NXDOMAIN(), ConnectionConfigError)],
     ids=["a name server that does not answer", "a name that does not exist"],
 )
-def test_dns_timeout_is_retryable(cause: Exception, kind: type[BiError]) -> None:
-    """A name server that does not answer may answer later."""
-    with pytest.raises(kind), translate_pymongo_errors("here"):
+def test_dns_timeout_is_retryable(cause: Exception, error_class: type[BiError]) -> None:
+    """A name server that does not answer now may answer later."""
+    with pytest.raises(error_class), translate_pymongo_errors("here"):
         raise ConfigurationError(str(cause)) from cause
 
 
@@ -259,7 +261,7 @@ def test_dns_timeout_is_retryable(cause: Exception, kind: type[BiError]) -> None
     ids=["while it waits", "amid an answer"],
 )
 def test_broken_connection_is_retryable(meg: MegReader, error: psycopg.Error) -> None:
-    """A connection that breaks in a query is retried, whatever the text says of TLS."""
+    """A connection that breaks during a query is retried, even if the error text mentions TLS."""
     with pytest.raises(SourceUnavailableError), meg.query("SELECT 1", {}):
         raise error
 
@@ -300,20 +302,20 @@ def test_missing_privilege_hides_command(servers: DatabaseServers, store: Store)
 
 
 def test_standalone_mongodb_is_refused(connection: Any, meg: MegReader, meg_factory: MegFactory, tmp_path: Any) -> None:
-    """A publish to a mongod that is no member of a replica set."""
+    """A publish to a mongod outside a replica set is refused."""
     port = free_port()
     command = [str(mongod_path()), "--dbpath", str(tmp_path), "--port", str(port), "--bind_ip", "127.0.0.1", "--quiet"]
-    alone = Service("MongoDB", command, log=tmp_path / "log", environment=child_env(STACK, {}))
+    standalone = Service("MongoDB", command, log=tmp_path / "log", environment=child_env(STACK, {}))
     try:
         client: MongoClient[dict[str, Any]] = MongoClient("127.0.0.1", port)
-        alone.wait_until(lambda: bool(client.admin.command("ping")), seconds=30)
+        standalone.wait_until(lambda: bool(client.admin.command("ping")), seconds=30)
         meg_factory.bulk_forms(1)
         connection("BI_MONGO", port=port, login=None, password=None)
         with pytest.raises(MongoConfigurationError, match="not a replica set"), open_store("here") as store:
             load_slice(store, meg, monthly_slice())
         client.close()
     finally:
-        stop(alone)
+        stop(standalone)
 
 
 def test_missing_connection_names_variable() -> None:
@@ -322,13 +324,13 @@ def test_missing_connection_names_variable() -> None:
         pass
 
 
-@pytest.mark.parametrize(("key", "found"), [("short", "5 characters"), ("", "0 characters")])
-def test_pseudonym_key_has_minimum_length(monkeypatch: pytest.MonkeyPatch, key: str, found: str) -> None:
+@pytest.mark.parametrize(("key", "actual"), [("short", "5 characters"), ("", "0 characters")])
+def test_pseudonym_key_has_minimum_length(monkeypatch: pytest.MonkeyPatch, key: str, actual: str) -> None:
     """A short key for pseudonyms is refused."""
     settings = Settings.from_env({"MEG_REGIONS": "eu,uk", "BI_PSEUDONYMISE": "uk"})
     monkeypatch.setenv("AIRFLOW_CONN_BI_PSEUDONYMS", json.dumps({"conn_type": "generic", "password": key}))
     assert load_pseudonymizer("eu", settings) is None
-    with pytest.raises(ConnectionConfigError, match=found):
+    with pytest.raises(ConnectionConfigError, match=actual):
         load_pseudonymizer("uk", settings)
 
 

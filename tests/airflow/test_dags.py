@@ -1,4 +1,4 @@
-"""What Airflow makes of the dags folder."""
+"""Tests the DAGs that Airflow builds from the dags folder."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ def test_dags_and_tasks_have_docs(dags: dict[str, Any]) -> None:
 def test_late_jobs_wait_until_one(dags: dict[str, Any]) -> None:
     """Sessions and top users start at 01:00."""
     dag = dags["bi_monthly"]
-    after = {name.split(".")[0] for name in dag.get_task("wait_until_01_00").downstream_task_ids}
-    assert after == {"monthly_sessions", "top_users"}
+    jobs = {name.split(".")[0] for name in dag.get_task("wait_until_01_00").downstream_task_ids}
+    assert jobs == {"monthly_sessions", "top_users"}
     assert {name.split(".")[0] for name in dag.get_task("gate").downstream_task_ids} == {
         "monthly_submissions",
         "wait_until_01_00",
@@ -116,11 +116,11 @@ def test_trigger_form_offers_jobs_and_regions(dags: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"period": 202610}, {"period": ["2026-10"]}, {"regions": ["mars"]}, {"jobs": ["all"]}, {"force": "yes"}]
+    "param", [{"period": 202610}, {"period": ["2026-10"]}, {"regions": ["mars"]}, {"jobs": ["all"]}, {"force": "yes"}]
 )
-def test_trigger_form_refuses_invalid_values(dags: dict[str, Any], given: dict[str, Any]) -> None:
+def test_trigger_form_refuses_invalid_values(dags: dict[str, Any], param: dict[str, Any]) -> None:
     """The trigger form refuses values of the wrong type."""
-    [(name, value)] = given.items()
+    [(name, value)] = param.items()
     with pytest.raises(ParamValidationError):
         dags["bi_monthly"].params.get_param(name).resolve(value)
 
@@ -144,7 +144,7 @@ def test_parsing_imports_no_driver() -> None:
         "heavy = {'psycopg', 'pymongo', 'bson', 'pandas', 'sqlalchemy'} & (set(sys.modules) - before)\n"
         "assert not heavy, heavy\n"
     )
-    run_by_itself(program)
+    run_in_new_process(program)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_parsing_imports_no_driver() -> None:
 )
 def test_scheduler_preloads_task_imports(command: str, executor: str, imported: bool) -> None:
     """Tasks' imports are preloaded only in a scheduler that forks tasks."""
-    run_by_itself(
+    run_in_new_process(
         "import sys\n"
         f"sys.argv = ['airflow', {command!r}]\n"
         "from bi_ops.plugin import MegBiPlugin\n"
@@ -169,10 +169,10 @@ def test_scheduler_preloads_task_imports(command: str, executor: str, imported: 
     )
 
 
-def run_by_itself(program: str, **environment: str) -> None:
-    """Run Python in a process in which nothing has been imported yet."""
+def run_in_new_process(program: str, **environment: str) -> None:
+    """Run Python code in a new process, in which nothing is imported yet."""
     home = {"PYTHONPATH": "plugins", "PATH": "/usr/bin:/bin", "AIRFLOW_HOME": str(ROOT / ".local/test/airflow")}
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program],
         cwd=ROOT,
         env={**home, **environment},
@@ -180,7 +180,7 @@ def run_by_itself(program: str, **environment: str) -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)

@@ -1,4 +1,4 @@
-"""What an operator does in Airflow's UI, through its REST API and under its real scheduler."""
+"""Tests what an operator can do in Airflow's UI, through its REST API and under its real scheduler."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ pytestmark = pytest.mark.airflow
 DAG = "bi_monthly"
 JOB = "monthly_submissions"
 SESSIONS = "monthly_sessions"
-NOTHING_MORE = {"jobs": [JOB], "regions": ["eu"]}
+ONE_JOB = {"jobs": [JOB], "regions": ["eu"]}
 START = pendulum.now("UTC").start_of("month").subtract(months=2)
-"""The first month that the schedule covers; so there are two scheduled runs."""
+"""The first month that the schedule covers, so that there are two scheduled runs."""
 LAST_MONTH = Period.last_ended(pendulum.now("UTC"), Cadence.MONTHLY, "UTC").name
 
 
@@ -45,14 +45,14 @@ class Region:
 
     Attributes:
         dag: The monthly DAG.
-        up: Airflow's processes; a change of `environment` holds for those that are started after it.
+        services: Airflow's processes; a change of `environment` applies to those that start after it.
         environment: Their environment.
         store: The MongoDB databases.
         servers: The databases.
     """
 
     dag: AirflowApi
-    up: AirflowServices
+    services: AirflowServices
     environment: dict[str, str]
     store: Store
     servers: DatabaseServers
@@ -70,8 +70,8 @@ class Region:
     def restart_scheduler(self, **environment: str) -> None:
         """Start the scheduler, and with it the tasks, under another environment."""
         self.environment.update(environment)
-        stop(self.up.services["scheduler"])
-        self.up.start("scheduler").wait_until(self._is_scheduling, seconds=120)
+        stop(self.services.services["scheduler"])
+        self.services.start("scheduler").wait_until(self._is_scheduling, seconds=120)
 
     def _is_scheduling(self) -> bool:
         return bool(self.dag.get("/monitor/health")["scheduler"]["status"] == "healthy")
@@ -88,12 +88,12 @@ def region(servers: DatabaseServers) -> Iterator[Region]:
     settings |= servers.connections({"eu": "meg_eu"})
     environment = new_airflow(servers, STACK, settings)
     with (
-        airflow.run_services(STACK, environment, servers.secret) as up,
-        up.api() as api,
+        airflow.run_services(STACK, environment, servers.secret) as services,
+        services.api() as api,
         servers.mongo.client() as client,
     ):
         run_dags.run_and_wait(api, run_dags.RunRequest(DAG, scheduled_after=START, count=2), seconds=300)
-        yield Region(AirflowApi(api, DAG), up, environment, Store(client, LIVE_DATABASE), servers)
+        yield Region(AirflowApi(api, DAG), services, environment, Store(client, LIVE_DATABASE), servers)
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +106,7 @@ def _forms(region: Region) -> None:
 
 
 def load_october(region: Region, run_id: str = "", **conf: Any) -> str:
-    run_id = region.dag.trigger(run_id, **{**NOTHING_MORE, "period": "2026-10", **conf})
+    run_id = region.dag.trigger(run_id, **{**ONE_JOB, "period": "2026-10", **conf})
     assert region.dag.wait_for_run(run_id) == "success"
     return run_id
 
@@ -116,7 +116,7 @@ def last_lines(region: Region, run_id: str, task_id: str, map_index: int = -1) -
 
 
 def test_task_marked_success_is_not_published(region: Region) -> None:
-    """A stage task that failed for good is marked success in the UI: publish runs by itself, and refuses."""
+    """A failed stage task is marked success in the UI: publish runs, and refuses."""
     load_october(region, jobs=[SESSIONS])
     before = live_raw_documents(region.store, monthly_slice(job=get_job(SESSIONS)))
     assert len(before) == 25
@@ -171,7 +171,7 @@ def test_removed_xcom_of_stage_changes_nothing(region: Region) -> None:
 
 
 def test_removed_xcom_of_plan_fails_at_once(region: Region) -> None:
-    """As after `airflow db clean`: no retry brings it back, and the log names the group to clear."""
+    """As after `airflow db clean`: the task is not retried, and the log names the task group to clear."""
     run_id = load_october(region)
     before = live_raw_documents(region.store, monthly_slice())
     with region.servers.postgres.connect(airflow.METADATA_DATABASE) as metadata:
@@ -180,15 +180,15 @@ def test_removed_xcom_of_plan_fails_at_once(region: Region) -> None:
         tries = region.dag.tasks(run_id)[task, index]["try_number"]
         cleared = [task] if index < 0 else [[task, index]]
         assert region.dag.clear(run_id, task_ids=cleared, include_downstream=False) == "failed"
-        ended = region.dag.tasks(run_id)[task, index]
-        assert (ended["state"], ended["try_number"]) == ("failed", tries + 1)
+        instance = region.dag.tasks(run_id)[task, index]
+        assert (instance["state"], instance["try_number"]) == ("failed", tries + 1)
         assert f"Clear the task group {JOB}.eu" in last_lines(region, run_id, task, index)
     assert live_raw_documents(region.store, monthly_slice()) == before
     assert region.dag.clear(run_id, task_ids=[f"{JOB}.eu.plan"]) == "success"
 
 
 def test_run_created_again_loads_from_scratch(region: Region) -> None:
-    """A run is deleted and created again with its id, while what the first one staged is still there."""
+    """A run is deleted and created again with the same id, while its staged data still exists."""
     run_id = load_october(region, "again")
     region.dag.api.delete(f"/dags/{DAG}/dagRuns/{run_id}").raise_for_status()
     region.execute("DELETE FROM megforms_observation WHERE form_id = 3")
@@ -221,7 +221,7 @@ def test_gate_refuses_what_cannot_be_loaded(region: Region, conf: dict[str, Any]
 
 
 def test_log_gives_reason_line_by_line(region: Region) -> None:
-    """Failed, skipped and dry runs: one thought a line, short enough for Airflow's log view."""
+    """Failed, skipped and dry runs log one statement per line, short enough for Airflow's log view."""
     run_id = load_october(region, dry_run=True)
     lines = region.dag.log_lines(run_id, f"{JOB}.eu.publish")
     assert f"{JOB} eu 2026-10: dry run: checked, but not published" in lines
@@ -233,20 +233,20 @@ def test_log_gives_reason_line_by_line(region: Region) -> None:
 
 @NEEDS_CHROMIUM
 def test_log_reason_fits_window(region: Region) -> None:
-    """Each line of a failure's reason ends within Airflow's log view, in a window of 1280 px."""
+    """Each line of an error fits into Airflow's log view in a window of 1280 px."""
     run_id = region.dag.trigger(jobs=[], period="2031-10")
     assert region.dag.wait_for_run(run_id) == "failed"
-    with log_in(region.up) as (_, page):
-        page.goto(f"{region.up.url}/dags/{DAG}/runs/{quote(run_id)}/tasks/gate")
+    with log_in(region.services) as (_, page):
+        page.goto(f"{region.services.url}/dags/{DAG}/runs/{quote(run_id)}/tasks/gate")
         view = page.get_by_test_id("virtualized-list")
         expect(view.get_by_text("Hint:")).to_be_visible(timeout=30_000)
         page.screenshot(path=SCREENSHOTS_DIR / "log.png")
-        edge = view.bounding_box()
-        assert edge
+        view_box = view.bounding_box()
+        assert view_box
         lines = view.get_by_text(re.compile(r"^(DAG bi_monthly:|Expected:|Actual:|Hint:)")).all()
-        ends = [box["x"] + box["width"] for line in lines if (box := line.bounding_box())]
-    assert len(ends) >= 6
-    assert max(ends) <= edge["x"] + edge["width"]
+        line_ends = [box["x"] + box["width"] for line in lines if (box := line.bounding_box())]
+    assert len(line_ends) >= 6
+    assert max(line_ends) <= view_box["x"] + view_box["width"]
 
 
 def test_command_line_loads_last_ended_month(region: Region) -> None:
@@ -254,32 +254,32 @@ def test_command_line_loads_last_ended_month(region: Region) -> None:
     conf = json.dumps({"jobs": [JOB]})
     run_id = _trigger_by_command_line(region, "--conf", conf, "--run-id", "by-command-line")
     assert region.dag.wait_for_run(run_id) == "success"
-    assert _period_of(region, run_id) == LAST_MONTH
+    assert _get_period(region, run_id) == LAST_MONTH
     assets = {asset["name"]: asset["id"] for asset in region.dag.get("/assets", limit=100)["assets"]}
     run_id = region.dag.post(f"/assets/{assets[JOB]}/materialize", {})["dag_run_id"]
     assert region.dag.wait_for_run(run_id) == "success"
-    assert _period_of(region, run_id) == LAST_MONTH
+    assert _get_period(region, run_id) == LAST_MONTH
 
 
 def test_logical_date_loads_same_month(region: Region) -> None:
     """A logical date gives the same month by form, API and command line."""
     date = START.add(days=14)
-    by_api = region.dag.trigger("by-api", logical_date=date.isoformat(), **NOTHING_MORE)
-    conf, other = json.dumps(NOTHING_MORE), date.add(seconds=1).isoformat()
-    by_command = _trigger_by_command_line(region, "-l", other, "--conf", conf, "--run-id", "by-date")
+    by_api = region.dag.trigger("by-api", logical_date=date.isoformat(), **ONE_JOB)
+    conf, later_date = json.dumps(ONE_JOB), date.add(seconds=1).isoformat()
+    by_command = _trigger_by_command_line(region, "-l", later_date, "--conf", conf, "--run-id", "by-date")
     for run_id in (by_api, by_command):
         assert region.dag.wait_for_run(run_id) == "success"
-        assert _period_of(region, run_id) == START.subtract(months=1).format("YYYY-MM")
+        assert _get_period(region, run_id) == START.subtract(months=1).format("YYYY-MM")
 
 
 def _trigger_by_command_line(region: Region, *options: str) -> str:
     command = [sys.executable, "-m", "airflow", "dags", "trigger", DAG, *options]
-    ran = subprocess.run(command, env=region.environment, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr[-2000:]
+    result = subprocess.run(command, env=region.environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
     return options[options.index("--run-id") + 1]
 
 
-def _period_of(region: Region, run_id: str) -> str:
+def _get_period(region: Region, run_id: str) -> str:
     load = region.store.loads.find_one({"run_id": run_id, "job": JOB}, sort=[("staged_at", -1)])
     assert load
     return str(load["period"])
@@ -287,11 +287,9 @@ def _period_of(region: Region, run_id: str) -> str:
 
 @pytest.mark.parametrize("state", ["failed", "running"])
 def test_run_is_cleared_and_marked_at_any_time(region: Region, state: str) -> None:
-    """Under the default settings, for a run that has failed and for one that still runs."""
+    """Both actions work for a failed and for a running run, with the default settings."""
     with region.servers.postgres.connect("meg_eu") as blocker:
-        run_id = region.dag.trigger(
-            **(NOTHING_MORE | ({"regions": []} if state == "failed" else {"period": "2026-10"}))
-        )
+        run_id = region.dag.trigger(**(ONE_JOB | ({"regions": []} if state == "failed" else {"period": "2026-10"})))
         if state == "failed":
             assert region.dag.wait_for_run(run_id) == "failed"
         else:
@@ -302,14 +300,14 @@ def test_run_is_cleared_and_marked_at_any_time(region: Region, state: str) -> No
         assert region.dag.api.patch(path, json={"state": "failed"}).is_success
         blocker.rollback()
     body = {"dag_id": DAG, "from_date": "2026-10-01", "to_date": "2026-10-01", "reprocess_behavior": "completed"}
-    answer = region.dag.api.post("/backfills/dry_run", json=body)
-    assert answer.status_code < 500, answer.text
+    response = region.dag.api.post("/backfills/dry_run", json=body)
+    assert response.status_code < 500, response.text
     wait_until(lambda: region.dag.get(path)["state"] in ("failed", "success"), 120)
 
 
 def test_run_after_in_future_blocks_schedule(region: Region) -> None:
-    """As docs/runbook.md says: it stays queued as the DAG's one active run, until it is deleted."""
-    body = {"logical_date": None, "run_after": pendulum.now("UTC").add(years=1).isoformat(), "conf": NOTHING_MORE}
+    """The run stays queued as the DAG's only active run until it is deleted, as docs/runbook.md says."""
+    body = {"logical_date": None, "run_after": pendulum.now("UTC").add(years=1).isoformat(), "conf": ONE_JOB}
     waiting = region.dag.post(f"/dags/{DAG}/dagRuns", body)["dag_run_id"]
     load_october(region)
     assert region.dag.get(f"/dags/{DAG}/dagRuns/{waiting}")["state"] == "queued"
@@ -338,9 +336,9 @@ def test_cleared_tasks_check_gate_and_settings(region: Region) -> None:
             region.dag.clear(run_id, task_ids=cleared)
             assert region.dag.tasks(run_id)[f"{JOB}.eu.publish", -1]["state"] == "skipped"
             assert live_raw_documents(region.store, monthly_slice()) == before
-        again = region.dag.trigger(**NOTHING_MORE, period="2026-10")
-        assert region.dag.wait_for_run(again) == "success"
-        assert region.dag.tasks(again)[f"{JOB}.eu.plan", -1]["state"] == "skipped"
+        new_run_id = region.dag.trigger(**ONE_JOB, period="2026-10")
+        assert region.dag.wait_for_run(new_run_id) == "success"
+        assert region.dag.tasks(new_run_id)[f"{JOB}.eu.plan", -1]["state"] == "skipped"
         region.restart_scheduler(BI_AGGREGATE="1")
         region.dag.clear(run_id, task_ids=[f"{JOB}.eu.plan"])
         region.restart_scheduler(BI_TIMEZONE="America/New_York")
@@ -354,6 +352,6 @@ def test_cleared_tasks_check_gate_and_settings(region: Region) -> None:
         assert live_raw_documents(region.store, monthly_slice()) == before
         scheduled = f"scheduled__{START.add(months=1).isoformat()}"
         assert region.dag.clear(scheduled, task_ids=[f"{JOB}.eu.plan"]) == "success"
-        assert _period_of(region, scheduled) == START.format("YYYY-MM")
+        assert _get_period(region, scheduled) == START.format("YYYY-MM")
     finally:
         region.restart_scheduler(BI_AGGREGATE="1", BI_TIMEZONE="UTC")

@@ -1,4 +1,4 @@
-"""What the operators do of their own, beyond handing Airflow's words to the core."""
+"""Tests what the operators do beyond passing Airflow's parameters to the core."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_wait_ends_when_hour_is_past(ended: timedelta | None) -> None:
 def test_run_period_is_interval_or_parameter(job: Any) -> None:
     """A run covers its interval, or the period of its parameter."""
 
-    def of_run(parameter: str | None) -> Slice:
+    def get_slice(parameter: str | None) -> Slice:
         clicked = utc(2026, 11, 22, 10).replace(microsecond=123_456)
         interval_end = utc(2026, 10, 1) if job.cadence is Cadence.QUARTERLY else utc(2026, 8, 1)
         return Slice.for_dag_run(
@@ -65,12 +65,12 @@ def test_run_period_is_interval_or_parameter(job: Any) -> None:
             now=clicked + timedelta(seconds=5),
         )
 
-    given = of_run("2026-Q2" if job.cadence.dag_id == "bi_quarterly" else "2026-06")
-    assert given.as_of == utc(2026, 7, 1)
-    by_interval = of_run(None)
+    by_parameter = get_slice("2026-Q2" if job.cadence.dag_id == "bi_quarterly" else "2026-06")
+    assert by_parameter.as_of == utc(2026, 7, 1)
+    by_interval = get_slice(None)
     if job.is_snapshot:
         assert by_interval.as_of == utc(2026, 11, 22, 10).replace(microsecond=123_000)
-        assert by_interval.period is given.period is None
+        assert by_interval.period is by_parameter.period is None
     else:
         assert by_interval.period
         assert by_interval.period.start == utc(2026, 7, 1)
@@ -79,7 +79,7 @@ def test_run_period_is_interval_or_parameter(job: Any) -> None:
 
 def test_churn_binds_nine_quarters() -> None:
     """Eight quarters are bound, and the one before them."""
-    of = Slice.for_dag_run(
+    slice_ = Slice.for_dag_run(
         get_job("quarterly_form_churn"),
         "eu",
         "Europe/Dublin",
@@ -87,9 +87,9 @@ def test_churn_binds_nine_quarters() -> None:
         dates=RunDates(utc(2026, 10, 1)),
         now=utc(2026, 11, 1),
     )
-    names = of.sql_parameters["quarter_names"]
+    names = slice_.sql_parameters["quarter_names"]
     assert (len(names), names[0], names[-1]) == (9, "2024-Q3", "2026-Q3")
-    assert of.sql_parameters["quarter_starts"][1:] == of.sql_parameters["quarter_ends"][:-1]
+    assert slice_.sql_parameters["quarter_starts"][1:] == slice_.sql_parameters["quarter_ends"][:-1]
 
 
 def test_collection_link_in_development(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +123,7 @@ def plan(context: Any) -> None:
     "ended", [timedelta(seconds=2), timedelta(minutes=4), timedelta(seconds=-50)], ids=["now", "late", "clock behind"]
 )
 def test_plan_waits_until_period_is_settled(ended: timedelta) -> None:
-    """What began before the period's end may commit after it; a worker's clock may be behind the scheduler's."""
+    """A transaction may commit after the period's end, and a worker's clock may be behind the scheduler's."""
     end = datetime.now(timezone.utc).replace(microsecond=0) - ended
     with pytest.raises(TaskDeferred) as deferred:
         plan(plan_context(end))
@@ -132,7 +132,7 @@ def test_plan_waits_until_period_is_settled(ended: timedelta) -> None:
 
 
 def test_settled_or_manual_plan_reads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It gets as far as the connections, of which this environment has none."""
+    """The plan goes on to the connections, which this environment lacks."""
     now = datetime.now(timezone.utc)
     for context in (plan_context(now - timedelta(minutes=6)), plan_context(now, is_scheduled=False)):
         with pytest.raises(AirflowFailException, match="bi_mongo"):
@@ -163,11 +163,11 @@ def test_every_task_is_skipped_while_gate_is_off(monkeypatch: pytest.MonkeyPatch
     ("ahead", "error"), [(30, PeriodNotEndedError), (3599, PeriodNotEndedError), (3700, PeriodError)]
 )
 def test_as_of_in_future_by_megs_clock_is_refused(ahead: int, error: type[Exception]) -> None:
-    """A snapshot of the future would lock its slice; a small difference of clocks heals by itself."""
+    """A snapshot of the future would block its slice; a small clock skew is retried."""
     now = utc(2026, 11, 1)
-    of = Slice(get_job("forms"), "eu", now + timedelta(seconds=ahead))
+    slice_ = Slice(get_job("forms"), "eu", now + timedelta(seconds=ahead))
     with pytest.raises(error, match=rf"the as-of instant is .*MEG's clock; actual: .*, {ahead} s ahead"):
-        check_is_past(of, now)
+        check_is_past(slice_, now)
     check_is_past(Slice(get_job("forms"), "eu", now + timedelta(seconds=5)), now)
 
 

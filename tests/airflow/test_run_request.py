@@ -1,4 +1,4 @@
-"""The parameters of a run, checked all at once at its gate."""
+"""Tests the check of a run's parameters at its gate, which reports all problems at once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_request_with_allowed_values_passes(conf: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("conf", "expected", "found"),
+    ("conf", "expected", "actual"),
     [
         ({"jobs": []}, "one or more of monthly_submissions, top_users", r"jobs: \[\]"),
         ({"regions": []}, "one or more of eu, uk", r"regions: \[\]"),
@@ -55,12 +55,12 @@ def test_request_with_allowed_values_passes(conf: dict[str, Any]) -> None:
         ({"force": "yes"}, "force: true or false", "force: 'yes'"),
     ],
 )
-def test_request_with_bad_value_is_refused(conf: dict[str, Any], expected: str, found: str) -> None:
-    """The error names the parameter, what was given and what is allowed, and no retry follows."""
+def test_request_with_bad_value_is_refused(conf: dict[str, Any], expected: str, actual: str) -> None:
+    """The error names the parameter with its actual and allowed values, and is final."""
     with pytest.raises(RunRequestError) as caught:
         check(conf)
     assert expected in caught.value.expected
-    assert found.replace("\\", "") in caught.value.actual
+    assert actual.replace("\\", "") in caught.value.actual
     assert not caught.value.retryable
 
 

@@ -1,4 +1,4 @@
-"""Everything under Airflow's real scheduler: catchup, a region down, clearing, triggering, and what the UI shows."""
+"""Tests the DAGs under Airflow's real scheduler: catchup, a failed region, clearing, triggers and the UI."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.airflow
 DAG = "bi_monthly"
 FORMS = {"eu": 25, "uk": 11}
 MONTHS = 2
-PLANTED = {name: token_urlsafe(24) for name in ("pseudonyms", "notify")}
-"""Secrets that must be found nowhere, beside those of the stack."""
+PLANTED_SECRETS = {name: token_urlsafe(24) for name in ("pseudonyms", "notify")}
+"""Secrets that must not appear anywhere, in addition to those of the stack."""
 FIRST_MONTH = pendulum.now("UTC").start_of("month").subtract(months=MONTHS)
 MONTH_NAMES = [FIRST_MONTH.add(months=number).format("YYYY-MM") for number in range(MONTHS)]
 
@@ -41,13 +41,13 @@ class Installation(AirflowApi):
 
     Attributes:
         store: The MongoDB databases.
-        caught_up: The state of each run after catchup with the region uk down, by run id.
+        catchup_states: The state of each run after catchup with the region uk down, by run id.
         published: The ledger's ids after that.
         listener: The server that receives notifications.
     """
 
     store: Store
-    caught_up: dict[str, str]
+    catchup_states: dict[str, str]
     published: set[str]
     listener: Listener
 
@@ -71,37 +71,37 @@ def installation(servers: DatabaseServers) -> Iterator[Installation]:
             meg_factory.bulk_forms(forms)
             at = FIRST_MONTH.add(days=40)
             connection.execute("UPDATE megforms_auditsession SET submitted_at = %s, started_at = %s", (at, at))
-            somebody = meg_factory.auditor(1_000_000)
-            connection.execute("UPDATE megforms_auditsession SET auditor_id = %s", (somebody,))
+            auditor = meg_factory.auditor(1_000_000)
+            connection.execute("UPDATE megforms_auditsession SET auditor_id = %s", (auditor,))
     settings = {
         "BI_AGGREGATE": "1",
         "MEG_REGIONS": ",".join(FORMS),
         "BI_MAX_MAPPED_TASKS": "2",
         "BI_START_DATE": FIRST_MONTH.to_date_string(),
         "BI_PSEUDONYMISE": "uk",
-        "AIRFLOW_CONN_BI_PSEUDONYMS": json.dumps({"conn_type": "generic", "password": PLANTED["pseudonyms"]}),
+        "AIRFLOW_CONN_BI_PSEUDONYMS": json.dumps({"conn_type": "generic", "password": PLANTED_SECRETS["pseudonyms"]}),
         "PYTHONPATH": str(ROOT / "tests" / "policy"),
         **servers.connections({region: f"meg_{region}" for region in FORMS}),
     }
     environment = new_airflow(servers, STACK, settings)
     with (
         listening() as listener,
-        airflow.run_services(STACK, environment | notifying(listener), servers.secret) as up,
-        up.api() as api,
+        airflow.run_services(STACK, environment | notification_env(listener), servers.secret) as services,
+        services.api() as api,
         servers.mongo.client() as client,
     ):
         store = Store(client, LIVE_DATABASE)
         with region_down(servers, "uk"):
-            caught_up = run_dags.run_and_wait(
+            catchup_states = run_dags.run_and_wait(
                 api, run_dags.RunRequest(DAG, scheduled_after=FIRST_MONTH, count=MONTHS), seconds=300
             )[DAG]
-        yield Installation(api, DAG, store, caught_up, set(store.ledger.distinct("_id")), listener)
+        yield Installation(api, DAG, store, catchup_states, set(store.ledger.distinct("_id")), listener)
 
 
-def notifying(listener: Listener) -> dict[str, str]:
-    """The connection for notifications."""
-    where = {"path": f"json://bi:{PLANTED['notify']}@127.0.0.1:{listener.port}"}
-    return {"AIRFLOW_CONN_BI_NOTIFY": json.dumps({"conn_type": "apprise", "extra": {"config": where}})}
+def notification_env(listener: Listener) -> dict[str, str]:
+    """The environment variable of the connection for notifications."""
+    config = {"path": f"json://bi:{PLANTED_SECRETS['notify']}@127.0.0.1:{listener.port}"}
+    return {"AIRFLOW_CONN_BI_NOTIFY": json.dumps({"conn_type": "apprise", "extra": {"config": config}})}
 
 
 @contextmanager
@@ -121,10 +121,10 @@ def region_down(servers: DatabaseServers, region: str) -> Iterator[None]:
 
 def test_failed_region_is_isolated(installation: Installation) -> None:
     """A region that is down delays no other, and clearing its tasks loads it."""
-    assert set(installation.caught_up.values()) == {"failed"}
+    assert set(installation.catchup_states.values()) == {"failed"}
     monthly = {f"{job}:eu:{name}" for job in ("monthly_submissions", "monthly_sessions") for name in MONTH_NAMES}
     assert installation.published == {*monthly, "top_users:eu"}
-    for run_id in installation.caught_up:
+    for run_id in installation.catchup_states:
         assert installation.clear(run_id, only_failed=True) == "success"
     assert {name: len(documents) for name, documents in installation.slices().items()} == {
         f"{region} {name}": forms for region, forms in FORMS.items() for name in MONTH_NAMES
@@ -132,13 +132,13 @@ def test_failed_region_is_isolated(installation: Installation) -> None:
 
 
 def test_failed_runs_are_notified_once(installation: Installation) -> None:
-    for run_id in installation.caught_up:
+    for run_id in installation.catchup_states:
         wait_until(lambda run_id=run_id: len(installation.listener.about(run_id)) >= 1, 60)
-        [failed] = installation.listener.about(run_id)
-        assert failed["title"] == "MEG BI: bi_monthly failed"
-        assert "Not published: monthly_sessions uk, monthly_submissions uk, top_users uk." in failed["message"]
-        assert f"/dags/bi_monthly/runs/{quote(run_id, safe='')}" in failed["message"]
-        assert failed["type"] == "failure"
+        [message] = installation.listener.about(run_id)
+        assert message["title"] == "MEG BI: bi_monthly failed"
+        assert "Not published: monthly_sessions uk, monthly_submissions uk, top_users uk." in message["message"]
+        assert f"/dags/bi_monthly/runs/{quote(run_id, safe='')}" in message["message"]
+        assert message["type"] == "failure"
 
 
 def test_catchup_loads_each_month(installation: Installation) -> None:
@@ -161,14 +161,14 @@ def test_catchup_loads_each_month(installation: Installation) -> None:
 def test_cleared_tasks_give_same_documents(installation: Installation, cleared: dict[str, Any]) -> None:
     """Cleared tasks give the same documents."""
     before = installation.slices()
-    run_id = next(iter(installation.caught_up))
+    run_id = next(iter(installation.catchup_states))
     assert installation.clear(run_id, **cleared) == "success"
     assert installation.slices() == before
 
 
 def test_cleared_group_may_shrink(installation: Installation, servers: DatabaseServers) -> None:
-    """Airflow keeps what the surplus mapped tasks once returned, which must not be counted."""
-    run_id, before = next(iter(installation.caught_up)), installation.slices()
+    """Airflow keeps the results of mapped tasks that no longer exist; they must not be counted."""
+    run_id, before = next(iter(installation.catchup_states)), installation.slices()
 
     def load_first(forms: int) -> str:
         with servers.postgres.connect("meg_eu") as connection:
@@ -177,9 +177,9 @@ def test_cleared_group_may_shrink(installation: Installation, servers: DatabaseS
         return installation.clear(run_id, task_ids=["monthly_submissions.eu.plan"])
 
     assert load_first(10) == "failed"
-    [failed] = [task for task in tasks_of(installation, run_id) if task["state"] == "failed"]
+    [failed] = [task for task in get_tasks(installation, run_id) if task["state"] == "failed"]
     assert failed["task_id"] == "monthly_submissions.eu.publish"
-    log = log_of(installation, run_id, failed["task_id"], failed["try_number"])
+    log = get_log(installation, run_id, failed["task_id"], failed["try_number"])
     assert "Expected: at least 13 of the 25 live documents" in log
     assert "Actual: 10" in log
     for forms in (15, 10, 20, 25):
@@ -219,7 +219,7 @@ def test_backfill_loads_missing_months(installation: Installation) -> None:
     assert installation.slices() == before
 
 
-def tasks_of(installation: Installation, run_id: str) -> list[dict[str, Any]]:
+def get_tasks(installation: Installation, run_id: str) -> list[dict[str, Any]]:
     tasks: list[dict[str, Any]] = installation.get(f"/dags/{DAG}/dagRuns/{run_id}/taskInstances", limit=100)[
         "task_instances"
     ]
@@ -232,7 +232,7 @@ def test_publish_updates_asset(installation: Installation) -> None:
     asset = assets["monthly_submissions"]
     assert asset["uri"] == "x-meg-bi://collections/monthly_submissions"
     events = installation.get("/assets/events", asset_id=asset["id"], limit=100)["asset_events"]
-    extras = [event["extra"] for event in events if event["source_run_id"] == next(iter(installation.caught_up))]
+    extras = [event["extra"] for event in events if event["source_run_id"] == next(iter(installation.catchup_states))]
     assert {event["region"] for event in extras} == set(FORMS)
     assert {event["period"] for event in extras} == {MONTH_NAMES[0]}
     assert extras[0].keys() >= {"documents", "previous_documents", "written"}
@@ -243,22 +243,22 @@ def test_dry_run_is_logged(installation: Installation) -> None:
     conf = {"period": "2025-03", "jobs": ["monthly_submissions"], "regions": ["uk"], "dry_run": True}
     run_id = installation.post(f"/dags/{DAG}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"]
     assert installation.wait_for_run(run_id) == "success"
-    states = {task["task_id"]: task["state"] for task in tasks_of(installation, run_id)}
+    states = {task["task_id"]: task["state"] for task in get_tasks(installation, run_id)}
     assert states["monthly_submissions.uk.stage"] == "success"
     assert states["monthly_submissions.uk.publish"] == "skipped"
     assert states["monthly_sessions.uk.plan"] == states["monthly_submissions.eu.plan"] == "skipped"
-    assert "documents would replace 0" in log_of(installation, run_id, "monthly_submissions.uk.publish")
+    assert "documents would replace 0" in get_log(installation, run_id, "monthly_submissions.uk.publish")
     assert live_raw_documents(installation.store, monthly_slice("2025-03", region="uk")) == {}
 
 
-def log_of(installation: Installation, run_id: str, task_id: str, attempt: int = 1) -> str:
+def get_log(installation: Installation, run_id: str, task_id: str, attempt: int = 1) -> str:
     path = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
     return str(installation.get(path, full_content=True))
 
 
 def test_ui_shows_forms_and_sql(installation: Installation, servers: DatabaseServers) -> None:
     """The UI shows the forms and the SQL without secrets."""
-    run_id = next(iter(installation.caught_up))
+    run_id = next(iter(installation.catchup_states))
     tasks = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances"
     mapped = installation.get(f"{tasks}/monthly_submissions.eu.stage/listMapped")["task_instances"]
     assert [task["rendered_map_index"] for task in mapped] == [
@@ -269,13 +269,13 @@ def test_ui_shows_forms_and_sql(installation: Installation, servers: DatabaseSer
     assert rendered["chunks"] == [[*range(11, 21)], [*range(21, 26)]]
     assert "FROM megforms_auditsession" in rendered["sql"]
     assert "%(period_start)s" in rendered["sql"]
-    everything = str(installation.get(tasks, limit=100)) + log_of(installation, run_id, "monthly_submissions.eu.plan")
-    assert not [secret for secret in servers.secret.values() if secret in everything]
+    text = str(installation.get(tasks, limit=100)) + get_log(installation, run_id, "monthly_submissions.eu.plan")
+    assert not [secret for secret in servers.secret.values() if secret in text]
 
 
 def test_publish_links_to_report(installation: Installation) -> None:
     """A publish task links to its report."""
-    run_id = next(iter(installation.caught_up))
+    run_id = next(iter(installation.catchup_states))
     tasks = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances"
     links = installation.get(f"{tasks}/monthly_submissions.eu.publish/links")["extra_links"]
     assert links["BI report"].endswith("/bi-reports/#monthly_submissions")
@@ -284,26 +284,26 @@ def test_publish_links_to_report(installation: Installation) -> None:
 
 def test_xcom_holds_ids_and_counts_only(installation: Installation) -> None:
     """Only ids and counts travel through XCom."""
-    run_id = next(iter(installation.caught_up))
+    run_id = next(iter(installation.catchup_states))
     entries = installation.get(f"/dags/{DAG}/dagRuns/{run_id}/taskInstances/~/xcomEntries", limit=200)["xcom_entries"]
-    found = {}
+    xcoms = {}
     for entry in entries:
         path = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances/{entry['task_id']}/xcomEntries/{entry['key']}"
         value = installation.get(path, map_index=entry["map_index"], deserialize=True)["value"]
-        found[entry["task_id"], entry["key"], entry["map_index"]] = value
-    assert found["monthly_submissions.eu.plan", "return_value", -1] == [
+        xcoms[entry["task_id"], entry["key"], entry["map_index"]] = value
+    assert xcoms["monthly_submissions.eu.plan", "return_value", -1] == [
         [[*range(1, 11)]],
         [[*range(11, 21)], [*range(21, 26)]],
     ]
-    assert found["monthly_submissions.eu.stage", "return_value", 1] == 15
-    load_id = found["monthly_submissions.eu.plan", "load", -1]
+    assert xcoms["monthly_submissions.eu.stage", "return_value", 1] == 15
+    load_id = xcoms["monthly_submissions.eu.plan", "load", -1]
     assert installation.store.loads.find_one({"_id": load_id, "run_id": run_id, "region": "eu"})
-    assert set(found["monthly_submissions.eu.publish", "return_value", -1]) == {
+    assert set(xcoms["monthly_submissions.eu.publish", "return_value", -1]) == {
         "documents",
         "previous_documents",
         "written",
     }
-    assert "Form 1" not in str(found)
+    assert "Form 1" not in str(xcoms)
 
 
 def test_doctor_dag_logs_report(installation: Installation) -> None:
@@ -326,27 +326,27 @@ def test_pseudonymised_region_has_no_names(installation: Installation) -> None:
 
 
 def test_secrets_appear_nowhere(installation: Installation, servers: DatabaseServers) -> None:
-    """And no name of a person anywhere but in the top users."""
-    found: dict[str, str] = {}
+    """No secret appears anywhere, and names of people appear in top_users only."""
+    texts: dict[str, str] = {}
     for folder in (STACK / "logs", STACK / "airflow" / "logs"):
-        found |= {str(path): path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file()}
+        texts |= {str(path): path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file()}
     with servers.postgres.connect(airflow.METADATA_DATABASE) as metadata:
         for (table,) in metadata.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall():
             rows = metadata.execute(f"SELECT t::text FROM {table} AS t").fetchall()
-            found[f"metadata table {table}"] = "\n".join(row[0] for row in rows)
+            texts[f"metadata table {table}"] = "\n".join(row[0] for row in rows)
     for name in (LIVE_DATABASE, f"{LIVE_DATABASE}_staging"):
         database = installation.store.client[name]
         for collection in database.list_collection_names():
-            found[f"collection {name}.{collection}"] = str(list(database[collection].find()))
-    assert len(found) > 100
+            texts[f"collection {name}.{collection}"] = str(list(database[collection].find()))
+    assert len(texts) > 100
     assert {"metadata table xcom", "metadata table rendered_task_instance_fields", "collection bi.bi_loads"} <= set(
-        found
+        texts
     )
-    assert "FROM megforms_auditsession" in found["metadata table rendered_task_instance_fields"]
-    secrets = {**servers.secret, **PLANTED}
-    assert [(name, where) for where, text in found.items() for name, secret in secrets.items() if secret in text] == []
-    named = {where for where, text in found.items() if "Byrne" in text}
-    assert named == {"collection bi.top_users", "collection bi_staging.top_users"}
+    assert "FROM megforms_auditsession" in texts["metadata table rendered_task_instance_fields"]
+    secrets = {**servers.secret, **PLANTED_SECRETS}
+    assert [(name, place) for place, text in texts.items() for name, secret in secrets.items() if secret in text] == []
+    places_with_names = {place for place, text in texts.items() if "Byrne" in text}
+    assert places_with_names == {"collection bi.top_users", "collection bi_staging.top_users"}
 
 
 def test_staging_has_own_database(installation: Installation) -> None:

@@ -1,3 +1,5 @@
+"""Tests the documents of monthly_submissions: exclusions, boundaries, listed forms, growth and unusual values."""
+
 from __future__ import annotations
 
 from datetime import timedelta
@@ -12,13 +14,13 @@ from tests.oracle import Oracle
 
 
 def check(
-    store: Store, meg: MegReader, meg_factory: MegFactory, of: Slice, timezone: str = "UTC"
+    store: Store, meg: MegReader, meg_factory: MegFactory, slice_: Slice, timezone: str = "UTC"
 ) -> dict[str, dict[str, Any]]:
-    assert of.period
-    load_slice(store, meg, of, timezone=timezone)
-    found = live_documents_by_id(store, of)
-    assert found == Oracle(raw_tables(meg_factory.connection)).monthly_submissions(of.period)
-    return found
+    assert slice_.period
+    load_slice(store, meg, slice_, timezone=timezone)
+    documents = live_documents_by_id(store, slice_)
+    assert documents == Oracle(raw_tables(meg_factory.connection)).monthly_submissions(slice_.period)
+    return documents
 
 
 def test_fields_keep_declared_order(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
@@ -33,7 +35,7 @@ def test_fields_keep_declared_order(store: Store, meg: MegReader, meg_factory: M
 
 
 def test_exclusions_are_transitive(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
-    """Exclusions apply to everything that belongs to what is excluded."""
+    """Exclusions apply to everything that belongs to an excluded row."""
     client, demo = meg_factory.institution(), meg_factory.institution(is_demo=True)
     form, at = meg_factory.form(client), utc(2026, 10, 5)
     meg_factory.session(form, at, auditor_id=meg_factory.auditor(client), ward_id=meg_factory.ward(client))
@@ -51,9 +53,9 @@ def test_exclusions_are_transitive(store: Store, meg: MegReader, meg_factory: Me
     meg_factory.session(form, at, deleted_at=utc(2026, 12, 1))
     meg_factory.session(form, None)
     meg_factory.session(meg_factory.form(demo), at)
-    struck = meg_factory.session(form, at, observations=0)
-    meg_factory.observation(struck, form, deleted_at=at)
-    meg_factory.observation(struck, meg_factory.form(demo))
+    without_observations = meg_factory.session(form, at, observations=0)
+    meg_factory.observation(without_observations, form, deleted_at=at)
+    meg_factory.observation(without_observations, meg_factory.form(demo))
     inactive = meg_factory.auditor(client, user=meg_factory.user(is_active=False))
     meg_factory.session(form, at, auditor_id=inactive)
 
@@ -64,20 +66,20 @@ def test_exclusions_are_transitive(store: Store, meg: MegReader, meg_factory: Me
 def test_month_is_half_open(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """A month includes its start and excludes its end, in the settings' time zone."""
     form = meg_factory.form(meg_factory.institution())
-    of = monthly_slice(timezone="Europe/Dublin")  # starts in summer time, ends in winter time
-    assert of.period
-    assert (of.period.start, of.period.end) == (utc(2026, 9, 30, 23), utc(2026, 11, 1))
-    for instant in (of.period.start, of.period.end):
+    slice_ = monthly_slice(timezone="Europe/Dublin")  # starts in summer time, ends in winter time
+    assert slice_.period
+    assert (slice_.period.start, slice_.period.end) == (utc(2026, 9, 30, 23), utc(2026, 11, 1))
+    for instant in (slice_.period.start, slice_.period.end):
         meg_factory.session(form, instant)
         meg_factory.session(form, instant - timedelta(microseconds=1), observations=2)
 
-    [document] = check(store, meg, meg_factory, of, "Europe/Dublin").values()
+    [document] = check(store, meg, meg_factory, slice_, "Europe/Dublin").values()
     assert (document["submissions"], document["previous_submissions"]) == (3, 2)
     assert document["change_pct"] == 50.0
 
 
 def test_forms_listed_while_live_or_used(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
-    """A form has a document while it lives, and where it was used."""
+    """A form has a document in each month in which it exists or is used."""
     institution = meg_factory.institution(is_active=False)
     listed = {
         "unused": meg_factory.form(institution),
@@ -95,20 +97,20 @@ def test_forms_listed_while_live_or_used(store: Store, meg: MegReader, meg_facto
     for name in ("used after it was archived", "used before it was made"):
         meg_factory.session(listed[name], utc(2026, 10, 5))
 
-    found = check(store, meg, meg_factory, monthly_slice())
-    assert {document["form_id"] for document in found.values()} == set(listed.values())
+    documents = check(store, meg, meg_factory, monthly_slice())
+    assert {document["form_id"] for document in documents.values()} == set(listed.values())
 
 
 def test_growth_is_rounded_or_null(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """Growth has two decimals and is null after a month without submissions."""
     institution = meg_factory.institution()
     counts = {meg_factory.form(institution): pair for pair in [(1, 3), (0, 4), (5, 0), (0, 0), (7, 6), (2, 16), (1, 8)]}
-    for form, (now, before) in counts.items():
-        meg_factory.session(form, utc(2026, 10, 5), observations=now)
-        meg_factory.session(form, utc(2026, 9, 5), observations=before)
+    for form, (current, previous) in counts.items():
+        meg_factory.session(form, utc(2026, 10, 5), observations=current)
+        meg_factory.session(form, utc(2026, 9, 5), observations=previous)
 
-    found = check(store, meg, meg_factory, monthly_slice())
-    growth = {document["form_id"]: document["change_pct"] for document in found.values()}
+    documents = check(store, meg, meg_factory, monthly_slice())
+    growth = {document["form_id"]: document["change_pct"] for document in documents.values()}
     assert [growth[form] for form in counts] == [-66.67, -100.0, None, None, 16.67, -87.5, -87.5]
 
 

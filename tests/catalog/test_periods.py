@@ -1,3 +1,5 @@
+"""Tests how months and quarters are cut in a time zone, and which period a run covers."""
+
 from __future__ import annotations
 
 import itertools
@@ -15,7 +17,7 @@ pytestmark = pytest.mark.fast
 NOW = utc(2026, 11, 22, 12)
 
 
-def of_run(
+def get_period(
     cadence: Cadence = Cadence.MONTHLY,
     timezone: str = "UTC",
     *,
@@ -81,8 +83,8 @@ def test_periods_are_contiguous(zone: str) -> None:
 
 def test_scheduled_run_covers_interval() -> None:
     """A scheduled run covers its data interval."""
-    assert of_run(**OCTOBER).name == "2026-10"
-    assert of_run(**interval(utc(2026, 10, 1, 1), utc(2026, 11, 1, 1))).name == "2026-10"  # a schedule at 01:00
+    assert get_period(**OCTOBER).name == "2026-10"
+    assert get_period(**interval(utc(2026, 10, 1, 1), utc(2026, 11, 1, 1))).name == "2026-10"  # a schedule at 01:00
 
 
 @pytest.mark.parametrize("zone", ["America/New_York", "Europe/Berlin", "Pacific/Kiritimati", "Pacific/Pago_Pago"])
@@ -91,15 +93,15 @@ def test_period_survives_time_zone_change(zone: str, scheduled_in: str) -> None:
     """A run that was scheduled under one time zone and is cleared under another covers the same period."""
     month = Period.parse("2026-10", Cadence.MONTHLY, scheduled_in)
     quarter = Period.parse("2026-Q3", Cadence.QUARTERLY, scheduled_in)
-    assert of_run(timezone=zone, **interval(month.start, month.end)).name == "2026-10"
-    assert of_run(Cadence.QUARTERLY, zone, **interval(quarter.start, quarter.end)).name == "2026-Q3"
-    by_hand = {"interval_start": month.start, "interval_end": month.end, "logical_date": month.end}
-    assert of_run(timezone=zone, **by_hand).name == "2026-10"
+    assert get_period(timezone=zone, **interval(month.start, month.end)).name == "2026-10"
+    assert get_period(Cadence.QUARTERLY, zone, **interval(quarter.start, quarter.end)).name == "2026-Q3"
+    manual_dates = {"interval_start": month.start, "interval_end": month.end, "logical_date": month.end}
+    assert get_period(timezone=zone, **manual_dates).name == "2026-10"
 
 
 def test_parameter_wins_over_interval() -> None:
     """The parameter wins over the interval."""
-    assert of_run(requested=" 2026-08 ", **OCTOBER).name == "2026-08"
+    assert get_period(requested=" 2026-08 ", **OCTOBER).name == "2026-08"
 
 
 @pytest.mark.parametrize(
@@ -112,15 +114,15 @@ def test_parameter_wins_over_interval() -> None:
     ],
 )
 def test_run_without_interval_loads_last_ended(cadence: Cadence, run_after: datetime, name: str) -> None:
-    """As from the command line, from an asset's Materialize, or for an asset-triggered run."""
-    assert of_run(cadence, run_after=run_after).name == name
+    """Runs from the command line, from Materialize on an asset, and those that an asset triggers."""
+    assert get_period(cadence, run_after=run_after).name == name
 
 
 @pytest.mark.parametrize(
     ("logical_date", "interval_start", "interval_end"),
     [
-        (utc(2026, 9, 15), utc(2026, 10, 1), utc(2026, 11, 1)),  # the command line's, inferred from the present
-        (utc(2026, 9, 15), utc(2026, 8, 1), utc(2026, 9, 1)),  # the form's and the API's, inferred from the date
+        (utc(2026, 9, 15), utc(2026, 10, 1), utc(2026, 11, 1)),  # inferred by the command line from the present
+        (utc(2026, 9, 15), utc(2026, 8, 1), utc(2026, 9, 1)),  # inferred by the form and the API from the date
         (utc(2026, 9, 1), utc(2026, 8, 1), utc(2026, 9, 1)),
         (utc(2026, 9, 30, 23), utc(2026, 8, 1), utc(2026, 9, 1)),
         (utc(2026, 9, 15), None, None),
@@ -129,36 +131,36 @@ def test_run_without_interval_loads_last_ended(cadence: Cadence, run_after: date
 def test_manual_run_goes_by_its_logical_date(
     logical_date: datetime, interval_start: datetime | None, interval_end: datetime | None
 ) -> None:
-    """Whatever Airflow infers the data interval from, the period is the last one that ended by the logical date."""
+    """The period is the last that ended by the logical date, however Airflow infers the data interval."""
     dates = {"logical_date": logical_date, "interval_start": interval_start, "interval_end": interval_end}
-    assert of_run(**dates).name == "2026-08"
+    assert get_period(**dates).name == "2026-08"
 
 
 @pytest.mark.parametrize("lag", [timedelta(seconds=50), timedelta(minutes=14)], ids=str)
 def test_late_clock_does_not_refuse_ended_period(lag: timedelta) -> None:
     """A worker whose clock is behind the scheduler's waits for the end instead of failing."""
-    assert of_run(now=utc(2026, 11, 1) - lag, **OCTOBER).name == "2026-10"
+    assert get_period(now=utc(2026, 11, 1) - lag, **OCTOBER).name == "2026-10"
 
 
 @pytest.mark.parametrize("name", ["2026-11", "2026-12", "2030-01"])
 def test_future_period_names_latest(name: str) -> None:
     """A period that has not ended is refused with the latest that has."""
     with pytest.raises(PeriodError) as caught:
-        of_run(requested=name)
+        get_period(requested=name)
     assert ("still running" if name == "2026-11" else "in the future") in str(caught.value)
     assert "the latest is 2026-10" in str(caught.value)
 
 
 def test_running_period_end_follows_time_zone() -> None:
     """The running period ends at midnight of the settings' time zone."""
-    just_before = utc(2026, 10, 31, 12, 44)
+    before_end = utc(2026, 10, 31, 12, 44)
     with pytest.raises(PeriodError, match="still running"):
-        of_run(timezone="Australia/Sydney", requested="2026-10", now=just_before)
-    assert of_run(timezone="Australia/Sydney", requested="2026-10", now=utc(2026, 10, 31, 13)).name == "2026-10"
+        get_period(timezone="Australia/Sydney", requested="2026-10", now=before_end)
+    assert get_period(timezone="Australia/Sydney", requested="2026-10", now=utc(2026, 10, 31, 13)).name == "2026-10"
 
 
 @pytest.mark.parametrize("name", ["2026-13", "2026-1", "October", "2026-Q3", "0000-01", "2026-10-01", "२०२६-१०"])
 def test_invalid_period_shows_example(name: str) -> None:
     """An invalid period is refused with an example."""
     with pytest.raises(PeriodError, match="a month such as 2026-10"):
-        of_run(requested=name)
+        get_period(requested=name)

@@ -1,4 +1,4 @@
-"""For any data that the reference schema holds, the seven collections are what the definitions say."""
+"""Tests that the seven collections equal the oracle's on generated data of the reference schema."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def test_collections_equal_oracle(
             slice_ = make_slice(job.name, as_of, timezone=zone)
             store.ledger.delete_many({})
             load_slice(store, meg, slice_, timezone=zone, force=True)
-            assert live_documents_by_id(store, slice_) == oracle.of(job.name, slice_.period, slice_.as_of), job.name
+            assert live_documents_by_id(store, slice_) == oracle.documents_for(job.name, slice_.period, slice_.as_of), (
+                job.name
+            )
 
 
 def test_postgres_refuses_nul_in_text(meg_factory: MegFactory) -> None:

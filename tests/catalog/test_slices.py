@@ -1,3 +1,5 @@
+"""Tests the ids, the `_id` ranges and the JSON form of slices."""
+
 from __future__ import annotations
 
 import pytest
@@ -16,10 +18,10 @@ def contains(ids: IdRange, text: str) -> bool:
 
 def test_document_id_is_region_period_key() -> None:
     """A document's _id is its region, period and key."""
-    of = monthly_slice("2026-10")
-    assert of.document_id(form_id=42) == "eu:2026-10:42"
-    assert of.ledger_id == "monthly_submissions:eu:2026-10"
-    assert contains(of.id_range, of.document_id(form_id=2**63 - 1))
+    slice_ = monthly_slice("2026-10")
+    assert slice_.document_id(form_id=42) == "eu:2026-10:42"
+    assert slice_.ledger_id == "monthly_submissions:eu:2026-10"
+    assert contains(slice_.id_range, slice_.document_id(form_id=2**63 - 1))
 
 
 @pytest.mark.parametrize("other", ["eu2", "eu_west", "e", "uk"])
@@ -36,8 +38,8 @@ def test_period_ranges_are_disjoint() -> None:
 
 def test_slice_json_round_trip() -> None:
     """A slice survives its JSON form."""
-    of = monthly_slice("2026-10", timezone="Europe/Dublin")
-    assert Slice.from_json(of.to_json(), "Europe/Dublin") == of
+    slice_ = monthly_slice("2026-10", timezone="Europe/Dublin")
+    assert Slice.from_json(slice_.to_json(), "Europe/Dublin") == slice_
 
 
 def test_unknown_job_names_known() -> None:

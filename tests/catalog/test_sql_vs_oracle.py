@@ -1,4 +1,4 @@
-"""Every job's SQL against the second implementation of its definition, on demo data that looks like life."""
+"""Tests each job's SQL against the oracle, on realistic demo data and on boundary instants."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def test_demo_data_equals_oracle(
     servers: DatabaseServers, store: Store, demo: psycopg.Connection[Any], job: Job, at: datetime
 ) -> None:
     """The demo data gives the oracle's figures."""
-    of = make_slice(job.name, at)
+    slice_ = make_slice(job.name, at)
     with MegReader("eu", connect_as_reader(servers, "meg_demo"), application_name="test") as meg:
-        load_slice(store, meg, of)
-    expected = Oracle(raw_tables(demo)).of(job.name, of.period, of.as_of)
-    assert live_documents_by_id(store, of) == expected
+        load_slice(store, meg, slice_)
+    expected = Oracle(raw_tables(demo)).documents_for(job.name, slice_.period, slice_.as_of)
+    assert live_documents_by_id(store, slice_) == expected
     assert expected, "demo data says something about every job"
 
 
@@ -52,7 +52,7 @@ def test_boundary_instants_equal_oracle(
     """Each boundary instant counts on the side that the definition gives it."""
     at = utc(2026, 11, 21, 9)
     institution = meg_factory.institution()
-    other = meg_factory.institution()
+    other_client = meg_factory.institution()
     for edge in boundary_instants(at, zone):
         # By a user, an auditor, a form and an institution of their own, so that no edge hides behind another.
         user = meg_factory.user(last_login_at=edge, date_joined_at=edge)
@@ -61,11 +61,11 @@ def test_boundary_instants_equal_oracle(
         meg_factory.session(form, edge, auditor_id=auditor)
         meg_factory.session(form, edge + timedelta(hours=13), auditor_id=auditor, ended_at=edge)
         for born, archived in ((edge, None), (utc(2020, 1, 1), edge)):
-            meg_factory.form(other, created_at=born, archived_at=archived, collects_patient_data=True)
+            meg_factory.form(other_client, created_at=born, archived_at=archived, collects_patient_data=True)
         meg_factory.institution(created_at=edge)
-        meg_factory.add("documents_document", institution_id=other, name="", created_by_id=user, created_at=edge)
-    of = make_slice(job.name, at, timezone=zone)
-    load_slice(store, meg, of, timezone=zone)
-    assert live_documents_by_id(store, of) == Oracle(raw_tables(meg_factory.connection), zone=zone).of(
-        job.name, of.period, of.as_of
+        meg_factory.add("documents_document", institution_id=other_client, name="", created_by_id=user, created_at=edge)
+    slice_ = make_slice(job.name, at, timezone=zone)
+    load_slice(store, meg, slice_, timezone=zone)
+    assert live_documents_by_id(store, slice_) == Oracle(raw_tables(meg_factory.connection), zone=zone).documents_for(
+        job.name, slice_.period, slice_.as_of
     )

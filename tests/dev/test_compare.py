@@ -1,4 +1,4 @@
-"""`make compare` shows the differences between an old collection and the new one."""
+"""Tests that `make compare` shows the differences between an old collection and the new one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Compare = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def compare(servers: DatabaseServers, store: Store, meg: MegReader, meg_factory: MegFactory) -> Iterator[Compare]:
-    """A month of ours, the same of the old system's, and the command that holds them against each other."""
+    """The same month in the new and the old collection, and the command that compares them."""
     meg_factory.bulk_forms(12)
     load_slice(store, meg, monthly_slice())
     fields = json.loads(servers.connections({})["AIRFLOW_CONN_BI_MONGO"])
@@ -45,8 +45,8 @@ def compare(servers: DatabaseServers, store: Store, meg: MegReader, meg_factory:
     with servers.mongo_admin.client() as client:
         client.drop_database(OLD)
         client[OLD]["monthly_submissions"].insert_many(
-            {"form": each["form_id"], "month": each["period"], "submissions": each["submissions"]}
-            for each in live_documents(store, monthly_slice())
+            {"form": document["form_id"], "month": document["period"], "submissions": document["submissions"]}
+            for document in live_documents(store, monthly_slice())
         )
         yield run
         client.drop_database(OLD)
@@ -54,10 +54,10 @@ def compare(servers: DatabaseServers, store: Store, meg: MegReader, meg_factory:
 
 def test_compare_renamed_fields_are_equal(compare: Compare) -> None:
     """Equal figures are equal under other field names."""
-    done = compare("--rename", "form_id=form", "--rename", "period=month", "--where", '{"month": "2026-10"}')
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "No differences." in done.stdout
-    assert "Not compared, since the old documents have none: change_pct" in done.stdout
+    result = compare("--rename", "form_id=form", "--rename", "period=month", "--where", '{"month": "2026-10"}')
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "No differences." in result.stdout
+    assert "Not compared, since the old documents have none: change_pct" in result.stdout
 
 
 def test_compare_shows_both_figures(compare: Compare, servers: DatabaseServers) -> None:
@@ -67,13 +67,13 @@ def test_compare_shows_both_figures(compare: Compare, servers: DatabaseServers) 
         old.delete_one({"form": 3})
         old.update_one({"form": 4}, {"$set": {"submissions": 77}})
         old.insert_many([{"form": 5, "month": "2026-10", "submissions": 1}, {"form": 99, "month": "2026-10"}])
-    done = compare("--rename", "form_id=form", "--rename", "period=month")
-    assert done.returncode == 1, done.stdout + done.stderr
-    shown = {line.split("│")[1].strip(): line for line in done.stdout.splitlines() if line.startswith("│")}
-    assert "99" in shown["only in old"]
-    assert "3" in shown["only in new"]
-    assert "5" in shown["duplicate in old"]
-    assert "4: old 77, new 1" in shown["submissions"]
+    result = compare("--rename", "form_id=form", "--rename", "period=month")
+    assert result.returncode == 1, result.stdout + result.stderr
+    lines = {line.split("│")[1].strip(): line for line in result.stdout.splitlines() if line.startswith("│")}
+    assert "99" in lines["only in old"]
+    assert "3" in lines["only in new"]
+    assert "5" in lines["duplicate in old"]
+    assert "4: old 77, new 1" in lines["submissions"]
 
 
 def test_compare_ignores_other_slices(compare: Compare, servers: DatabaseServers) -> None:
@@ -83,12 +83,12 @@ def test_compare_ignores_other_slices(compare: Compare, servers: DatabaseServers
         old.update_many({}, {"$set": {"region": "eu"}})
         old.insert_many({"form": form, "month": "2026-10", "submissions": 9, "region": "uk"} for form in range(1, 13))
         old.insert_many({"form": form, "month": "2026-09", "submissions": 9, "region": "eu"} for form in range(1, 13))
-    done = compare("--rename", "form_id=form", "--rename", "period=month")
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = compare("--rename", "form_id=form", "--rename", "period=month")
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--where", '{"month": "1999-01"}', "--rename", "form_id=form"), "only in new"),
         (("--rename", "submisions=count"), "has no field submisions"),
@@ -96,19 +96,19 @@ def test_compare_ignores_other_slices(compare: Compare, servers: DatabaseServers
         (("--where", "[1]"), "is not a MongoDB filter"),
     ],
 )
-def test_compare_without_fields_is_no_match(compare: Compare, words: tuple[str, ...], said: str) -> None:
+def test_compare_without_fields_is_no_match(compare: Compare, words: tuple[str, ...], message: str) -> None:
     """Documents without a common field do not count as equal."""
-    done = compare(*words)
-    assert done.returncode != 0
-    assert said in done.stdout + done.stderr
-    assert "No differences" not in done.stdout
+    result = compare(*words)
+    assert result.returncode != 0
+    assert message in result.stdout + result.stderr
+    assert "No differences" not in result.stdout
 
 
 def test_compare_empty_collections(compare: Compare) -> None:
     """Two empty collections are not reported as equal."""
-    done = compare("--collection", "nowhere", job="monthly_sessions")
-    assert done.returncode == 2
-    assert "Nothing was compared" in done.stdout
+    result = compare("--collection", "nowhere", job="monthly_sessions")
+    assert result.returncode == 2
+    assert "Nothing was compared" in result.stdout
 
 
 def test_compare_tolerates_rounding() -> None:
@@ -131,7 +131,7 @@ def test_compare_tolerates_rounding() -> None:
 
 def test_compare_renamed_key(compare: Compare) -> None:
     """A key with another name in the old collection is renamed."""
-    done = compare()
-    assert done.returncode == 2
-    assert "An old document has no form_id" in done.stdout
-    assert "--rename form_id=..." in done.stdout
+    result = compare()
+    assert result.returncode == 2
+    assert "An old document has no form_id" in result.stdout
+    assert "--rename form_id=..." in result.stdout

@@ -1,4 +1,4 @@
-"""Each `airflow` and `make` command of the documentation works as it is written, or is listed here with the reason."""
+"""Tests that each `airflow` and `make` command of the documentation works as it is written."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NOT_RUN = {
     "make test-fast": "runs a part of what `make test` runs",
     "make up": "never ends",
 }
-"""The commands that cannot run here, or take too long."""
+"""The commands that cannot run here or take too long, with the reason."""
 OLD = "bi_old"
 COMMANDS = [command for command in documented_commands() if command not in NOT_RUN]
 SHELL_COMMANDS = [command for command in COMMANDS if command.startswith(("airflow db ", "airflow dags test "))]
@@ -88,7 +88,7 @@ def connections(servers: DatabaseServers) -> dict[str, str]:
             admin[OLD][name].insert_many(store.live[name].find())
         old = admin[OLD]["monthly_submissions"].find()
         admin[OLD]["submissions_eu"].insert_many(
-            {**each, "form": each["form_id"], "month": each["period"]} for each in old
+            {**document, "form": document["form_id"], "month": document["period"]} for document in old
         )
         admin[OLD]["institutions"].update_many({}, {"$set": {"server": "eu.example.com"}})
     connections = servers.connections({"eu": "meg_eu", "au": "meg_eu"})
@@ -139,21 +139,21 @@ def project(tmp_path: Path) -> Path:
 def dag_runs(api: ApiClient) -> dict[str, str]:
     query: dict[str, Any] = {"limit": 100}
     runs = run_dags.api_request(api, "GET", "/dags/~/dagRuns", params=query)["dag_runs"]
-    return {f"{each['dag_id']} {each['dag_run_id']}": each["state"] for each in runs}
+    return {f"{run['dag_id']} {run['dag_run_id']}": run["state"] for run in runs}
 
 
 def test_airflow_commands_in_shell(shell: dict[str, str]) -> None:
-    """Those that need connections only, in the order in which the documents show them."""
+    """Commands that need connections only succeed in the order of the documents."""
     for command in SHELL_COMMANDS:
         run(command, ROOT, shell)
 
 
 def test_airflow_commands_on_stack(stack: tuple[airflow.AirflowServices, ApiClient]) -> None:
-    """Those that make runs: each makes some, and all succeed."""
+    """Each command that triggers DAG runs triggers at least one, and all runs succeed."""
     running, api = stack
     for command in STACK_COMMANDS:
         before = dag_runs(api)
-        run(command, ROOT, {**running.environment, "month": "2026-01"})  # which the guide's loop sets
+        run(command, ROOT, {**running.environment, "month": "2026-01"})  # the guide's loop sets it
         assert dag_runs(api).keys() - before.keys(), command
     wait_until(lambda: not {"queued", "running"} & set(dag_runs(api).values()), 240)
     assert set(dag_runs(api).values()) == {"success"}
@@ -161,17 +161,17 @@ def test_airflow_commands_on_stack(stack: tuple[airflow.AirflowServices, ApiClie
 
 @pytest.mark.parametrize("command", MAKE_COMMANDS)
 def test_make_command(command: str, project: Path, connections: dict[str, str]) -> None:
-    """The targets that take seconds, in a copy of the project."""
+    """Targets that take seconds succeed in a copy of the project."""
     own = {"AIRFLOW_HOME": str(project / ".local" / "airflow"), "MEG_REGIONS": "eu", "BI_AGGREGATE": "1"}
     run(command, project, {**os.environ, **own, **connections})
 
 
-@pytest.mark.parametrize("command", [each for each in documented_commands() if each.startswith("make ")])
+@pytest.mark.parametrize("command", [command for command in documented_commands() if command.startswith("make ")])
 def test_make_target_exists(command: str) -> None:
-    """The targets that take too long exist, too."""
+    """Every documented target exists, also those that take too long to run."""
     run(command.replace("make ", "make --dry-run ", 1), ROOT, os.environ)
 
 
 def test_not_run_commands_are_documented() -> None:
-    """No command stays on the list that no document shows any more."""
+    """NOT_RUN lists no command that the documents no longer show."""
     assert NOT_RUN.keys() - documented_commands().keys() == set()

@@ -1,4 +1,4 @@
-"""Airflow in the embedded stack: its ports, its logs, and an API that is slow."""
+"""Tests Airflow in the embedded stack: its ports, its task logs, and an API server that is slow or has ended."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ with stack_lock(folder), databases(folder) as servers:
         print("answered", running.url, api.get("/dags").status_code, flush=True)
         sys.stdin.readline()
 """
-"""Another process's stack: it prints the port that it found free, and then what its API answered at which address."""
+"""A stack of another process: it prints the port that it found free, then the address and status of its API."""
 
 
 @dataclass(frozen=True)
 class Stacks:
-    """The first stack, and what was seen of a second one that was started at the same time.
+    """The first stack, and the observations of a second one that was started at the same time.
 
     Attributes:
-        first: The first, which goes on running.
+        first: The first stack, which keeps running.
         servers: Its databases.
         chosen_ports: The port that each found free.
         urls: Where the API of each then was.
-        second_status: What the second's API answered to a call with the second's password.
-        sockets: The process and the address of all that both listened on.
+        second_status: The status of a call to the second's API with the second's password.
+        sockets: The process and the address of each socket on which the stacks listened.
     """
 
     first: AirflowServices
@@ -73,7 +73,7 @@ class Stacks:
 @contextmanager
 def second_stack(port: int) -> Iterator[subprocess.Popen[str]]:
     """A second stack with its databases up, which waits for a line before it starts Airflow."""
-    folder = ROOT / ".local" / "test-second"  # which PostgreSQL's account may enter where root runs the tests
+    folder = ROOT / ".local" / "test-second"  # PostgreSQL's account may enter it if root runs the tests
     subprocess.run(["rm", "-rf", str(folder)], check=True)
     command = [sys.executable, "-c", SECOND_STACK, str(folder), str(port)]
     with subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -93,7 +93,7 @@ def listening_sockets() -> set[tuple[str, str]]:
             connections = process.net_connections("inet")
         except psutil.NoSuchProcess:
             continue
-        sockets |= {(process.name(), each.laddr.ip) for each in connections if not each.raddr}
+        sockets |= {(process.name(), connection.laddr.ip) for connection in connections if not connection.raddr}
     return sockets
 
 
@@ -132,7 +132,7 @@ def api(stacks: Stacks) -> Iterator[ApiClient]:
 
 @contextmanager
 def frozen_api_server(stacks: Stacks) -> Iterator[psutil.Process]:
-    """Airflow's API server stands still while the block runs, as on a machine that has no time for it."""
+    """Suspend Airflow's API server while the block runs, as on an overloaded machine."""
     process = psutil.Process(stacks.first.services["api-server"].process.pid)
     process.suspend()
     try:
@@ -173,7 +173,7 @@ def test_task_log_running_and_finished(stacks: Stacks, api: ApiClient) -> None:
 
 
 def test_api_slower_than_timeout(stacks: Stacks, api: ApiClient, capsys: pytest.CaptureFixture[str]) -> None:
-    """An API that stands still for longer than a call waits is asked again, and the command goes on."""
+    """A call that times out is retried, and the command continues."""
     with frozen_api_server(stacks) as process:
         resume = threading.Timer(FIRST_TIMEOUT + 5, process.resume)
         resume.start()
@@ -185,7 +185,7 @@ def test_api_slower_than_timeout(stacks: Stacks, api: ApiClient, capsys: pytest.
 
 
 def test_api_run_created_but_answer_lost(api: ApiClient) -> None:
-    """A retried trigger returns the run that the first attempt made."""
+    """A retried trigger returns the run that the first attempt created."""
     first = run_dags.trigger(api, DAG, "answer_lost", CONF)
     assert run_dags.trigger(api, DAG, "answer_lost", CONF)["queued_at"] == first["queued_at"]
     assert AirflowApi(api, DAG).wait_for_run("answer_lost") == "success"

@@ -1,4 +1,4 @@
-"""The embedded stack ends with the process that started it, however that ends, and starts again."""
+"""Tests that the embedded stack ends with the process that started it, and starts again."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from pathlib import Path
 from dev.__main__ import _interrupt
 from dev.embedded_stack import databases, stack_lock
 signal.signal(signal.SIGTERM, _interrupt)
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's job in the background begins without
-with stack_lock(Path(sys.argv[1])), databases(Path(sys.argv[1])) as up:
-    print(up.postgres.pid, up.mongo.pid, flush=True)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell starts without it
+with stack_lock(Path(sys.argv[1])), databases(Path(sys.argv[1])) as servers:
+    print(servers.postgres.pid, servers.mongo.pid, flush=True)
     signal.pause()
 """
 
@@ -44,11 +44,11 @@ with stack_lock(Path(sys.argv[1])):
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A stack's folder; under the project's, which PostgreSQL's account may enter where root runs the tests."""
-    place = ROOT / ".local" / "test-stack"
-    subprocess.run(["rm", "-rf", str(place)], check=True)
-    yield place
-    subprocess.run(["rm", "-rf", str(place)], check=True)
+    """A stack's folder, under the project's, so that PostgreSQL's account may enter it if root runs the tests."""
+    path = ROOT / ".local" / "test-stack"
+    subprocess.run(["rm", "-rf", str(path)], check=True)
+    yield path
+    subprocess.run(["rm", "-rf", str(path)], check=True)
 
 
 def start(folder: Path) -> tuple[subprocess.Popen[str], list[int]]:
@@ -58,33 +58,35 @@ def start(folder: Path) -> tuple[subprocess.Popen[str], list[int]]:
 
 
 def still_running(folder: Path) -> list[str]:
-    found = []
+    names = []
     for process in psutil.process_iter():
         try:
             if process.environ().get(STACK_ENV_VAR) == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.name())
+                names.append(process.name())
         except psutil.Error:
             continue
-    return found
+    return names
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
-def test_stack_leaves_no_process(folder: Path, how: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    "signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name
+)
+def test_stack_leaves_no_process(folder: Path, signal_number: signal.Signals) -> None:
     """No process stays, and the next start works."""
     for _ in range(2):
         process, pids = start(folder)
         assert len(pids) == 2
         assert all(psutil.pid_exists(pid) for pid in pids)
-        process.send_signal(how)
+        process.send_signal(signal_number)
         process.wait(60)
         wait_until(lambda: still_running(folder) == [])
-    with stack_lock(folder), databases(folder) as up, up.postgres.connect() as connection:
+    with stack_lock(folder), databases(folder) as servers, servers.postgres.connect() as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
 @pytest.fixture
 def default_sigint() -> Iterator[None]:
-    """SIGINT ends processes that this one starts, which a job in a shell's background would ignore."""
+    """Let SIGINT end child processes, also if a shell runs the tests as a background job, which ignores it."""
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, inherited)
@@ -92,19 +94,19 @@ def default_sigint() -> Iterator[None]:
 
 @pytest.mark.usefixtures("default_sigint")
 def test_stack_kills_orphans_at_start(folder: Path) -> None:
-    """The next start kills what a killed parent left."""
+    """The next start kills the processes that a killed parent left running."""
     log = folder / "logs" / "airflow-scheduler.log"
     log.parent.mkdir(parents=True)
     marked = subprocess.Popen(["sleep", "600"], env={**os.environ, STACK_ENV_VAR: str(folder)})
     with log.open("w") as output:
         renamed = subprocess.Popen(["sleep", "600"], env={}, stdout=output)
-        its_own = subprocess.Popen([sys.executable, "-c", HOLDER, folder], cwd=ROOT, stdout=output)
-    assert its_own.wait(60) == 0, "who sweeps is not swept, wherever it writes"
-    with subprocess.Popen(["tail", "-f", log], env={}, stdout=subprocess.DEVNULL) as reading:
+        holder = subprocess.Popen([sys.executable, "-c", HOLDER, folder], cwd=ROOT, stdout=output)
+    assert holder.wait(60) == 0, "the process that kills orphans does not kill itself"
+    with subprocess.Popen(["tail", "-f", log], env={}, stdout=subprocess.DEVNULL) as reader:
         try:
-            assert (marked.poll(), renamed.poll(), reading.poll()) == (-signal.SIGINT, -signal.SIGINT, None)
+            assert (marked.poll(), renamed.poll(), reader.poll()) == (-signal.SIGINT, -signal.SIGINT, None)
         finally:
-            reading.kill()
+            reader.kill()
 
 
 def test_stack_second_start_is_refused(folder: Path) -> None:
@@ -127,12 +129,12 @@ def test_demo_has_a_stage_task_per_chunk(servers: DatabaseServers) -> None:
 def test_stack_skips_busy_port() -> None:
     """A busy port is skipped."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        taken = listener.getsockname()[1]
-        assert free_port(taken) not in (0, taken)
+        busy_port = listener.getsockname()[1]
+        assert free_port(busy_port) not in (0, busy_port)
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "said"),
+    ("variable", "value", "message"),
     [
         (postgres.URL_ENV_VAR, "postgresql://nobody@127.0.0.1:1/", "does not answer"),
         (postgres.URL_ENV_VAR, "not a url at all", "such as postgresql://"),
@@ -141,12 +143,12 @@ def test_stack_skips_busy_port() -> None:
     ],
 )
 def test_stack_names_unusable_server(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+    folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
 ) -> None:
     """An external server that cannot be used is named."""
     monkeypatch.setenv(variable, value)
     running = postgres.running if variable == postgres.URL_ENV_VAR else mongo.running
-    with pytest.raises(StackError, match=said) as caught, running(folder, "password"):
+    with pytest.raises(StackError, match=message) as caught, running(folder, "password"):
         pass
     assert variable in str(caught.value)
 
@@ -171,11 +173,11 @@ def test_stack_uses_external_servers(folder: Path, monkeypatch: pytest.MonkeyPat
 
 def test_stack_completes_replica_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A replica set that was interrupted before it had an administrator gets one."""
-    make_one = mongo.ensure_admin_user
+    ensure_admin_user = mongo.ensure_admin_user
 
     def interrupted(server: mongo.Mongo) -> None:
         mongo.init_replica_set(server, f"127.0.0.1:{server.port}")  # as the next start does first
-        make_one(server)
+        ensure_admin_user(server)
 
     monkeypatch.setattr(mongo, "ensure_admin_user", interrupted)
     with mongo.running(tmp_path, "secret") as server, server.client() as client:

@@ -1,4 +1,4 @@
-"""The files for Kubernetes: a task's pod as Airflow's executor reads it, and what both files name."""
+"""Tests the files for Kubernetes: Airflow's executor reads the pod template, and the files agree."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ FOLDER = ROOT / "deploy" / "kubernetes"
 
 @pytest.fixture(scope="module")
 def values() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((FOLDER / "values.yaml").read_text())
-    return found
+    content: dict[str, Any] = yaml.safe_load((FOLDER / "values.yaml").read_text())
+    return content
 
 
 def test_kubernetes_executor_takes_pod(values: dict[str, Any]) -> None:
@@ -40,20 +40,20 @@ def test_kubernetes_executor_takes_pod(values: dict[str, Any]) -> None:
     [task] = pod.spec.containers
     assert (task.name, task.args, pod.spec.restart_policy) == ("base", ["a task"], "Never")
     assert task.image == f"{values['images']['airflow']['repository']}:{values['images']['airflow']['tag']}"
-    assert {each.secret_ref.name for each in task.env_from if each.secret_ref} == {"meg-bi-connections"}
+    assert {source.secret_ref.name for source in task.env_from if source.secret_ref} == {"meg-bi-connections"}
     assert pod.spec.security_context.run_as_non_root
-    given = {each.name: each.value for each in task.env}
-    assert given["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
-    assert given["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"].endswith(":8080/execution/")
+    env = {variable.name: variable.value for variable in task.env}
+    assert env["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
+    assert env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"].endswith(":8080/execution/")
     assert pod.metadata.labels["app.kubernetes.io/part-of"] == "meg-bi"
     assert pod.spec.termination_grace_period_seconds == 60
 
 
 def test_kubernetes_misspelt_field_is_refused() -> None:
-    """The client leaves out what it does not know, so every field of the file must come back."""
-    given = yaml.safe_load((FOLDER / "pod-template.yaml").read_text())
-    known = PodGenerator.serialize_pod(PodGenerator.deserialize_model_dict(given))
-    assert known == given
+    """The client drops unknown fields, so every field of the file must come back."""
+    template = yaml.safe_load((FOLDER / "pod-template.yaml").read_text())
+    parsed = PodGenerator.serialize_pod(PodGenerator.deserialize_model_dict(template))
+    assert parsed == template
 
 
 def test_kubernetes_files_agree(values: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Every relative link of the documents leads to a file or heading that exists."""
+"""Tests that every relative link of the documents leads to an existing file or heading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `make mwaa` builds works as Amazon MWAA unpacks it: with no include/ and nothing else of the project."""
+"""Tests that the bundle of `make mwaa` works as Amazon MWAA unpacks it, without the rest of the project."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.conftest import ROOT, STACK
 from tests.load_helpers import live_documents, monthly_slice
 from tests.meg_factory import MegFactory
 
-VERSIONS = sorted(each.stem for each in (ROOT / "dev" / "airflow_pins").glob("*.in"))
+VERSIONS = sorted(path.stem for path in (ROOT / "dev" / "airflow_pins").glob("*.in"))
 REPORTS = """
 from bi_ops.catalog import source_contract, sql
 from bi_ops.reports.definitions import load_reports
@@ -33,7 +33,7 @@ print(len(load_reports()), sql.include_dir())
 
 @pytest.fixture
 def unpacked(tmp_path: Path) -> Path:
-    """/usr/local/airflow, as MWAA makes it."""
+    """The folder /usr/local/airflow as MWAA fills it."""
     bucket, home = tmp_path / "a bucket", tmp_path / "home"
     mwaa.build_bundle(mwaa.DEFAULT_AIRFLOW, bucket)
     shutil.copytree(bucket / "dags", home / "dags")
@@ -60,9 +60,9 @@ def test_mwaa_bundle_loads_month(
 
     def run(*words: str) -> str:
         command = ["sh", "-c", f'. "{unpacked}/startup.sh" && export MEG_REGIONS=eu && exec "$@"', "sh", *words]
-        done = subprocess.run(command, cwd=unpacked, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        result = subprocess.run(command, cwd=unpacked, env=environment, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
 
     run("airflow", "db", "migrate")
     conf = json.dumps({"period": "2026-10", "jobs": ["monthly_submissions"]})
@@ -79,8 +79,8 @@ def test_mwaa_requirements_match_constraints(airflow: str, tmp_path: Path) -> No
     """Each version's requirements are within its constraints."""
     lines = (mwaa.build_bundle(airflow, tmp_path) / "requirements.txt").read_text().splitlines()
     names = {re.split(r"[\[=]", line)[0] for line in lines if line[0] not in "-#"}
-    wanted = {re.split(r"[\[= ]", line)[0] for line in (ROOT / "requirements.txt").read_text().splitlines()} - {"#"}
-    assert names == wanted | {"apache-airflow-providers-common-compat"}
+    required = {re.split(r"[\[= ]", line)[0] for line in (ROOT / "requirements.txt").read_text().splitlines()} - {"#"}
+    assert names == required | {"apache-airflow-providers-common-compat"}
     constrained = [line for line in lines if line.startswith("--constraint ")]
     assert all(f"constraints-{airflow}/" in line for line in constrained)
     assert any("--constraint " in line for line in lines), "MWAA would force its own"

@@ -1,4 +1,4 @@
-"""`make release` tags a clean, checked tree whose changelog names the version, and changes nothing otherwise."""
+"""Tests that `make release` tags a clean, checked tree whose changelog names the version, and nothing else."""
 
 from __future__ import annotations
 

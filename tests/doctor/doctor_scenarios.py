@@ -20,7 +20,7 @@ from dev.embedded_stack import LIVE_DATABASE, WRITER_USER, DatabaseServers
 
 @dataclass
 class DoctorTarget:
-    """All that can be broken.
+    """The databases and connections that a scenario breaks.
 
     Attributes:
         servers: The databases.
@@ -32,14 +32,14 @@ class DoctorTarget:
 
     @contextmanager
     def connection(self, name: str, **changed: Any) -> Iterator[None]:
-        """Some fields of a connection are others."""
+        """Change fields of a connection while the block runs."""
         variable = f"AIRFLOW_CONN_{name}"
         fields = self.servers.connections({"eu": "meg_eu", "uk": "meg_uk"})
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(variable, json.dumps({**json.loads(fields[variable]), **changed}))
             yield
 
-    def examine(self, **settings: str) -> list[Finding]:
+    def run_checks(self, **settings: str) -> list[Finding]:
         environment = {"BI_AGGREGATE": "1", "MEG_REGIONS": "eu,uk", **settings}
         return list(run_all_checks(Settings.from_env(environment), ("eu", "uk"), connections))
 
@@ -48,17 +48,17 @@ Break = Callable[[DoctorTarget], AbstractContextManager[None]]
 
 
 @contextmanager
-def sql(target: DoctorTarget, broken: str, undo: str) -> Iterator[None]:
-    target.meg.execute(broken)
+def sql(target: DoctorTarget, break_sql: str, undo_sql: str) -> Iterator[None]:
+    target.meg.execute(break_sql)
     try:
         yield
     finally:
-        target.meg.execute(undo)
+        target.meg.execute(undo_sql)
 
 
 @contextmanager
 def account(target: DoctorTarget, roles: list[Any]) -> Iterator[None]:
-    """The pipeline's account of MongoDB has these roles."""
+    """Give the pipeline's MongoDB account these roles while the block runs."""
     with target.servers.mongo_admin.client() as admin:
         admin.admin.command("updateUser", WRITER_USER, roles=roles)
         try:
@@ -69,7 +69,7 @@ def account(target: DoctorTarget, roles: list[Any]) -> Iterator[None]:
 
 @contextmanager
 def live_collection(target: DoctorTarget, name: str, **options: Any) -> Iterator[None]:
-    """A live collection was created with these options."""
+    """Create a live collection with these options, and drop it after the block."""
     with target.servers.mongo_admin.client() as admin:
         admin[LIVE_DATABASE].create_collection(name, **options)
         try:
@@ -82,8 +82,8 @@ def with_collection(name: str, **options: Any) -> Break:
     return lambda target: live_collection(target, name, **options)
 
 
-def with_sql(broken: str, undo: str) -> Break:
-    return lambda target: sql(target, broken, undo)
+def with_sql(break_sql: str, undo_sql: str) -> Break:
+    return lambda target: sql(target, break_sql, undo_sql)
 
 
 def with_connection(name: str, **changed: Any) -> Break:

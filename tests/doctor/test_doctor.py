@@ -1,4 +1,4 @@
-"""The doctor passes the embedded stack, and names each thing that is broken with its hint."""
+"""Tests that the doctor passes the embedded stack, and reports each problem with a hint."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.meg_factory import MegFactory, utc
 
 
 @pytest.fixture
-def patient(servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> Iterator[DoctorTarget]:
+def target(servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> Iterator[DoctorTarget]:
     for name, value in servers.connections({"eu": "meg_eu", "uk": "meg_uk"}).items():
         monkeypatch.setenv(name, value)
     with servers.postgres.connect("meg_eu") as meg:
@@ -40,94 +40,96 @@ def patient(servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def failed(findings: list[Finding]) -> dict[str, Finding]:
-    return {f"{each.subject}, {each.check}": each for each in findings if each.status is Status.FAILED}
+    return {f"{finding.subject}, {finding.check}": finding for finding in findings if finding.status is Status.FAILED}
 
 
-def test_doctor_passes_embedded_stack(patient: DoctorTarget, store: Store) -> None:
+def test_doctor_passes_embedded_stack(target: DoctorTarget, store: Store) -> None:
     """Only the reports' indexes are missing on the embedded stack."""
     assert store.live.list_collection_names() == []
-    findings = patient.examine()
+    findings = target.run_checks()
     assert failed(findings) == {}
-    assert [each.check for each in findings if each.status is Status.WARNING] == ["indexes"]
+    assert [finding.check for finding in findings if finding.status is Status.WARNING] == ["indexes"]
     assert len(findings) > 25
     assert store.live.list_collection_names() == store.client[f"{LIVE_DATABASE}_staging"].list_collection_names() == []
     text = format_report(findings)
-    assert not [secret for secret in patient.servers.secret.values() if secret in text]
+    assert not [secret for secret in target.servers.secret.values() if secret in text]
     assert "required columns" in text
 
 
 @pytest.mark.usefixtures("store")
-def test_doctor_finds_recommended_indexes(patient: DoctorTarget) -> None:
+def test_doctor_finds_recommended_indexes(target: DoctorTarget) -> None:
     """Recommended indexes that exist are recognised."""
     recommended = json.loads((include_dir() / "mongo" / "indexes.json").read_text())
-    with patient.servers.mongo_admin.client() as admin:
+    with target.servers.mongo_admin.client() as admin:
         for collection, indexes in recommended.items():
             for index in indexes:
                 admin[LIVE_DATABASE][collection].create_index(list(index["key"].items()), name=index["name"])
-        assert {each.status for each in patient.examine()} == {Status.OK}
+        assert {finding.status for finding in target.run_checks()} == {Status.OK}
         admin.drop_database(LIVE_DATABASE)
 
 
-def restore_rights(patient: DoctorTarget) -> None:
-    patient.meg.execute((include_dir() / "meg" / "reader_role.sql").read_bytes())
+def restore_privileges(target: DoctorTarget) -> None:
+    target.meg.execute((include_dir() / "meg" / "reader_role.sql").read_bytes())
 
 
 @pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_doctor_names_problem_with_hint(patient: DoctorTarget, name: str) -> None:
-    """Each broken thing is named with a hint, and nothing else is."""
-    broken, subject, found, hint = SCENARIOS[name]
-    with broken(patient):
-        findings = failed(patient.examine())
+def test_doctor_names_problem_with_hint(target: DoctorTarget, name: str) -> None:
+    """Each problem is reported with a hint, and nothing else is reported."""
+    break_target, subject, actual, hint = SCENARIOS[name]
+    with break_target(target):
+        findings = failed(target.run_checks())
     if name in ("a role that writes", "e-mail addresses", "a column out of reach", "a role that may become another"):
-        restore_rights(patient)
+        restore_privileges(target)
     assert subject in findings
-    assert found in f"{findings[subject].message} {findings[subject].actual}"
+    assert actual in f"{findings[subject].message} {findings[subject].actual}"
     assert findings[subject].expected
     assert hint in findings[subject].hint
-    others = {each.split(",")[0] for each in findings} - {subject.split(",")[0]}
-    roles_are_the_servers = ("a role that may do anything", "a role that runs programs")
-    assert others <= {"MEG uk"} if name in roles_are_the_servers else not others
-    assert failed(patient.examine()) == {}
+    other_subjects = {title.split(",")[0] for title in findings} - {subject.split(",")[0]}
+    server_roles = ("a role that may do anything", "a role that runs programs")
+    assert other_subjects <= {"MEG uk"} if name in server_roles else not other_subjects
+    assert failed(target.run_checks()) == {}
 
 
 @pytest.mark.usefixtures("store")
-def test_doctor_warns_of_read_write_role(patient: DoctorTarget) -> None:
+def test_doctor_warns_of_read_write_role(target: DoctorTarget) -> None:
     """The built-in readWrite role works and is reported as too wide."""
-    wide = [{"role": "readWrite", "db": name} for name in (LIVE_DATABASE, f"{LIVE_DATABASE}_staging")]
-    with account(patient, wide):
-        findings = patient.examine()
+    roles = [{"role": "readWrite", "db": name} for name in (LIVE_DATABASE, f"{LIVE_DATABASE}_staging")]
+    with account(target, roles):
+        findings = target.run_checks()
     assert failed(findings) == {}
-    [warned] = [each for each in findings if each.check == "excess privileges"]
-    assert "dropCollection" in warned.message
+    [warning] = [finding for finding in findings if finding.check == "excess privileges"]
+    assert "dropCollection" in warning.message
 
 
 @pytest.mark.usefixtures("store")
-def test_doctor_warns_of_extra_columns(patient: DoctorTarget) -> None:
+def test_doctor_warns_of_extra_columns(target: DoctorTarget) -> None:
     """Columns that no job needs are a warning."""
-    with sql(patient, "CREATE TABLE notes (text text); GRANT SELECT ON notes TO bi_reader", "DROP TABLE notes"):
-        findings = patient.examine()
+    with sql(target, "CREATE TABLE notes (text text); GRANT SELECT ON notes TO bi_reader", "DROP TABLE notes"):
+        findings = target.run_checks()
     assert failed(findings) == {}
-    [warned] = [each for each in findings if each.check == "excess columns"]
-    assert "notes.text" in warned.message
+    [warning] = [finding for finding in findings if finding.check == "excess columns"]
+    assert "notes.text" in warning.message
 
 
 @pytest.mark.usefixtures("store")
-def test_doctor_warns_of_unidentified_server(patient: DoctorTarget) -> None:
+def test_doctor_warns_of_unidentified_server(target: DoctorTarget) -> None:
     """A server that hides its identity is a warning."""
     function = "EXECUTE ON FUNCTION pg_control_system()"
-    with sql(patient, f"REVOKE {function} FROM PUBLIC", f"GRANT {function} TO PUBLIC"):
-        findings = patient.examine()
+    with sql(target, f"REVOKE {function} FROM PUBLIC", f"GRANT {function} TO PUBLIC"):
+        findings = target.run_checks()
     assert failed(findings) == {}
-    [warned] = [each for each in findings if each.check == "distinct database" and each.subject == "MEG eu"]
-    assert warned.status is Status.WARNING
+    [warning] = [
+        finding for finding in findings if finding.check == "distinct database" and finding.subject == "MEG eu"
+    ]
+    assert warning.status is Status.WARNING
 
 
 @pytest.mark.usefixtures("store")
-def test_doctor_reports_role_on_any_database(patient: DoctorTarget) -> None:
+def test_doctor_reports_role_on_any_database(target: DoctorTarget) -> None:
     """A role on any database is too wide, and not too narrow."""
-    with account(patient, ["readWriteAnyDatabase"]):
-        findings = failed(patient.examine())
+    with account(target, ["readWriteAnyDatabase"]):
+        findings = failed(target.run_checks())
     assert list(findings) == ["MongoDB, privileges elsewhere"]
     assert "every database" in findings["MongoDB, privileges elsewhere"].message
 
@@ -136,22 +138,24 @@ def test_doctor_reports_clock_skew() -> None:
     """A wrong clock is reported."""
     now = utc(2026, 11, 1)
     assert check_clock("MEG eu", now, now + timedelta(seconds=8), now).status is Status.OK
-    wrong = check_clock("MEG eu", now, now - timedelta(seconds=95), now)
-    assert (wrong.status, wrong.message) == (Status.FAILED, "95.0 s behind this machine's clock")
+    finding = check_clock("MEG eu", now, now - timedelta(seconds=95), now)
+    assert (finding.status, finding.message) == (Status.FAILED, "95.0 s behind this machine's clock")
 
 
 @pytest.mark.usefixtures("store")
-def test_doctor_warns_of_closed_gate(patient: DoctorTarget) -> None:
+def test_doctor_warns_of_closed_gate(target: DoctorTarget) -> None:
     """BI_AGGREGATE off is a warning."""
-    [warned] = [each for each in patient.examine(BI_AGGREGATE="off") if each.subject == "settings" and each.hint]
-    assert warned.status is Status.WARNING
-    assert "BI_AGGREGATE=1" in warned.hint
+    [warning] = [
+        finding for finding in target.run_checks(BI_AGGREGATE="off") if finding.subject == "settings" and finding.hint
+    ]
+    assert warning.status is Status.WARNING
+    assert "BI_AGGREGATE=1" in warning.hint
 
 
 @pytest.mark.usefixtures("store")
-def test_doctor_reports_missing_pseudonym_key(patient: DoctorTarget) -> None:
+def test_doctor_reports_missing_pseudonym_key(target: DoctorTarget) -> None:
     """Pseudonyms without a key are reported."""
-    findings = failed(patient.examine(BI_PSEUDONYMISE="uk"))
+    findings = failed(target.run_checks(BI_PSEUDONYMISE="uk"))
     assert list(findings) == ["MEG uk, pseudonym key"]
     assert "AIRFLOW_CONN_BI_PSEUDONYMS" in findings["MEG uk, pseudonym key"].hint
 
@@ -160,98 +164,98 @@ STAGING = f"{LIVE_DATABASE}_staging"
 
 
 def warnings(findings: list[Finding]) -> dict[str, Finding]:
-    named = {each.check: each for each in findings if each.status is Status.WARNING}
-    return {check: each for check, each in named.items() if check != "indexes"}
+    by_check = {finding.check: finding for finding in findings if finding.status is Status.WARNING}
+    return {check: finding for check, finding in by_check.items() if check != "indexes"}
 
 
-def test_ttl_index_of_staging_is_checked(patient: DoctorTarget, store: Store) -> None:
+def test_ttl_index_of_staging_is_checked(target: DoctorTarget, store: Store) -> None:
     """Another lifetime and a missing index are warnings; the pipeline's own index is right."""
     store.ensure_staging_collections("monthly_submissions")
     store.ensure_staging_collections("top_users")
-    assert warnings(patient.examine()) == {}
+    assert warnings(target.run_checks()) == {}
     week = {"keyPattern": {"staged_at": 1}, "expireAfterSeconds": 7 * 24 * 3600}
-    with patient.servers.mongo_admin.client() as admin:
+    with target.servers.mongo_admin.client() as admin:
         admin[STAGING].command("collMod", "monthly_submissions", index=week)
-        found = warnings(patient.examine())
-        assert list(found) == ["staging TTL index"]
-        assert "from monthly_submissions after 7 days" in found["staging TTL index"].message
+        findings = warnings(target.run_checks())
+        assert list(findings) == ["staging TTL index"]
+        assert "from monthly_submissions after 7 days" in findings["staging TTL index"].message
         admin[STAGING].command("collMod", "monthly_submissions", index={**week, "expireAfterSeconds": 30 * 24 * 3600})
         admin[STAGING]["top_users"].drop_index("staged_at_ttl")
         admin[STAGING]["top_users"].create_index("staged_at", name="staged_at_1")
-    found = warnings(patient.examine())
-    assert list(found) == ["staging TTL index"]
-    assert "top_users has no TTL index" in found["staging TTL index"].message
+    findings = warnings(target.run_checks())
+    assert list(findings) == ["staging TTL index"]
+    assert "top_users has no TTL index" in findings["staging TTL index"].message
     assert store.live.list_collection_names() == []
 
 
-def test_region_out_of_the_settings_is_named(patient: DoctorTarget, store: Store) -> None:
+def test_region_out_of_the_settings_is_named(target: DoctorTarget, store: Store) -> None:
     """The command removes the region's documents and its rows of the ledger, and nothing else."""
     for region in ("eu", "old_eu"):
         publish(store, stage_documents(store, monthly_slice(region=region), {1: 1, 2: 2}), max_shrink=0.5)
-    found = warnings(patient.examine())
-    assert list(found) == ["published data: region old_eu"]
-    assert "2 documents" in found["published data: region old_eu"].message
-    script = shlex.split(found["published data: region old_eu"].hint.partition("Command: ")[2])[-1]
+    findings = warnings(target.run_checks())
+    assert list(findings) == ["published data: region old_eu"]
+    assert "2 documents" in findings["published data: region old_eu"].message
+    script = shlex.split(findings["published data: region old_eu"].hint.partition("Command: ")[2])[-1]
     for name in json.loads(script[script.index("[") : script.index("]") + 1]):
         store.live[name].delete_many({"region": "old_eu"})
-    assert warnings(patient.examine()) == {}
+    assert warnings(target.run_checks()) == {}
     assert store.live["monthly_submissions"].count_documents({}) == 2
 
 
-def test_mixed_time_zones_are_a_warning(patient: DoctorTarget, store: Store) -> None:
+def test_mixed_time_zones_are_a_warning(target: DoctorTarget, store: Store) -> None:
     publish(store, stage_documents(store, monthly_slice(), {1: 1}, timezone="Europe/Kyiv"), max_shrink=0.5)
-    found = warnings(patient.examine())
-    assert list(found) == ["published data: monthly_submissions eu"]
-    assert "Europe/Kyiv: 2026-10" in found["published data: monthly_submissions eu"].message
-    assert "airflow dags trigger bi_monthly" in found["published data: monthly_submissions eu"].hint
-    assert warnings(patient.examine(BI_TIMEZONE="Europe/Kyiv")) == {}
+    findings = warnings(target.run_checks())
+    assert list(findings) == ["published data: monthly_submissions eu"]
+    assert "Europe/Kyiv: 2026-10" in findings["published data: monthly_submissions eu"].message
+    assert "airflow dags trigger bi_monthly" in findings["published data: monthly_submissions eu"].hint
+    assert warnings(target.run_checks(BI_TIMEZONE="Europe/Kyiv")) == {}
 
 
-def test_unfinished_publish_is_a_warning(patient: DoctorTarget, store: Store) -> None:
-    """A publish that stopped between two transactions, as its ledger row says."""
+def test_unfinished_publish_is_a_warning(target: DoctorTarget, store: Store) -> None:
+    """The ledger row of a publish that stopped between two transactions is reported."""
     load = stage_documents(store, monthly_slice(), dict.fromkeys(range(300), 1))
     entry = LedgerEntry(LoadRegister(store).staged(load), load.started_at, load.started_at, 0, forced=False)
     with store.client.start_session() as session:
         entry.write_progress(store, 100, session)
-    found = warnings(patient.examine())
-    assert list(found) == ["published data: monthly_submissions eu 2026-10"]
-    assert "100 of 300 documents are new" in found["published data: monthly_submissions eu 2026-10"].message
+    findings = warnings(target.run_checks())
+    assert list(findings) == ["published data: monthly_submissions eu 2026-10"]
+    assert "100 of 300 documents are new" in findings["published data: monthly_submissions eu 2026-10"].message
     publish(store, load, max_shrink=0.5)
-    assert warnings(patient.examine()) == {}
+    assert warnings(target.run_checks()) == {}
 
 
-def test_snapshot_of_the_future_is_named(patient: DoctorTarget, store: Store) -> None:
-    """It keeps every later load out, until one with force replaces it."""
+def test_snapshot_of_the_future_is_named(target: DoctorTarget, store: Store) -> None:
+    """It blocks every later load until one with force replaces it."""
     now = datetime.now(timezone.utc)
     publish(store, stage_documents(store, snapshot(now + timedelta(days=1)), {1: 1}), max_shrink=0.5)
     with pytest.raises(StaleSnapshotError):
         publish(store, stage_documents(store, snapshot(now), {1: 1}), max_shrink=0.5)
-    findings = failed(patient.examine())
-    [named] = findings.values()
+    findings = failed(target.run_checks())
+    [finding] = findings.values()
     assert list(findings) == ["MongoDB, published data: forms eu"]
-    assert "an as-of in the future" in named.message
-    program, _, _, dag, _, conf = shlex.split(named.hint.partition("Command: ")[2])
+    assert "an as-of in the future" in finding.message
+    program, _, _, dag, _, conf = shlex.split(finding.hint.partition("Command: ")[2])
     assert (program, dag) == ("airflow", "bi_weekly")
     assert json.loads(conf) == {"jobs": ["forms"], "regions": ["eu"], "force": True}
     publish(store, stage_documents(store, snapshot(now), {1: 1}), max_shrink=0.5, force=True)
-    assert failed(patient.examine()) == {}
+    assert failed(target.run_checks()) == {}
 
 
-def test_reading_of_the_future_is_named(patient: DoctorTarget, store: Store) -> None:
+def test_reading_of_the_future_is_named(target: DoctorTarget, store: Store) -> None:
     tomorrow = datetime.now(timezone.utc) + timedelta(days=1)
     publish(store, stage_documents(store, monthly_slice("2025-01"), {1: 1}, read_at=tomorrow), max_shrink=0.5)
-    findings = failed(patient.examine())
+    findings = failed(target.run_checks())
     assert "read from MEG in the future" in findings["MongoDB, published data: monthly_submissions eu 2025-01"].message
 
 
 @pytest.mark.usefixtures("store")
-def test_unreadable_collections_are_a_warning(patient: DoctorTarget) -> None:
-    """An account that may not read the collections breaks no check but that of its rights."""
-    with account(patient, [{"role": "readWrite", "db": STAGING}]):
-        findings = patient.examine()
+def test_unreadable_collections_are_a_warning(target: DoctorTarget) -> None:
+    """If the account may not read the collections, only the check of its privileges fails."""
+    with account(target, [{"role": "readWrite", "db": STAGING}]):
+        findings = target.run_checks()
     assert "MongoDB, privileges" in failed(findings)
     assert {"collections", "published data", "indexes"} <= {
-        each.check for each in findings if each.status is Status.WARNING and "not checked" in each.message
+        finding.check for finding in findings if finding.status is Status.WARNING and "not checked" in finding.message
     }
 
 
@@ -265,28 +269,28 @@ def test_source_contract_is_complete() -> None:
 
 
 @pytest.mark.usefixtures("store")
-def test_reader_role_grants_needed_columns(patient: DoctorTarget) -> None:
-    """Taking any one column away must be noticed, or it need not have been granted."""
-    granted = patient.meg.execute(
+def test_reader_role_grants_needed_columns(target: DoctorTarget) -> None:
+    """Each granted column is needed: without it, a relation cannot be read."""
+    granted = target.meg.execute(
         "SELECT table_name, column_name FROM information_schema.column_privileges WHERE grantee = 'bi_reader'"
     ).fetchall()
     assert len(granted) > 70
     reader = demo_meg.READER_ROLE
-    needless = []
-    with psycopg.connect(**connection_of(patient, "meg_eu"), autocommit=True) as meg:
+    unneeded = []
+    with psycopg.connect(**reader_connection(target, "meg_eu"), autocommit=True) as meg:
         relations = [render_sql(f"source/{name}.sql") for name in SOURCE_CONTRACT]
         for table, column in granted:
-            patient.meg.execute(f"REVOKE SELECT ({column}) ON {table} FROM {reader}")
-            if all(can_be_read(meg, relation) for relation in relations):
-                needless.append(f"{table}.{column}")
-            patient.meg.execute(f"GRANT SELECT ({column}) ON {table} TO {reader}")
-        assert all(can_be_read(meg, relation) for relation in relations)
-    assert needless == []
+            target.meg.execute(f"REVOKE SELECT ({column}) ON {table} FROM {reader}")
+            if all(is_readable(meg, relation) for relation in relations):
+                unneeded.append(f"{table}.{column}")
+            target.meg.execute(f"GRANT SELECT ({column}) ON {table} TO {reader}")
+        assert all(is_readable(meg, relation) for relation in relations)
+    assert unneeded == []
 
 
 @pytest.fixture
 def edit_relation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], None]:
-    """Edits a file of include/sql/source/, in a copy of include/ that is used until the test's end."""
+    """Edits a file of include/sql/source/ in a copy of include/, which is used until the test ends."""
     copy = tmp_path / "include"
     shutil.copytree(include_dir(), copy)
     monkeypatch.setattr("bi_ops.catalog.sql.include_dir", lambda: copy)
@@ -300,9 +304,11 @@ def edit_relation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[
     return edit
 
 
-def keys(patient: DoctorTarget) -> dict[str, Finding]:
+def key_findings(target: DoctorTarget) -> dict[str, Finding]:
     return {
-        each.check: each for each in patient.examine() if each.check.startswith("unique key") and "eu" in each.subject
+        finding.check: finding
+        for finding in target.run_checks()
+        if finding.check.startswith("unique key") and "eu" in finding.subject
     }
 
 
@@ -313,13 +319,13 @@ def test_key_of_every_relation_is_declared() -> None:
 
 
 @pytest.mark.usefixtures("store")
-def test_doctor_shows_rows_of_relations(patient: DoctorTarget, meg_factory: MegFactory) -> None:
-    """The rows of each relation are shown beside those of its table, which has more."""
+def test_doctor_shows_rows_of_relations(target: DoctorTarget, meg_factory: MegFactory) -> None:
+    """The number of rows of each relation is shown next to that of its table."""
     meg_factory.bulk_forms(30)
     meg_factory.form(meg_factory.institution(is_demo=True))
-    patient.meg.execute("ANALYZE")
-    findings = keys(patient)
-    assert {each.status for each in findings.values()} == {Status.OK}
+    target.meg.execute("ANALYZE")
+    findings = key_findings(target)
+    assert {finding.status for finding in findings.values()} == {Status.OK}
     assert len(findings) == len(SOURCE_CONTRACT)
     assert findings["unique key: form"].message == "form_id is unique; 30 rows, of about 31 in megforms_auditform"
     assert findings["unique key: submission"].message.endswith("30 rows, of about 30 in megforms_observation")
@@ -338,59 +344,59 @@ def test_doctor_shows_rows_of_relations(patient: DoctorTarget, meg_factory: MegF
     ],
 )
 def test_doctor_finds_relation_with_doubled_rows(
-    patient: DoctorTarget,
+    target: DoctorTarget,
     meg_factory: MegFactory,
     edit_relation: Callable[[str, str, str], None],
     name: str,
     old: str,
     new: str,
 ) -> None:
-    """A join that gives a row more than once is found, with its file, before it inflates a count."""
+    """A join that duplicates rows is reported with its file."""
     form = meg_factory.form(meg_factory.institution())
     meg_factory.form(meg_factory.institution())
     meg_factory.session(form, utc(2026, 10, 5), observations=3)
-    assert failed(patient.examine()) == {}
+    assert failed(target.run_checks()) == {}
     edit_relation(name, old, new)
-    finding = failed(patient.examine())[f"MEG eu, unique key: {name}"]
+    finding = failed(target.run_checks())[f"MEG eu, unique key: {name}"]
     assert "more than once, up to" in finding.message
     assert f"include/sql/source/{name}.sql" in finding.hint
 
 
 @pytest.mark.usefixtures("store")
 def test_doctor_finds_relation_with_null_key(
-    patient: DoctorTarget, meg_factory: MegFactory, edit_relation: Callable[[str, str, str], None]
+    target: DoctorTarget, meg_factory: MegFactory, edit_relation: Callable[[str, str, str], None]
 ) -> None:
-    """A row without a key, as an outer join gives it, is found too."""
+    """A row without a key, such as an outer join returns, is reported."""
     meg_factory.institution()
     edit_relation("form", "FROM megforms_auditform AS f\nJOIN", "FROM megforms_auditform AS f\nRIGHT JOIN")
-    assert "form_id is null" in failed(patient.examine())["MEG eu, unique key: form"].message
+    assert "form_id is null" in failed(target.run_checks())["MEG eu, unique key: form"].message
 
 
 @pytest.mark.usefixtures("store")
 def test_doctor_warns_of_key_that_takes_too_long(
-    patient: DoctorTarget, meg_factory: MegFactory, edit_relation: Callable[[str, str, str], None]
+    target: DoctorTarget, meg_factory: MegFactory, edit_relation: Callable[[str, str, str], None]
 ) -> None:
-    """A relation too large to be counted in half a minute is a warning, and every other check is made."""
+    """A relation that cannot be counted within 30 s is a warning, and all other checks run."""
     meg_factory.institution()
     edit_relation("institution", "WHERE NOT i.is_demo", "WHERE NOT i.is_demo AND pg_sleep(600) IS NOT NULL")
-    findings = keys(patient)
+    findings = key_findings(target)
     assert findings["unique key: institution"].status is Status.WARNING
     assert "not checked within 30 s" in findings["unique key: institution"].message
     assert findings["unique key: ward"].status is Status.OK
 
 
-def connection_of(patient: DoctorTarget, database: str) -> dict[str, Any]:
-    pg = patient.servers.postgres
+def reader_connection(target: DoctorTarget, database: str) -> dict[str, Any]:
+    pg = target.servers.postgres
     return {
         "host": pg.host,
         "port": pg.port,
         "dbname": database,
         "user": demo_meg.READER_ROLE,
-        "password": patient.servers.secret["reader"],
+        "password": target.servers.secret["reader"],
     }
 
 
-def can_be_read(meg: psycopg.Connection[Any], relation: str) -> bool:
+def is_readable(meg: psycopg.Connection[Any], relation: str) -> bool:
     try:
         meg.execute(f"EXPLAIN SELECT * FROM ({relation}) AS relation")
         meg.execute(f"SELECT * FROM ({relation}) AS relation LIMIT 0")
