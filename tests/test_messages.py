@@ -1,4 +1,4 @@
-"""Every message says what happened and where, what was expected, and what to do."""
+"""Tests that every message says what happened and where, what was expected, and what to do."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Tests the defaults and the validation of the settings."""
+
 from __future__ import annotations
 
 from datetime import date

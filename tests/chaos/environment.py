@@ -270,7 +270,7 @@ class ChaosEnvironment:
         assert self.reader.is_alive(), "the reader has died"
 
     def assert_whole(self) -> None:
-        """Assert that all loads so far left the month whole, and that the reader never saw it otherwise."""
+        """Assert that all loads so far left the month complete, and that the reader never saw a torn read."""
         stats = self.stats
         assert (stats.lost, stats.doubled, stats.stale, stats.torn_reads) == (0, 0, 0, []), f"BI_CHAOS_SEED={SEED}"
 

@@ -53,9 +53,9 @@ class Proxy:
         self._call(self._forwarding.set)
 
     def _call(self, func: Callable[[], object]) -> None:
-        called = threading.Event()
-        self._loop.call_soon_threadsafe(lambda: (func(), called.set()))
-        called.wait()
+        finished = threading.Event()
+        self._loop.call_soon_threadsafe(lambda: (func(), finished.set()))
+        finished.wait()
 
     def _reset(self) -> None:
         for writer in list(self._writers):

@@ -1,4 +1,4 @@
-"""Airflow under its real scheduler: killed amid a DAG run, or with its page requested while MongoDB is frozen."""
+"""Tests Airflow's real scheduler killed amid a DAG run, and its page while MongoDB is frozen."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class AirflowUnderTest:
         assert max(load.version) < MAX_VERSION_SECONDS
         return True
 
-    def kill_one(self, title: str, exclude: str) -> bool:
+    def kill_child(self, title: str, exclude: str) -> bool:
         """Kill a child process of the scheduler with such a title; returns whether there was one."""
         matching = processes(self.airflow.services["scheduler"].process.pid, title, exclude)
         if not matching:
@@ -183,8 +183,8 @@ def fault(name: str, times: int, kill: Callable[[AirflowUnderTest], bool]) -> An
     ("name", "times", "kill"),
     [
         fault("scheduler killed and started again", 3, AirflowUnderTest.kill_scheduler),
-        fault("Airflow's task killed", 8, lambda target: target.kill_one(WORKER, "LocalExecutor")),
-        fault("Airflow's worker killed", 2, lambda target: target.kill_one(f"{WORKER}LocalExecutor: ", "<idle>")),
+        fault("Airflow's task killed", 8, lambda target: target.kill_child(WORKER, "LocalExecutor")),
+        fault("Airflow's worker killed", 2, lambda target: target.kill_child(f"{WORKER}LocalExecutor: ", "<idle>")),
         fault("MongoDB frozen under page load", 3, AirflowUnderTest.freeze_mongo_under_page_load),
     ],
 )

@@ -89,10 +89,11 @@ class Containers:
             if name in self._running or name in self._completed:
                 continue
             service = self._services[name]
-            conditions = {other: dependency["condition"] for other, dependency in service.get("depends_on", {}).items()}
+            dependencies = service.get("depends_on", {}).items()
+            conditions = {dependency: options["condition"] for dependency, options in dependencies}
             self.up(*conditions)
-            for other, condition in conditions.items():
-                self._wait_for(other, condition)
+            for dependency, condition in conditions.items():
+                self._wait_for(dependency, condition)
             self.order.append(name)
             self._running[name] = self._start(name)
 

@@ -1,4 +1,4 @@
-"""`docker compose --profile bi up`: its services work, are healthy, and are only reachable as documented."""
+"""Tests `docker compose --profile bi up`: services work, are healthy, and are reachable only as documented."""
 
 from __future__ import annotations
 

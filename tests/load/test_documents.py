@@ -1,3 +1,5 @@
+"""Tests how SQL rows become encoded documents, and how these are compared and packed into buckets."""
+
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta, timezone
@@ -103,8 +105,8 @@ def test_unknown_columns_are_refused(columns: list[str]) -> None:
 
 def test_columns_in_any_order() -> None:
     """Columns may come in any order."""
-    maker = DocumentEncoder(monthly_slice(), COLUMNS[::-1])
-    assert maker([[*ROW.values()][::-1]]) == [make()]
+    encoder = DocumentEncoder(monthly_slice(), COLUMNS[::-1])
+    assert encoder([[*ROW.values()][::-1]]) == [make()]
 
 
 def test_load_metadata_is_ignored_in_comparison() -> None:
@@ -131,7 +133,7 @@ def test_one_value_makes_documents_differ(changed: dict[str, Any]) -> None:
 
 
 def test_batch_encodes_like_single_rows() -> None:
-    """A column that is looked at as a whole, and one in which a value must be looked at by itself."""
+    """A batch encodes like its rows one by one, whether a column is checked as a whole or value by value."""
     many = [
         {"form_id": 8, "change_pct": 0.5, "last_submitted_at": utc(2026, 10, 5)},
         {"form_id": 9, "change_pct": None, "wards": None, "form_name": None},
@@ -149,6 +151,10 @@ def test_bucket_round_trip(count: int) -> None:
     bucket = encode_bucket({"_id": "a name\x04documents", "count": count}, documents)
     assert decode_bucket(bucket) == documents
     assert bucket == bson.encode(
-        {"_id": "a name\x04documents", "count": count, "documents": [bson.decode(each, AWARE) for each in documents]}
+        {
+            "_id": "a name\x04documents",
+            "count": count,
+            "documents": [bson.decode(document, AWARE) for document in documents],
+        }
     )
     assert [*split(b"".join(documents))] == documents

@@ -1,4 +1,4 @@
-"""What may become live: what is whole, newest, and not a sign of a broken source."""
+"""Tests the guards of publish: only a complete, newest and plausible load becomes live."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from tests.load_helpers import (
 from tests.meg_factory import MegFactory, utc
 
 LATER_RUN = DagRunRef("bi_monthly", "manual__2026-11-20")
-READ = utc(2026, 11, 1, 1)
+READ_AT = utc(2026, 11, 1, 1)
 
 
 @pytest.mark.parametrize("skipped", [0, 1, 2])
 def test_publish_needs_every_stage_task(store: Store, meg: MegReader, meg_factory: MegFactory, skipped: int) -> None:
-    """A task that was marked success, or skipped, by hand has staged nothing, in a good month as in an empty one."""
+    """A task that was marked success or skipped by hand has staged nothing, in a good and in an empty month."""
     meg_factory.bulk_forms(25)
     load_slice(store, meg, monthly_slice())
     before = live_raw_documents(store, monthly_slice())
-    for of in (monthly_slice(), monthly_slice("2026-09")):
-        load = plan_slice(store, meg, of, LATER_RUN)
+    for slice_ in (monthly_slice(), monthly_slice("2026-09")):
+        load = plan_slice(store, meg, slice_, LATER_RUN)
         for task in {0, 1, 2} - {skipped}:
             stage_task(store, meg, load, task)
         with pytest.raises(
@@ -68,13 +68,13 @@ def test_load_that_is_gone_names_the_task_group(store: Store, meg: MegReader, me
     meg_factory.bulk_forms(3)
     load = stage_slice(store, meg, monthly_slice())
     store.loads.delete_many({})
-    for ask in (
+    for step in (
         lambda: LoadRegister(store).get(load.id, "monthly_submissions.eu"),
         lambda: stage_task(store, meg, load, 0),
         lambda: publish(store, load, max_shrink=0.5),
     ):
         with pytest.raises(StagingError, match=r"task group monthly_submissions\.eu") as caught:
-            ask()
+            step()
         assert not caught.value.retryable
 
 
@@ -84,7 +84,7 @@ def test_older_reading_never_replaces_newer(
 ) -> None:
     """Two runs load a month, MEG changes between them, and the first one is published again.
 
-    Where one of its chunks is read again first, its other chunks are as old as they were: the earliest reading counts.
+    If one of its chunks is read again first, the other chunks are as old as before: the earliest reading counts.
     """
     meg_factory.bulk_forms(25)
     first = stage_slice(store, meg, monthly_slice())
@@ -113,8 +113,8 @@ def test_chunk_of_live_run_can_be_cleared(store: Store, meg: MegReader, meg_fact
 
 
 def test_force_publishes_an_older_reading(store: Store) -> None:
-    publish(store, stage_documents(store, monthly_slice(), {1: 2}, LATER_RUN, read_at=READ), max_shrink=0.5)
-    older = stage_documents(store, monthly_slice(), {1: 1}, RUN, read_at=READ - timedelta(hours=1))
+    publish(store, stage_documents(store, monthly_slice(), {1: 2}, LATER_RUN, read_at=READ_AT), max_shrink=0.5)
+    older = stage_documents(store, monthly_slice(), {1: 1}, RUN, read_at=READ_AT - timedelta(hours=1))
     with pytest.raises(StaleSnapshotError):
         publish(store, older, max_shrink=0.5)
     publish(store, older, max_shrink=0.5, force=True)
@@ -122,29 +122,29 @@ def test_force_publishes_an_older_reading(store: Store) -> None:
 
 
 def test_reading_guard_covers_snapshots_too(store: Store) -> None:
-    of = Slice(replace(SUBMISSIONS, mode=LoadMode.REPLACE_REGION), "eu", utc(2026, 11, 14))
-    publish(store, stage_documents(store, of, {1: 2}, LATER_RUN, read_at=READ), max_shrink=0.5)
-    older = stage_documents(store, of, {1: 1}, RUN, read_at=READ - timedelta(seconds=1))
+    slice_ = Slice(replace(SUBMISSIONS, mode=LoadMode.REPLACE_REGION), "eu", utc(2026, 11, 14))
+    publish(store, stage_documents(store, slice_, {1: 2}, LATER_RUN, read_at=READ_AT), max_shrink=0.5)
+    older = stage_documents(store, slice_, {1: 1}, RUN, read_at=READ_AT - timedelta(seconds=1))
     with pytest.raises(StaleSnapshotError, match="a newer reading is already live"):
         publish(store, older, max_shrink=0.5)
 
 
 def test_reading_under_way_counts_as_live(store: Store) -> None:
-    """A newer load stopped between two transactions; an older one does not overtake it."""
-    publish(store, stage_documents(store, monthly_slice(), {1: 1}, read_at=READ), max_shrink=0.5)
-    progress = {"run_id": "newer", "load_id": "x", "read_at": READ + timedelta(hours=2), "documents": 1, "of": 2}
+    """A newer load that stopped between two transactions is not replaced by an older one."""
+    publish(store, stage_documents(store, monthly_slice(), {1: 1}, read_at=READ_AT), max_shrink=0.5)
+    progress = {"run_id": "newer", "load_id": "x", "read_at": READ_AT + timedelta(hours=2), "documents": 1, "of": 2}
     store.ledger.update_one({"_id": monthly_slice().ledger_id}, {"$set": {"publishing": progress}})
-    between = stage_documents(store, monthly_slice(), {1: 1}, read_at=READ + timedelta(hours=1))
+    between = stage_documents(store, monthly_slice(), {1: 1}, read_at=READ_AT + timedelta(hours=1))
     with pytest.raises(StaleSnapshotError, match="from run newer, which is being published"):
         publish(store, between, max_shrink=0.5)
 
 
 def test_newer_as_of_yields_to_force(store: Store) -> None:
-    """One worker's clock was a day ahead: what it published must not lock the slice for a day."""
+    """A snapshot from a worker whose clock is a day ahead does not block the slice for a day."""
     job = replace(SUBMISSIONS, mode=LoadMode.REPLACE_REGION)
     ahead, present = (Slice(job, "eu", utc(2026, 11, day)) for day in (15, 14))
-    publish(store, stage_documents(store, ahead, {1: 1}, read_at=READ), max_shrink=0.5)
-    load = stage_documents(store, present, {1: 2}, LATER_RUN, read_at=READ)
+    publish(store, stage_documents(store, ahead, {1: 1}, read_at=READ_AT), max_shrink=0.5)
+    load = stage_documents(store, present, {1: 2}, LATER_RUN, read_at=READ_AT)
     with pytest.raises(StaleSnapshotError, match="trigger it with force"):
         publish(store, load, max_shrink=0.5)
     publish(store, load, max_shrink=0.5, force=True)
@@ -152,7 +152,7 @@ def test_newer_as_of_yields_to_force(store: Store) -> None:
 
 
 def test_month_of_zeros_does_not_replace_good_one(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
-    """The sessions table is empty, and every form is there: as many documents as before, with zeros."""
+    """An empty sessions table gives as many documents as before, but with zeros, and is refused."""
     meg_factory.bulk_forms(25)
     load_slice(store, meg, monthly_slice())
     before = live_raw_documents(store, monthly_slice())
@@ -165,10 +165,10 @@ def test_month_of_zeros_does_not_replace_good_one(store: Store, meg: MegReader, 
     assert set(live_submissions(store, monthly_slice()).values()) == {0}
 
 
-@pytest.mark.parametrize(("after", "allowed"), [(50, True), (49, False), (101, True)])
-def test_measure_may_fall_by_max_shrink(store: Store, after: int, *, allowed: bool) -> None:
+@pytest.mark.parametrize(("submissions", "allowed"), [(50, True), (49, False), (101, True)])
+def test_measure_may_fall_by_max_shrink(store: Store, submissions: int, *, allowed: bool) -> None:
     publish(store, stage_documents(store, monthly_slice(), {1: 99, 2: 1}), max_shrink=0.5)
-    load = stage_documents(store, monthly_slice(), {1: after - 1, 2: 1}, LATER_RUN)
+    load = stage_documents(store, monthly_slice(), {1: submissions - 1, 2: 1}, LATER_RUN)
     if allowed:
         publish(store, load, max_shrink=0.5)
     else:
@@ -178,7 +178,7 @@ def test_measure_may_fall_by_max_shrink(store: Store, after: int, *, allowed: bo
 
 @pytest.mark.usefixtures("meg_factory")
 def test_empty_load_has_a_reading(store: Store, meg: MegReader) -> None:
-    """A region without any form: the empty slice is published, and the ledger says when MEG was read."""
+    """The empty slice of a region without forms is published, and the ledger records when MEG was read."""
     load_slice(store, meg, monthly_slice())
     row = store.ledger.find_one({"_id": monthly_slice().ledger_id})
     assert row

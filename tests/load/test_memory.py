@@ -1,4 +1,4 @@
-"""What a load holds in memory, whatever the rows: measured in a process of its own."""
+"""Tests the memory that a load needs, for large rows and many rows, in a process of its own."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from tests.load_helpers import load_slice, make_slice, monthly_slice, plan_slice
 from tests.meg_factory import MegFactory, connect_as_reader, utc
 
 LIMIT_MB = 150
-"""What a task may take over Airflow's own memory."""
+"""The memory that a task may use in addition to Airflow's own."""
 FORMS = 4_000
 
 
 def in_own_process(target: Any, *arguments: Any) -> float:
     """Run a function in a new process, and return by how many megabytes its peak grew."""
-    here, there = multiprocessing.get_context("spawn").Pipe(duplex=False)
-    process = multiprocessing.get_context("spawn").Process(target=target, args=(*arguments, there))
+    receiver, sender = multiprocessing.get_context("spawn").Pipe(duplex=False)
+    process = multiprocessing.get_context("spawn").Process(target=target, args=(*arguments, sender))
     process.start()
-    there.close()
-    grown: float = here.recv()
+    sender.close()
+    growth: float = receiver.recv()
     process.join()
-    return grown
+    return growth
 
 
 def peak_mb() -> float:
@@ -83,7 +83,7 @@ def conninfo(servers: DatabaseServers) -> str:
 def test_long_names_fit_memory(
     store: Store, servers: DatabaseServers, meg: MegReader, meg_factory: MegFactory, job: str
 ) -> None:
-    """Names just short enough to be stored, in every row."""
+    """Names of the maximum length in every row fit into the limit."""
     meg_factory.bulk_forms(FORMS)
     meg_factory.connection.execute("UPDATE megforms_auditform SET name = repeat('n', %s)", (MAX_TEXT_BYTES,))
     meg_factory.connection.execute("UPDATE megforms_institution SET name = repeat('i', %s)", (MAX_TEXT_BYTES,))
@@ -126,15 +126,15 @@ def test_list_beyond_the_limit_is_refused(
 
 
 def test_retried_transaction_keeps_no_memory(store: Store, servers: DatabaseServers) -> None:
-    """A commit that fails for a transient reason is retried; no attempt leaves its documents behind."""
+    """A commit that fails for a transient reason is retried, and no attempt keeps its documents in memory."""
     load = stage_documents(
         store, monthly_slice(), dict.fromkeys(range(40_000), 1), DagRunRef("bi_monthly", "r"), form_name="x" * 400
     )
     uri = mongo_uri(servers)
-    once = in_own_process(publish_in_process, uri, load.id)
-    again = stage_documents(store, monthly_slice("2026-09"), dict.fromkeys(range(40_000), 1), form_name="x" * 400)
+    growth = in_own_process(publish_in_process, uri, load.id)
+    second_load = stage_documents(store, monthly_slice("2026-09"), dict.fromkeys(range(40_000), 1), form_name="x" * 400)
     data = {"errorCode": 112, "errorLabels": ["TransientTransactionError"], "failCommands": ["commitTransaction"]}
     with failing(servers, 12, **data):
-        retried = in_own_process(publish_in_process, uri, again.id)
-    assert retried < once + 20
+        retried_growth = in_own_process(publish_in_process, uri, second_load.id)
+    assert retried_growth < growth + 20
     assert store.live["monthly_submissions"].count_documents({"_id": {"$regex": "^eu:2026-09"}}) == 40_000

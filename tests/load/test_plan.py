@@ -1,4 +1,4 @@
-"""Forms are divided into chunks and tasks, the same way every time."""
+"""Tests that forms are divided into chunks and tasks, the same way every time."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.meg_factory import MegFactory
 )
 def test_forms_are_split_into_tasks(forms: int, tasks: int, chunks: int) -> None:
     """Forms are split into chunks of ten and at most 256 tasks."""
-    cut = split_into_tasks(range(forms), forms_per_chunk=10, max_tasks=256)
-    assert (len(cut), sum(map(len, cut))) == (tasks, chunks)
-    assert [form for task in cut for chunk in task if chunk for form in chunk] == list(range(forms))
-    assert all(len(chunk or ()) <= 10 for task in cut for chunk in task)
-    assert max(map(len, cut)) - min(map(len, cut)) <= 1
+    plan = split_into_tasks(range(forms), forms_per_chunk=10, max_tasks=256)
+    assert (len(plan), sum(map(len, plan))) == (tasks, chunks)
+    assert [form for task in plan for chunk in task if chunk for form in chunk] == list(range(forms))
+    assert all(len(chunk or ()) <= 10 for task in plan for chunk in task)
+    assert max(map(len, plan)) - min(map(len, plan)) <= 1
 
 
 def test_plan_is_deterministic(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:

@@ -1,4 +1,4 @@
-"""Each promise that publish makes, with the failure that it prevents."""
+"""Tests each guarantee of publish, with the failure that it prevents."""
 
 from __future__ import annotations
 
@@ -47,13 +47,15 @@ def snapshot(day: int) -> Slice:
 
 
 def publish_numbers(
-    store: Store, of: Slice, numbers: dict[int, int], run: DagRunRef = RUN, *, timezone: str = "UTC", **how: Any
+    store: Store, slice_: Slice, numbers: dict[int, int], run: DagRunRef = RUN, *, timezone: str = "UTC", **options: Any
 ) -> PublishResult:
-    return publish(store, stage_documents(store, of, numbers, run, timezone=timezone), **{"max_shrink": 0.5, **how})
+    return publish(
+        store, stage_documents(store, slice_, numbers, run, timezone=timezone), **{"max_shrink": 0.5, **options}
+    )
 
 
-def read_again(store: Store, load: Load, task: int, documents: int) -> None:
-    """Let a stage task of a load complete with another count of documents than it has staged."""
+def set_completed_count(store: Store, load: Load, task: int, documents: int) -> None:
+    """Record a stage task of a load as completed with this number of documents."""
     store.loads.update_one({"_id": load.id}, {"$set": {f"completions.{task}.documents": documents}})
 
 
@@ -62,8 +64,8 @@ def test_republish_is_noop(store: Store, meg: MegReader, meg_factory: MegFactory
     meg_factory.bulk_forms(25)
     load_slice(store, meg, monthly_slice())
     before = live_documents(store, monthly_slice())
-    done = load_slice(store, meg, monthly_slice(), RERUN)
-    assert done == PublishResult(documents=25, previous_documents=25, written=0)
+    result = load_slice(store, meg, monthly_slice(), RERUN)
+    assert result == PublishResult(documents=25, previous_documents=25, written=0)
     assert live_documents(store, monthly_slice()) == before
 
 
@@ -101,18 +103,18 @@ def test_restaged_chunk_gives_same_documents(store: Store, meg: MegReader, meg_f
 
 def test_publish_leaves_other_slices(store: Store) -> None:
     """Other regions and periods do not change."""
-    others = [
+    other_slices = [
         monthly_slice("2026-09"),
         monthly_slice("2026-11"),
         monthly_slice(region="uk"),
         monthly_slice(region="eu2"),
         monthly_slice(region="e"),
     ]
-    for other in others:
-        publish_numbers(store, other, {1: 10, 2: 20})
+    for slice_ in other_slices:
+        publish_numbers(store, slice_, {1: 10, 2: 20})
     publish_numbers(store, monthly_slice(), {1: 1, 3: 3})
     publish_numbers(store, monthly_slice(), {3: 3}, force=True)
-    assert all(live_submissions(store, other) == {1: 10, 2: 20} for other in others)
+    assert all(live_submissions(store, slice_) == {1: 10, 2: 20} for slice_ in other_slices)
     assert live_submissions(store, monthly_slice()) == {3: 3}
 
 
@@ -130,10 +132,10 @@ def test_snapshot_replaces_its_region(store: Store) -> None:
 def test_staging_mismatch_is_refused(store: Store, reported: int) -> None:
     """A count that differs from the staged documents publishes nothing."""
     publish_numbers(store, monthly_slice(), dict.fromkeys(range(25), 1))
-    wrong = stage_documents(store, monthly_slice(), dict.fromkeys(range(25), 2), RERUN)
-    read_again(store, wrong, 0, reported)
+    load = stage_documents(store, monthly_slice(), dict.fromkeys(range(25), 2), RERUN)
+    set_completed_count(store, load, 0, reported)
     with pytest.raises(StagingError, match=rf"Expected: {reported} documents.*actual: 25.*monthly_submissions\.eu"):
-        publish(store, wrong, max_shrink=0.5)
+        publish(store, load, max_shrink=0.5)
     assert set(live_submissions(store, monthly_slice()).values()) == {1}
 
 
@@ -209,20 +211,20 @@ def test_month_reloads_after_zone_change(store: Store) -> None:
     assert row["timezone"] == "Europe/Berlin"
 
 
-@pytest.mark.parametrize("lost", [0, 1], ids=["the first bucket", "a later bucket"])
-def test_publish_aborts_when_bucket_missing(store: Store, monkeypatch: pytest.MonkeyPatch, lost: int) -> None:
+@pytest.mark.parametrize("bucket_number", [0, 1], ids=["the first bucket", "a later bucket"])
+def test_publish_aborts_when_bucket_missing(store: Store, monkeypatch: pytest.MonkeyPatch, bucket_number: int) -> None:
     """A bucket that vanishes during a publish leaves the live slice whole."""
     publish_numbers(store, monthly_slice(), dict.fromkeys(range(25), 1))
     monkeypatch.setattr(staging, "MAX_BUCKET_DOCUMENTS", 10)
     load = stage_documents(store, monthly_slice(), dict.fromkeys(range(25), 2), RERUN)
     original = module.check_not_stale
 
-    def then_lose(where: Store, staged: StagedLoad) -> None:
-        original(where, staged)
-        buckets = StagedSlice(where, staged.load).list_buckets(staged)
-        where.staging_collection(SUBMISSIONS.name).delete_one({"_id": buckets[lost].id})
+    def check_and_lose_bucket(target: Store, staged: StagedLoad) -> None:
+        original(target, staged)
+        buckets = StagedSlice(target, staged.load).list_buckets(staged)
+        target.staging_collection(SUBMISSIONS.name).delete_one({"_id": buckets[bucket_number].id})
 
-    monkeypatch.setattr(module, "check_not_stale", then_lose)
+    monkeypatch.setattr(module, "check_not_stale", check_and_lose_bucket)
     with pytest.raises(StagingError, match=r"Expected: \d+ documents in [0-9a-f]{32}\|.*actual: none"):
         publish(store, load, max_shrink=0.5)
     assert live_submissions(store, monthly_slice()) == dict.fromkeys(range(25), 1)
@@ -298,20 +300,20 @@ def test_large_slice_is_replaced_in_ranges(store: Store, documents: int) -> None
     """A slice too large for one transaction is replaced range by range."""
     first, second = dict.fromkeys(range(documents), 1), dict.fromkeys(range(50, documents + 120), 2)
     publish_numbers(store, monthly_slice(), first, max_transaction_documents=100)
-    done = publish_numbers(store, monthly_slice(), second, RERUN, max_transaction_documents=100)
+    result = publish_numbers(store, monthly_slice(), second, RERUN, max_transaction_documents=100)
     assert live_submissions(store, monthly_slice()) == second
-    assert done.written == documents + 120
-    used = store.publish_locks.find_one({"_id": monthly_slice().ledger_id})
-    assert used
-    assert used["transactions"] >= -(-(documents + 70) // 100)
+    assert result.written == documents + 120
+    lock = store.publish_locks.find_one({"_id": monthly_slice().ledger_id})
+    assert lock
+    assert lock["transactions"] >= -(-(documents + 70) // 100)
 
 
 def test_many_batches_of_differences_arrive(store: Store) -> None:
     """More than two batches of differences arrive."""
     publish_numbers(store, monthly_slice(), dict.fromkeys(range(0, 9000, 2), 1))
-    wanted = {form: form % 7 for form in range(0, 9000, 3)}
-    publish_numbers(store, monthly_slice(), wanted, RERUN)
-    assert live_submissions(store, monthly_slice()) == wanted
+    expected = {form: form % 7 for form in range(0, 9000, 3)}
+    publish_numbers(store, monthly_slice(), expected, RERUN)
+    assert live_submissions(store, monthly_slice()) == expected
 
 
 def test_superseded_publish_stops(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,34 +322,34 @@ def test_superseded_publish_stops(store: Store, monkeypatch: pytest.MonkeyPatch)
     theirs = stage_documents(store, monthly_slice(), {1: 2, 2: 2}, RERUN)
     original = module.check_not_stale
 
-    def overtaken(where: Store, staged: StagedLoad) -> None:
-        original(where, staged)
+    def check_and_supersede(target: Store, staged: StagedLoad) -> None:
+        original(target, staged)
         if staged.load is mine:
             publish(store, theirs, max_shrink=0.5)
 
-    monkeypatch.setattr(module, "check_not_stale", overtaken)
+    monkeypatch.setattr(module, "check_not_stale", check_and_supersede)
     with pytest.raises(SupersededError, match="another run"):
         publish(store, mine, max_shrink=0.5)
     assert live_submissions(store, monthly_slice()) == {1: 2, 2: 2}
 
 
 def test_concurrent_publishes_never_mix(store: Store) -> None:
-    """Without the hold that a publish takes on its slice, ranges of one run would end up between the other's."""
+    """Without the lock on the slice, a slice could mix ranges of two runs."""
     outcomes = []
     for turn in range(8):
         loads = [
             stage_documents(
                 store,
                 monthly_slice(),
-                dict.fromkeys(range(400), 2 * turn + which),
-                DagRunRef("bi_monthly", f"run {which}"),
+                dict.fromkeys(range(400), 2 * turn + number),
+                DagRunRef("bi_monthly", f"run {number}"),
             )
-            for which in (0, 1)
+            for number in (0, 1)
         ]
-        at_once = threading.Barrier(len(loads))
+        barrier = threading.Barrier(len(loads))
 
-        def run(load: Load, at_once: threading.Barrier = at_once) -> None:
-            at_once.wait()
+        def run(load: Load, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
             try:
                 publish(store, load, max_shrink=0.5, max_transaction_documents=50)
                 outcomes.append("published")

@@ -1,4 +1,4 @@
-"""What MEG's rows may be, and what is said of one that cannot become a document; nothing of it is ever published."""
+"""Tests the errors for rows of MEG that cannot become documents, and that nothing of such a load is published."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ QUERY_TOP_USERS = render_sql("top_users.sql")
 
 
 def select(**changed: str) -> str:
-    """The job's query with some of its columns computed otherwise; None leaves a column out."""
+    """The job's query with changed expressions for some columns; an empty one omits the column."""
     names = [
         *("institution_id", "institution_name", "form_id", "form_name", "form_type", "submissions", "submitters"),
         *("wards", "submissions_by_platform.web", "submissions_by_platform.ios", "submissions_by_platform.android"),
@@ -143,7 +143,7 @@ def test_unreadable_value_names_form_and_column(
 
 def test_unreadable_value_without_form_is_located(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """A job that reads everything in one query has no chunks to look in."""
-    people(meg_factory)
+    add_people(meg_factory)
     columns = ", ".join(field.name for field in get_job("forms").fields if field.name != "created_at")
     sql = f"SELECT {columns}, '-infinity'::date AS created_at FROM ({render_sql('forms.sql')}) AS job"
     with pytest.raises(InvalidSourceRowError) as caught:
@@ -156,15 +156,15 @@ def test_unreadable_value_without_form_is_located(store: Store, meg: MegReader, 
 def test_session_outside_calendar_is_located(
     store: Store, meg: MegReader, meg_factory: MegFactory, column: str, value: str
 ) -> None:
-    """One session's time is outside the calendar: each job loads, or names the column and the row or form."""
+    """With a session's time outside the calendar, each job loads, or names the column and the row or form."""
     institution = meg_factory.institution()
     form = meg_factory.form(institution)
     auditor = meg_factory.auditor(institution)
     session = meg_factory.session(form, utc(2026, 10, 5), auditor_id=auditor, ended_at=utc(2026, 10, 5))
     meg_factory.session(form, utc(2026, 10, 5), auditor_id=auditor)
     meg_factory.connection.execute(f"UPDATE megforms_auditsession SET {column} = '{value}' WHERE id = {session}")
-    refused = {job.name: refusal(store, meg, make_slice(job.name, utc(2026, 11, 1))) for job in JOBS}
-    messages = {name: message for name, message in refused.items() if message}
+    errors = {job.name: load_error(store, meg, make_slice(job.name, utc(2026, 11, 1))) for job in JOBS}
+    messages = {name: message for name, message in errors.items() if message}
     is_before = column == "submitted_at" and value in {"-infinity", "4000-01-01Z BC"}
     assert set(messages) == ({"quarterly_form_churn"} if is_before else set())
     for message in messages.values():
@@ -172,9 +172,9 @@ def test_session_outside_calendar_is_located(
         assert message.endswith(f"form_id {form}): invalid value in first_submitted_at")
 
 
-def refusal(store: Store, meg: MegReader, of: Slice) -> str:
+def load_error(store: Store, meg: MegReader, slice_: Slice) -> str:
     try:
-        load_slice(store, meg, of)
+        load_slice(store, meg, slice_)
     except InvalidSourceRowError as error:
         return error.message
     return ""
@@ -186,7 +186,7 @@ def run_translated(load: Any) -> None:
 
 
 def test_invalid_encoding_is_reported(servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A MEG whose database does not say what its text is in may hold bytes that are no text."""
+    """A database with the encoding SQL_ASCII may hold bytes that are not valid text."""
     with servers.postgres.connect() as admin:
         admin.execute("DROP DATABASE IF EXISTS meg_bytes WITH (FORCE)")
         admin.execute("CREATE DATABASE meg_bytes ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
@@ -200,24 +200,26 @@ def test_invalid_encoding_is_reported(servers: DatabaseServers, monkeypatch: pyt
         list(result.batches)
 
 
-@pytest.mark.parametrize("left", [0, 4])
-def test_broken_source_wipes_nothing(store: Store, meg: MegReader, meg_factory: MegFactory, left: int) -> None:
+@pytest.mark.parametrize("remaining", [0, 4])
+def test_broken_source_wipes_nothing(store: Store, meg: MegReader, meg_factory: MegFactory, remaining: int) -> None:
     """A source that returns less than half wipes nothing."""
     meg_factory.bulk_forms(10)
     load_slice(store, meg, monthly_slice())
     before = live_raw_documents(store, monthly_slice())
-    meg_factory.connection.execute("UPDATE megforms_auditform SET archived_at = %s WHERE id > %s", (LONG_AGO, left))
+    meg_factory.connection.execute(
+        "UPDATE megforms_auditform SET archived_at = %s WHERE id > %s", (LONG_AGO, remaining)
+    )
     meg_factory.connection.execute("DELETE FROM megforms_observation")
     meg_factory.connection.execute("DELETE FROM megforms_auditsession")
     with pytest.raises(ShrinkError) as caught:
         load_slice(store, meg, monthly_slice())
-    assert f"Expected: at least 5 of the 10 live documents; actual: {left}." in str(caught.value)
+    assert f"Expected: at least 5 of the 10 live documents; actual: {remaining}." in str(caught.value)
     assert "trigger the run again with force" in str(caught.value)
     assert live_raw_documents(store, monthly_slice()) == before
-    assert load_slice(store, meg, monthly_slice(), force=True).documents == left
+    assert load_slice(store, meg, monthly_slice(), force=True).documents == remaining
 
 
-def people(meg_factory: MegFactory) -> None:
+def add_people(meg_factory: MegFactory) -> None:
     institution = meg_factory.institution()
     form = meg_factory.form(institution)
     for name in ("Florence", "Mary"):
@@ -227,25 +229,25 @@ def people(meg_factory: MegFactory) -> None:
 
 def test_pseudonyms_are_stable(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """Names are replaced by pseudonyms that stay the same."""
-    people(meg_factory)
-    of = make_slice("top_users", utc(2026, 11, 1))
-    load_slice(store, meg, of)
-    named = live_documents_by_id(store, of)
-    assert {document["user_name"] for document in named.values()} == {"Florence Seacole", "Mary Seacole"}
+    add_people(meg_factory)
+    slice_ = make_slice("top_users", utc(2026, 11, 1))
+    load_slice(store, meg, slice_)
+    documents = live_documents_by_id(store, slice_)
+    assert {document["user_name"] for document in documents.values()} == {"Florence Seacole", "Mary Seacole"}
 
     def names_with(key: str) -> dict[str, str]:
-        load = plan_slice(store, meg, of)
-        assert [*stage(meg, store, load, 0, [None], sql=QUERY_TOP_USERS, pseudonyms=Pseudonymizer(key, of.region))]
-        found = store.client["bi_staging"]["top_users"].find({"_id": {"$regex": f"^{load.id}"}})
-        return {each["_id"]: each["user_name"] for packed in found for each in packed["documents"]}
+        load = plan_slice(store, meg, slice_)
+        assert [*stage(meg, store, load, 0, [None], sql=QUERY_TOP_USERS, pseudonyms=Pseudonymizer(key, slice_.region))]
+        buckets = store.client["bi_staging"]["top_users"].find({"_id": {"$regex": f"^{load.id}"}})
+        return {document["_id"]: document["user_name"] for bucket in buckets for document in bucket["documents"]}
 
-    first, again, other = names_with("k" * 32), names_with("k" * 32), names_with("l" * 32)
-    assert first == again
-    assert set(first.values()).isdisjoint(other.values())
+    first, second, other_key = names_with("k" * 32), names_with("k" * 32), names_with("l" * 32)
+    assert first == second
+    assert set(first.values()).isdisjoint(other_key.values())
     assert len(set(first.values())) == 2
     assert all(name.startswith("person-") for name in first.values())
     in_staging = store.client["bi_staging"]["top_users"].find({"documents.run_id": {"$exists": False}})
-    assert str(list(in_staging)).count("Seacole") == 2  # those of the first load, which had no pseudonyms
+    assert str(list(in_staging)).count("Seacole") == 2  # from the first load, which had no pseudonyms
 
 
 @pytest.mark.parametrize(
@@ -257,23 +259,25 @@ def test_pseudonyms_are_stable(store: Store, meg: MegReader, meg_factory: MegFac
     ],
 )
 def test_load_with_changed_setting_is_refused(changed: dict[str, str], name: str) -> None:
-    """What was planned under one setting is neither staged nor published under another."""
-    of, before = make_slice("top_users", utc(2026, 11, 1)), {"MEG_REGIONS": "eu"}
-    planned, now = (_load_settings(of, Settings.from_env(environment)) for environment in (before, before | changed))
-    load = Load(of, RUN, planned, ([None],), utc(2026, 11, 1))
-    load.check_settings(planned)
+    """A load that was planned with one setting is neither staged nor published with another."""
+    slice_, before = make_slice("top_users", utc(2026, 11, 1)), {"MEG_REGIONS": "eu"}
+    settings, changed_settings = (
+        _load_settings(slice_, Settings.from_env(environment)) for environment in (before, before | changed)
+    )
+    load = Load(slice_, RUN, settings, ([None],), utc(2026, 11, 1))
+    load.check_settings(settings)
     with pytest.raises(StagingError, match=rf"{name} has changed.*Clear the task group top_users\.eu") as caught:
-        load.check_settings(now)
+        load.check_settings(changed_settings)
     assert not caught.value.retryable
 
 
 def test_person_names_only_in_top_users(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """People's names are in top_users and nowhere else."""
-    people(meg_factory)
+    add_people(meg_factory)
     for job in JOBS:
         load_slice(store, meg, make_slice(job.name, utc(2026, 11, 1)))
-        found = "Seacole" in str(live_documents(store, make_slice(job.name, utc(2026, 11, 1))))
-        assert found is (job.name == "top_users"), job.name
+        has_name = "Seacole" in str(live_documents(store, make_slice(job.name, utc(2026, 11, 1))))
+        assert has_name is (job.name == "top_users"), job.name
     assert "Seacole" not in str(list(store.ledger.find()))
 
 
@@ -295,9 +299,9 @@ def test_no_email_address_becomes_a_name(
     meg_factory.session(
         meg_factory.form(institution), utc(2026, 10, 5), auditor_id=meg_factory.auditor(institution, user=user)
     )
-    of = make_slice("top_users", utc(2026, 11, 1))
-    load_slice(store, meg, of)
-    assert {document["user_name"] for document in live_documents(store, of)} == {name.format(id=user)}
+    slice_ = make_slice("top_users", utc(2026, 11, 1))
+    load_slice(store, meg, slice_)
+    assert {document["user_name"] for document in live_documents(store, slice_)} == {name.format(id=user)}
 
 
 @pytest.mark.parametrize(
@@ -322,7 +326,7 @@ def test_special_live_collection_is_refused(
 
 @pytest.mark.parametrize("index", [{"expireAfterSeconds": 604800, "name": "staged_at_ttl"}, {"name": "staged_at_1"}])
 def test_staging_index_may_be_anothers(store: Store, servers: DatabaseServers, index: dict[str, Any]) -> None:
-    """An administrator has given the staging index another lifetime, or another name and none."""
+    """An administrator may change the staging index: its lifetime, or its name without a lifetime."""
     with servers.mongo_admin.client() as admin:
         admin[f"{store.live.name}_staging"]["monthly_submissions"].create_index("staged_at", **index)
     store.ensure_staging_collections("monthly_submissions")

@@ -1,4 +1,4 @@
-"""Stage tasks read their chunks, and refuse rows that are not theirs."""
+"""Tests that stage tasks read their own chunks only, and refuse invalid rows."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ QUERY = render_sql("monthly_submissions.sql")
 def test_any_number_of_forms_is_published(store: Store, meg: MegReader, meg_factory: MegFactory, forms: int) -> None:
     """Any number of forms is published whole."""
     meg_factory.bulk_forms(forms)
-    done = load_slice(store, meg, monthly_slice())
-    assert done.documents == forms
+    result = load_slice(store, meg, monthly_slice())
+    assert result.documents == forms
     assert sorted(document["form_id"] for document in live_documents(store, monthly_slice())) == list(
         range(1, forms + 1)
     )
@@ -42,7 +42,7 @@ def test_any_number_of_forms_is_published(store: Store, meg: MegReader, meg_fact
 
 
 def test_stage_replaces_earlier_attempt(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
-    """A new attempt replaces what an earlier one staged."""
+    """A new attempt replaces the staged data of an earlier one."""
     meg_factory.bulk_forms(11)
     load = plan_slice(store, meg, monthly_slice())
     with StagedSlice(store, load).writer(1, LoadRegister(store).begin_task(load, 1)) as task:
@@ -52,12 +52,14 @@ def test_stage_replaces_earlier_attempt(store: Store, meg: MegReader, meg_factor
     assert {document["submissions"] for document in live_documents(store, monthly_slice())} == {1}
 
 
-@pytest.mark.parametrize("other", [DagRunRef("bi_monthly", "manual__2026-11-02"), RUN], ids=["run", "installation"])
-def test_loads_are_staged_apart(store: Store, meg: MegReader, meg_factory: MegFactory, other: DagRunRef) -> None:
-    """Two runs, and two installations whose runs have the same name."""
+@pytest.mark.parametrize(
+    "second_run", [DagRunRef("bi_monthly", "manual__2026-11-02"), RUN], ids=["run", "installation"]
+)
+def test_loads_are_staged_apart(store: Store, meg: MegReader, meg_factory: MegFactory, second_run: DagRunRef) -> None:
+    """Loads of two runs, and of two installations whose runs have the same id, are staged separately."""
     meg_factory.bulk_forms(11)
     first = stage_slice(store, meg, monthly_slice())
-    second = stage_slice(store, meg, monthly_slice(), other)
+    second = stage_slice(store, meg, monthly_slice(), second_run)
     assert (staged_count(store, first), staged_count(store, second)) == (11, 11)
 
 

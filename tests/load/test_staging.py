@@ -1,4 +1,4 @@
-"""What is staged in runs and buckets: whole, in order, by one try at a time."""
+"""Tests the staged data in sorted runs and buckets: complete, in order, and from one attempt only."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ FORMS = 500
 
 
 @pytest.fixture
-def in_small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a few documents are staged as many runs of many buckets."""
+def small_sort_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stage even a few documents as many sorted runs of many buckets."""
     monkeypatch.setattr(staging, "SORT_BUFFER_BYTES", 5_000)
     monkeypatch.setattr(staging, "MAX_BUCKET_BYTES", 1_000)
 
@@ -33,49 +33,51 @@ def stage(store: Store, forms: list[int], tasks: int = 3, load: Load | None = No
     load = load or register(store, monthly_slice(), [[None]] * tasks)
     loads = LoadRegister(store)
     for number in range(tasks):
-        mine = forms[number::tasks]
+        task_forms = forms[number::tasks]
         attempt = loads.begin_task(load, number)
         with StagedSlice(store, load).writer(number, attempt) as task:
-            for first in range(0, len(mine), 10):
-                task.write([make_document(monthly_slice(), form, form) for form in mine[first : first + 10]])
-        loads.complete_task(load, number, Completion(attempt, 1, len(mine), sum(mine), datetime.now(timezone.utc)))
+            for first in range(0, len(task_forms), 10):
+                task.write([make_document(monthly_slice(), form, form) for form in task_forms[first : first + 10]])
+        loads.complete_task(
+            load, number, Completion(attempt, 1, len(task_forms), sum(task_forms), datetime.now(timezone.utc))
+        )
     return loads.staged(load)
 
 
-@pytest.mark.usefixtures("in_small_runs")
+@pytest.mark.usefixtures("small_sort_runs")
 @pytest.mark.parametrize("first", ["", "eu:2026-10:3", "eu:2026-10:301", "eu:2026-10:9999"])
 def test_staged_documents_are_sorted(store: Store, first: str) -> None:
     """Documents staged in any order are read in the order of their ids."""
     forms = sorted(range(FORMS), key=lambda form: form * 7919 % FORMS)
-    whole = stage(store, forms)
-    staged = StagedSlice(store, whole.load)
-    buckets = staged.list_buckets(whole)
+    staged_load = stage(store, forms)
+    staged = StagedSlice(store, staged_load.load)
+    buckets = staged.list_buckets(staged_load)
     assert len({bucket.sort_run_id for bucket in buckets}) > 6
     assert len(buckets) > 3 * len({bucket.sort_run_id for bucket in buckets})
     assert sum(bucket.documents for bucket in buckets) == FORMS
     batches = [*staged.iter_documents(buckets, first, 7)]
     assert all(len(batch) == 7 for batch in batches[:-1])
-    wanted = sorted((make_document(monthly_slice(), form, form) for form in forms), key=get_id)
-    assert [*chain.from_iterable(batches)] == [each for each in wanted if get_id(each) >= first.encode()]
+    expected = sorted((make_document(monthly_slice(), form, form) for form in forms), key=get_id)
+    assert [*chain.from_iterable(batches)] == [document for document in expected if get_id(document) >= first.encode()]
 
 
-@pytest.mark.usefixtures("in_small_runs")
+@pytest.mark.usefixtures("small_sort_runs")
 def test_duplicate_key_across_runs_is_refused(store: Store) -> None:
     """One key in two sorted runs is refused."""
-    whole = stage(store, [*range(FORMS), 7])
-    staged = StagedSlice(store, whole.load)
+    staged_load = stage(store, [*range(FORMS), 7])
+    staged = StagedSlice(store, staged_load.load)
     with pytest.raises(DuplicateKeyError, match="1 duplicates, such as _id eu:2026-10:7"):
-        list(staged.iter_documents(staged.list_buckets(whole), "", 100))
+        list(staged.iter_documents(staged.list_buckets(staged_load), "", 100))
 
 
-@pytest.mark.usefixtures("in_small_runs")
+@pytest.mark.usefixtures("small_sort_runs")
 def test_retry_removes_first_attempt(store: Store) -> None:
     """A retried task leaves nothing of its first attempt."""
     load = stage(store, [*range(FORMS)], tasks=1).load
-    again = stage(store, [*range(20)], tasks=1, load=load)
-    assert staged_count(store, load) == again.documents == 20
+    retried = stage(store, [*range(20)], tasks=1, load=load)
+    assert staged_count(store, load) == retried.documents == 20
     assert store.staging_collection(monthly_slice().job.name).count_documents({}) == len(
-        StagedSlice(store, load).list_buckets(again)
+        StagedSlice(store, load).list_buckets(retried)
     )
 
 
@@ -90,7 +92,7 @@ def test_stage_task_keeps_other_tasks(store: Store) -> None:
 
 
 def test_concurrent_attempt_raises_superseded(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
-    """A stage task that goes on after its retry has begun completes nothing, and its documents are not published."""
+    """A stage task that continues after its retry has started cannot complete, and its documents are not published."""
     meg_factory.bulk_forms(3)
     load = plan_slice(store, meg, monthly_slice())
     loads = LoadRegister(store)

@@ -1,4 +1,4 @@
-"""Slices larger than one transaction, and transactions that MongoDB does not take."""
+"""Tests slices larger than one transaction, and transactions that MongoDB rejects."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_transaction_too_large_is_halved(store: Store, servers: DatabaseServers,
 
 
 def test_transaction_over_its_lifetime_is_halved(store: Store, servers: DatabaseServers) -> None:
-    """A real one: MongoDB ends each transaction after a second, and 100,000 documents take longer."""
+    """MongoDB really ends each transaction after a second, and 100,000 documents take longer."""
     with lifetime_limit(servers, 1):
         load = stage_documents(store, monthly_slice(), dict.fromkeys(range(100_000), 1), form_name="x" * 600)
         publish(store, load, max_shrink=0.5)
@@ -80,7 +80,7 @@ def test_transaction_over_its_lifetime_is_halved(store: Store, servers: Database
 
 
 def test_single_failure_is_retried_whole(store: Store, servers: DatabaseServers) -> None:
-    """A server that was frozen for a moment does not cost a reader the one transaction."""
+    """After a short failure the slice is still published in one transaction."""
     load = stage_documents(store, monthly_slice(), dict.fromkeys(range(400), 2))
     data = {"errorCode": OVER_LIFETIME, "errorLabels": ["TransientTransactionError"], "failCommands": ["insert"]}
     with failing(servers, 1, namespace=f"{LIVE_DATABASE}.{SUBMISSIONS.name}", **data):
@@ -121,23 +121,23 @@ def test_document_over_the_lifetime_is_reported(store: Store, servers: DatabaseS
 def test_partial_publish_names_its_cause(
     store: Store, servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second range never fits, not even halved to one document: what is live is said with the true cause."""
+    """If a range never fits, the error names the cause and the documents that are live."""
     publish(store, stage_documents(store, monthly_slice(), dict.fromkeys(range(4), 1)), max_shrink=0.5)
     load = stage_documents(store, monthly_slice(), dict.fromkeys(range(4), 2), LATER_RUN)
     original, committed = module.in_transaction, 0
 
-    def run(where: Store, write: Callable[[ClientSession], Any]) -> Any:
+    def run(target: Store, write: Callable[[ClientSession], Any]) -> Any:
         nonlocal committed
         if not committed:
             committed += 1
-            return original(where, write)
+            return original(target, write)
         data = {
             "errorCode": OVER_LIFETIME,
             "failCommands": ["update"],
             "namespace": f"{LIVE_DATABASE}.{SUBMISSIONS.name}",
         }
         with failing(servers, 10, **data):
-            return original(where, write)
+            return original(target, write)
 
     monkeypatch.setattr(module, "in_transaction", run)
     with pytest.raises(PartialPublishError, match="transactionLifetimeLimitSeconds") as caught:
@@ -147,14 +147,14 @@ def test_partial_publish_names_its_cause(
 
 
 def lose_bucket_after(monkeypatch: pytest.MonkeyPatch, store: Store, transactions: int) -> None:
-    """Remove all staged data once so many transactions are committed."""
+    """Remove all staged data after this number of committed transactions."""
     original, committed = module.in_transaction, 0
 
-    def run(where: Store, write: Callable[[ClientSession], Any]) -> Any:
+    def run(target: Store, write: Callable[[ClientSession], Any]) -> Any:
         nonlocal committed
         if committed == transactions:
             store.staging_collection(SUBMISSIONS.name).delete_many({})
-        result = original(where, write)
+        result = original(target, write)
         committed += 1
         return result
 
@@ -169,8 +169,8 @@ def test_partial_publish_says_what_is_live(store: Store, monkeypatch: pytest.Mon
         with pytest.raises(PartialPublishError, match="partly new and partly old") as caught:
             publish(store, load, max_shrink=0.5, max_transaction_documents=100)
     assert caught.value.retryable
-    found = [document["submissions"] for document in live_documents(store, monthly_slice())]
-    assert found == [2] * 300 + [1] * 700
+    submissions = [document["submissions"] for document in live_documents(store, monthly_slice())]
+    assert submissions == [2] * 300 + [1] * 700
     assert "300 documents of this load" in caught.value.actual
     progress = ledger(store)["publishing"]
     assert (progress["load_id"], progress["documents"], progress["of"]) == (load.id, 300, 1000)
@@ -178,26 +178,26 @@ def test_partial_publish_says_what_is_live(store: Store, monkeypatch: pytest.Mon
 
     with pytest.raises(StagingError, match=f"documents of run {LATER_RUN.run_id}"):
         publish(store, load, max_shrink=0.5)
-    again = stage_documents(store, monthly_slice(), dict.fromkeys(range(1000), 2), LATER_RUN)
-    publish(store, again, max_shrink=0.5, max_transaction_documents=100)
+    new_load = stage_documents(store, monthly_slice(), dict.fromkeys(range(1000), 2), LATER_RUN)
+    publish(store, new_load, max_shrink=0.5, max_transaction_documents=100)
     assert values(store) == {2}
     assert ledger(store)["publishing"] is None
 
 
 def test_failure_between_transactions_retries(store: Store, servers: DatabaseServers) -> None:
-    """MongoDB fails after the first of several transactions; the retry makes the slice whole."""
+    """MongoDB fails after the first of several transactions; the retry completes the slice."""
     publish(store, stage_documents(store, monthly_slice(), dict.fromkeys(range(1000), 1)), max_shrink=0.5)
     load = stage_documents(store, monthly_slice(), dict.fromkeys(range(1000), 2), LATER_RUN)
     original, calls = module.in_transaction, 0
 
-    def fail_second(where: Store, write: Callable[[ClientSession], Any]) -> Any:
+    def fail_second(target: Store, write: Callable[[ClientSession], Any]) -> Any:
         nonlocal calls
         calls += 1
         if calls == 2:
             data = {"errorCode": 8, "failCommands": ["update"], "namespace": f"{LIVE_DATABASE}.{SUBMISSIONS.name}"}
             with failing(servers, 1, **data):
-                return original(where, write)
-        return original(where, write)
+                return original(target, write)
+        return original(target, write)
 
     module.in_transaction = fail_second
     try:

@@ -1,4 +1,4 @@
-"""MEG behind PgBouncer: it is read as MEG itself, and each refusal is reported as what it is."""
+"""Tests that MEG can be read through PgBouncer, and that each of its errors is reported correctly."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Makes the region eu's connection, and MongoDB's, of these servers and changed fields."""
+    """Sets the connections of the region eu and MongoDB to these servers, with changed fields."""
 
     def make(servers: DatabaseServers, **changed: Any) -> None:
         for name, value in servers.connections({"eu": "meg_eu"}).items():
@@ -50,7 +50,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Any:
     return make
 
 
-def failure() -> BiError:
+def meg_error() -> BiError:
     with pytest.raises(BiError) as caught, open_meg("eu", application_name="test") as meg:
         meg.fetch_all("SELECT 1")
     return caught.value
@@ -59,17 +59,17 @@ def failure() -> BiError:
 def test_pgbouncer_transaction_pooling_works(
     servers: DatabaseServers, store: Store, meg_factory: MegFactory, folder: Path, use: Any
 ) -> None:
-    """Loads and the doctor do not depend on a server session, so a pool in transaction mode serves them."""
+    """Loads and the doctor work with a pool in transaction mode: they do not depend on a server session."""
     meg_factory.bulk_forms(30)
     with pgbouncer(folder, servers, default_pool_size="3") as (pool, _):
         use(pool)
-        with open_meg("eu", application_name="a") as one, open_meg("eu", application_name="b") as other:
-            for meg in (one, other, one):
+        with open_meg("eu", application_name="a") as first, open_meg("eu", application_name="b") as second:
+            for meg in (first, second, first):
                 assert load_slice(store, meg, monthly_slice(), max_tasks=3).documents == 30
                 load_slice(store, meg, make_slice("top_users", utc(2026, 11, 1)))
         assert len(live_documents(store, monthly_slice())) == 30
         findings = list(run_all_checks(Settings.from_env({"MEG_REGIONS": "eu"}), ("eu",), connections))
-    assert [each for each in findings if each.status is Status.FAILED] == []
+    assert [finding for finding in findings if finding.status is Status.FAILED] == []
 
 
 @pytest.mark.parametrize(
@@ -89,10 +89,10 @@ def test_pgbouncer_transaction_pooling_works(
 def test_pgbouncer_refusal_is_final(
     servers: DatabaseServers, folder: Path, use: Any, fields: dict[str, Any], message: str, hint: str
 ) -> None:
-    """What its configuration does not allow is reported as configuration, and not retried."""
+    """A refusal by PgBouncer's configuration is a configuration error, and not retried."""
     with pgbouncer(folder, servers) as (pool, _):
         use(pool, **fields)
-        error = failure()
+        error = meg_error()
     assert isinstance(error, ConnectionConfigError)
     assert message in error.message
     assert hint in error.hint
@@ -119,16 +119,16 @@ def test_pgbouncer_ignoring_parameter_works(servers: DatabaseServers, folder: Pa
 def test_pgbouncer_login_to_meg_refused_is_final(
     servers: DatabaseServers, folder: Path, use: Any, database: str, message: str
 ) -> None:
-    """What MEG refuses to PgBouncer is no better in a minute."""
+    """A login of PgBouncer that MEG refuses is not retried."""
     with pgbouncer(folder, servers, database=database) as (pool, _):
         use(pool)
-        error = failure()
+        error = meg_error()
     assert isinstance(error, ConnectionConfigError), error
     assert error.message == message
 
 
 def test_pgbouncer_requiring_tls_is_final(servers: DatabaseServers, folder: Path, use: Any) -> None:
-    """A connection to this machine may do without TLS, and PgBouncer may not."""
+    """A connection to this machine may omit TLS, but PgBouncer may require it."""
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     files = ["-keyout", str(key), "-out", str(certificate)]
@@ -137,16 +137,16 @@ def test_pgbouncer_requiring_tls_is_final(servers: DatabaseServers, folder: Path
     settings = {f"client_tls_{name}": value for name, value in tls.items()}
     with pgbouncer(folder, servers, **settings) as (pool, _):
         use(pool, extra={"sslmode": "disable"})
-        error = failure()
+        error = meg_error()
     assert isinstance(error, ConnectionConfigError), error
     assert error.message == "PgBouncer requires TLS"
 
 
 def test_pgbouncer_without_server_is_retryable(servers: DatabaseServers, folder: Path, use: Any) -> None:
-    """PgBouncer answers, and MEG behind it is down."""
+    """PgBouncer answers, but MEG behind it is down."""
     with pgbouncer(folder, servers, database="port=1", client_login_timeout="1") as (pool, _):
         use(pool)
-        error = failure()
+        error = meg_error()
     assert isinstance(error, SourceUnavailableError)
     assert "client_login_timeout" in error.actual
     assert error.retryable
@@ -157,8 +157,11 @@ def test_pgbouncer_full_pool_is_retryable(servers: DatabaseServers, folder: Path
     with pgbouncer(folder, servers, default_pool_size="1", query_wait_timeout="1") as (pool, _):
         use(pool)
         connect = connect_as_reader(pool, "meg_eu")
-        with MegReader("eu", connect, application_name="a") as one, one.query("SELECT generate_series(1, 100000)", {}):
-            error = failure()
+        with (
+            MegReader("eu", connect, application_name="a") as holder,
+            holder.query("SELECT generate_series(1, 100000)", {}),
+        ):
+            error = meg_error()
     assert isinstance(error, SourceUnavailableError)
     assert "query_wait_timeout" in error.actual
 
@@ -169,7 +172,7 @@ def test_pgbouncer_shut_down_is_retryable(servers: DatabaseServers, folder: Path
         use(pool)
         with open_meg("eu", application_name="test") as meg, pytest.raises(SourceUnavailableError):
             read_and_kill(meg, service)
-        assert isinstance(failure(), SourceUnavailableError)
+        assert isinstance(meg_error(), SourceUnavailableError)
 
 
 def read_and_kill(meg: MegReader, service: Service) -> None:
@@ -199,7 +202,7 @@ def read_and_kill(meg: MegReader, service: Service) -> None:
     ],
 )
 def test_pgbouncer_texts_of_other_versions(text: str, *, is_final: bool) -> None:
-    """The same conditions as other versions word them, or which no test can bring about."""
+    """Texts of other versions for the same conditions, and conditions that a test cannot cause."""
 
     def connect() -> psycopg.Connection[Any]:
         raise psycopg.OperationalError(f'connection failed: connection to server at "127.0.0.1" failed: {text}')

@@ -1,4 +1,4 @@
-"""MEG is read in one read-only snapshot, in batches, within a time limit, and can be cancelled."""
+"""Tests that MEG is read in one read-only snapshot, in batches, within a time limit, and can be cancelled."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.meg_factory import connect_as_reader
 
 
 def test_slow_query_times_out(servers: DatabaseServers) -> None:
-    """A query over the time limit is given up."""
+    """A query over the time limit is cancelled."""
     connect = connect_as_reader(servers, "meg_eu")
     with (
         MegReader("eu", connect, application_name="test", statement_timeout=timedelta(milliseconds=50)) as meg,
@@ -37,16 +37,16 @@ def test_killed_task_cancels_query(servers: DatabaseServers, meg: MegReader) -> 
         list(result.batches)
     assert time.monotonic() - began < 10
     with servers.postgres.connect() as admin:
-        wait_until(lambda: _running(admin, "pg_sleep(30)") == 0)
+        wait_until(lambda: _count_running(admin, "pg_sleep(30)") == 0)
 
 
-def _running(admin: psycopg.Connection[tuple[int]], query: str) -> int:
-    found = admin.execute(
+def _count_running(admin: psycopg.Connection[tuple[int]], query: str) -> int:
+    row = admin.execute(
         "SELECT count(*) FROM pg_stat_activity WHERE query LIKE %s AND state = 'active' AND pid <> pg_backend_pid()",
         (f"%{query}%",),
     ).fetchone()
-    assert found
-    return found[0]
+    assert row
+    return row[0]
 
 
 def test_meg_query_is_read_only_snapshot(meg: MegReader) -> None:

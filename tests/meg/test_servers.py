@@ -1,4 +1,4 @@
-"""PostgreSQL as administrators set it up: each obstacle is reported by its name, and retried where time may heal it."""
+"""Tests PostgreSQL servers that lack a time zone or are standbys: each problem is named, and retried if useful."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from tests.load_helpers import wait_until
 from tests.meg.postgres_servers import server_without_timezone, standby
 from tests.meg_factory import MegFactory, utc
 
-LACKING = "Europe/Kyiv"
+MISSING_ZONE = "Europe/Kyiv"
 
 
 def use(monkeypatch: pytest.MonkeyPatch, servers: DatabaseServers) -> None:
-    """Let the region eu's connection, and MongoDB's, lead to these servers."""
+    """Point the connections of the region eu and MongoDB to these servers."""
     for name, value in servers.connections({"eu": "meg_eu"}).items():
         monkeypatch.setenv(name, value)
 
 
-def examine(**settings: str) -> list[Finding]:
+def run_checks(**settings: str) -> list[Finding]:
     environment = {"BI_AGGREGATE": "1", "MEG_REGIONS": "eu", **settings}
     return list(run_all_checks(Settings.from_env(environment), ("eu",), connections))
 
@@ -43,20 +43,20 @@ def examine(**settings: str) -> list[Finding]:
 @pytest.fixture(scope="module")
 def zoneless(servers: DatabaseServers) -> Iterator[DatabaseServers]:
     """The databases, with a PostgreSQL that lacks a time zone which Python has."""
-    with server_without_timezone(stack_folder("test-zoneless"), servers, LACKING) as up:
-        yield up
+    with server_without_timezone(stack_folder("test-zoneless"), servers, MISSING_ZONE) as databases:
+        yield databases
 
 
 @pytest.mark.parametrize("name", ["UTC", "Europe/Dublin", "Europe/Kiev"])
 def test_timezone_of_server_is_accepted(zoneless: DatabaseServers, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """The lacking zone's other name, and all other zones, are accepted."""
+    """The missing zone's other name, and all other zones, are accepted."""
     use(monkeypatch, zoneless)
     with open_meg("eu", application_name="test") as meg:
         assert meg.has_timezone(name)
         check_timezone(meg, name, context="here")
 
 
-@pytest.mark.parametrize("name", [LACKING, "Europe/Nowhere", "", "x'y"])
+@pytest.mark.parametrize("name", [MISSING_ZONE, "Europe/Nowhere", "", "x'y"])
 def test_timezone_unknown_to_server_is_refused(
     zoneless: DatabaseServers, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -76,9 +76,9 @@ def test_plan_refuses_timezone_unknown_to_server(
 ) -> None:
     """The plan task fails at once, its error names the zone, and nothing is planned."""
     use(monkeypatch, zoneless)
-    for name, value in {"BI_AGGREGATE": "1", "MEG_REGIONS": "eu", "BI_TIMEZONE": LACKING}.items():
+    for name, value in {"BI_AGGREGATE": "1", "MEG_REGIONS": "eu", "BI_TIMEZONE": MISSING_ZONE}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(AirflowFailException, match=f"lacks the time zone {LACKING}"):
+    with pytest.raises(AirflowFailException, match=f"lacks the time zone {MISSING_ZONE}"):
         plan(plan_context(utc(2026, 11, 1)))
     assert store.loads.count_documents({}) == 0
 
@@ -88,18 +88,18 @@ def test_doctor_names_timezone_unknown_to_server(zoneless: DatabaseServers, monk
     """The doctor fails the zone that the server lacks, and passes another one."""
     use(monkeypatch, zoneless)
     checks: dict[str, Any] = {}
-    for name in (LACKING, "Europe/Dublin"):
-        [checks[name]] = [each for each in examine(BI_TIMEZONE=name) if each.check == "time zone"]
-    assert checks[LACKING].status is Status.FAILED
-    assert LACKING in checks[LACKING].message
+    for name in (MISSING_ZONE, "Europe/Dublin"):
+        [checks[name]] = [finding for finding in run_checks(BI_TIMEZONE=name) if finding.check == "time zone"]
+    assert checks[MISSING_ZONE].status is Status.FAILED
+    assert MISSING_ZONE in checks[MISSING_ZONE].message
     assert checks["Europe/Dublin"].status is Status.OK
 
 
 @pytest.fixture(scope="module")
 def replica(servers: DatabaseServers) -> Iterator[DatabaseServers]:
-    """The databases, with a standby that gives queries no time at all."""
-    with standby(stack_folder("test-standby"), servers, max_standby_streaming_delay="0") as up:
-        yield up
+    """The databases, with a standby that cancels conflicting queries at once."""
+    with standby(stack_folder("test-standby"), servers, max_standby_streaming_delay="0") as databases:
+        yield databases
 
 
 def wait_for_replay(servers: DatabaseServers, replica: DatabaseServers) -> None:
@@ -158,7 +158,7 @@ def read_during_conflict(meg: MegReader, servers: DatabaseServers, sql: str) -> 
 
 @pytest.mark.usefixtures("store")
 @pytest.mark.parametrize(
-    ("settings", "verdict"),
+    ("settings", "status"),
     [
         ({"max_standby_streaming_delay": "0"}, Status.WARNING),
         ({"max_standby_streaming_delay": "299s"}, Status.WARNING),
@@ -169,9 +169,9 @@ def read_during_conflict(meg: MegReader, servers: DatabaseServers, sql: str) -> 
     ids=str,
 )
 def test_doctor_looks_at_standby_settings(
-    replica: DatabaseServers, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], verdict: Status
+    replica: DatabaseServers, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], status: Status
 ) -> None:
-    """A standby that ends queries at once is a warning, with the two settings that let them finish."""
+    """A standby that cancels queries at once is a warning, with the two settings that let them finish."""
     use(monkeypatch, replica)
     with replica.postgres.connect() as admin:
         for name, value in {"hot_standby_feedback": "off", **settings}.items():
@@ -180,17 +180,17 @@ def test_doctor_looks_at_standby_settings(
         wait_until(
             lambda: all(admin.execute(f"SHOW {name}").fetchone() == (value,) for name, value in settings.items())
         )
-        [finding] = [each for each in examine() if each.check == "standby"]
+        [finding] = [finding for finding in run_checks() if finding.check == "standby"]
         admin.execute("ALTER SYSTEM SET max_standby_streaming_delay = '0'")
         admin.execute("ALTER SYSTEM RESET hot_standby_feedback")
         admin.execute("SELECT pg_reload_conf()")
-    assert finding.status is verdict
+    assert finding.status is status
     assert "hot_standby_feedback" in f"{finding.message} {finding.actual}"
-    assert ("hot_standby_feedback = on" in finding.hint) is (verdict is Status.WARNING)
+    assert ("hot_standby_feedback = on" in finding.hint) is (status is Status.WARNING)
 
 
 @pytest.mark.usefixtures("store")
 def test_doctor_skips_standby_settings_of_primary(servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a primary these settings mean nothing."""
     use(monkeypatch, servers)
-    assert [each for each in examine() if each.check == "standby"] == []
+    assert [finding for finding in run_checks() if finding.check == "standby"] == []

@@ -1,4 +1,4 @@
-"""Time limits that administrators set for MEG's roles, and our own where MEG falls silent: each is retried."""
+"""Tests the time limits of MEG's roles and our own limit for a MEG that does not answer: each is retried."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MANY_ROWS = "SELECT generate_series(1, 100000)"
 
 @contextmanager
 def role_setting(servers: DatabaseServers, name: str, value: str) -> Iterator[None]:
-    """The reader's role has this setting."""
+    """Give the reader's role this setting while the block runs."""
     with servers.postgres.connect() as admin:
         admin.execute(f"ALTER ROLE bi_reader SET {name} = '{value}'")
         try:
@@ -88,7 +88,7 @@ def test_role_timeout_is_named_and_retryable(
 
 
 def test_statement_timeout_is_named_and_retryable(servers: DatabaseServers, meg_factory: MegFactory) -> None:
-    """A query that waits for a lock longer than a statement may take is given up."""
+    """A query that waits for a lock longer than the statement timeout is cancelled."""
     meg_factory.bulk_forms(1)
     limit = timedelta(seconds=1)
     with (
@@ -100,7 +100,7 @@ def test_statement_timeout_is_named_and_retryable(servers: DatabaseServers, meg_
 
 
 def test_statement_timeout_of_role_is_overridden(servers: DatabaseServers, meg: MegReader) -> None:
-    """A short limit for the role's other queries does not end the pipeline's, which bring their own."""
+    """A short limit of the role does not end the pipeline's queries, which set their own."""
     with role_setting(servers, "statement_timeout", "500ms"):
         read_all(meg, "SELECT pg_sleep(1)")
 
@@ -140,7 +140,7 @@ def frozen(servers: DatabaseServers) -> Iterator[Any]:
 
 
 def test_silent_meg_times_out(servers: DatabaseServers, frozen: Any) -> None:
-    """A frozen server keeps no statement timeout, and the kernel goes on acknowledging for it."""
+    """A frozen server ignores the statement timeout, and its kernel keeps acknowledging packets."""
     connect = connect_as_reader(servers, "meg_eu")
     short = timedelta(seconds=1)
     began = time.monotonic()
@@ -152,7 +152,7 @@ def test_silent_meg_times_out(servers: DatabaseServers, frozen: Any) -> None:
 
 
 def test_silent_meg_times_out_at_end(servers: DatabaseServers, frozen: Any) -> None:
-    """A MEG that falls silent after the last row is given up."""
+    """A MEG that stops answering after the last row times out."""
     short = timedelta(seconds=1)
     began = time.monotonic()
     with MegReader(

@@ -1,4 +1,4 @@
-"""Whatever reads and writes the connection's options ask for, a load works as it must."""
+"""Tests that a load works under any read and write options of the connection."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_load_works_under_connection_options(
     monkeypatch: pytest.MonkeyPatch,
     options: dict[str, Any],
 ) -> None:
-    """Two loads, one of them in several transactions, the doctor and the reports' connection."""
+    """Two loads, one of them in several transactions, the doctor and the reports' connection work."""
     set_options(monkeypatch, servers, options)
     meg_factory.bulk_forms(25)
     with open_store("here") as opened:

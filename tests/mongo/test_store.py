@@ -1,4 +1,4 @@
-"""The live and the staging database: staged data expires, and nothing else is needed."""
+"""Tests that staged data expires, and that a load needs its two databases only."""
 
 from __future__ import annotations
 

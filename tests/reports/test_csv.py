@@ -1,4 +1,4 @@
-"""The reports' CSV: no cell becomes a formula, whatever separator a spreadsheet opens the file with."""
+"""Tests that no cell of the reports' CSV becomes a formula, with any separator of a spreadsheet."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def test_csv_formula_in_text_stays_text(text: str, separator: str) -> None:
 
 @pytest.mark.parametrize("text", HARMLESS)
 def test_csv_harmless_text_is_unchanged(text: str) -> None:
-    """What no separator makes a formula of is written as it is, and so are numbers."""
+    """Texts that no separator turns into a formula are unchanged, and so are numbers."""
     assert safe_cell(text) == text
     assert safe_cell(-1) == -1
 
 
 @pytest.mark.parametrize("part", ["\n", " ", "; ", '"', "=\n"])
 def test_csv_hostile_text_takes_linear_time(part: str) -> None:
-    """A text of megabytes does not hold up the event loop."""
+    """A text of several megabytes does not block the event loop."""
     began = time.monotonic()
     safe_cell(part * 1_000_000 + "x=")
     assert time.monotonic() - began < 5

@@ -1,4 +1,4 @@
-"""The page while MongoDB does not answer: it gives up in time, and holds up nothing else of Airflow's API server."""
+"""Tests the page while MongoDB does not answer: it times out, and does not block Airflow's API server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.conftest import ROOT
 from tests.reports.page_load import put_under_load
 
 PROMPT_SECONDS = 1.0
-"""Far more than a healthy answer takes on a busy machine, and far less than any time limit of MongoDB's driver."""
+"""Far more than a healthy response takes on a busy machine, and far less than the driver's time limits."""
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +48,12 @@ def frozen(server: Mongo) -> Iterator[None]:
 
 
 @contextmanager
-def page_server(folder: Path, port_of_mongo: int) -> Iterator[str]:
-    """A server with the page and a synchronous route; gives its address."""
+def page_server(folder: Path, mongo_port: int) -> Iterator[str]:
+    """Run a server with the page and a synchronous route; yields its URL."""
     connection = {
         "conn_type": "mongo",
         "host": "127.0.0.1",
-        "port": port_of_mongo,
+        "port": mongo_port,
         "login": mongo.ADMIN,
         "password": "secret",
         "schema": "bi",
@@ -69,38 +69,40 @@ def page_server(folder: Path, port_of_mongo: int) -> Iterator[str]:
     command = [sys.executable, "-m", "tests.reports.reports_server", str(port)]
     service = Service("the page's server", command, log=folder / "server.log", environment=environment)
 
-    def is_up() -> bool:
+    def is_ready() -> bool:
         try:
             return httpx.get(f"{url}/version", trust_env=False).is_success
         except httpx.HTTPError:
             return False
 
     try:
-        service.wait_until(is_up, seconds=60)
+        service.wait_until(is_ready, seconds=60)
         yield url
     finally:
         stop(service)
 
 
 def test_frozen_mongodb_api_stays_prompt(mongod: Mongo, tmp_path: Path) -> None:
-    """While MongoDB is frozen no request waits for it beyond its limit, and other routes answer at once."""
+    """While MongoDB is frozen, no request exceeds its time limit, and other routes answer at once."""
     with page_server(tmp_path, mongod.port) as url:
         assert httpx.get(f"{url}/bi-reports/api/freshness", trust_env=False).status_code == 200
         healthy = put_under_load(url)
         with frozen(mongod):
             first = put_under_load(url)
-            again = put_under_load(url)
-        print(f"\nGET /version, p99: {healthy.p99_ms:.1f} ms healthy, {first.p99_ms:.1f} and {again.p99_ms:.1f} frozen")
+            second = put_under_load(url)
+        print(
+            f"\nGET /version, p99: {healthy.p99_ms:.1f} ms healthy, {first.p99_ms:.1f} and {second.p99_ms:.1f} frozen"
+        )
         statuses = [response.status_code for response, _ in healthy.pages]
         assert set(statuses) <= {200, 503}
         assert statuses.count(200) >= MAX_QUERIES
-        for load in (first, again):
+        for load in (first, second):
             load.assert_unavailable()
             assert max(load.version) < PROMPT_SECONDS
         slow = sorted(seconds for _, seconds in first.pages if seconds > PROMPT_SECONDS)
-        assert len(slow) <= MAX_QUERIES, "only those that asked MongoDB may wait for it"
+        assert len(slow) <= MAX_QUERIES, "only requests that query MongoDB may wait for it"
         assert not slow or slow[-1] < REQUEST_SECONDS + PROMPT_SECONDS
-        assert sum(seconds > PROMPT_SECONDS for _, seconds in again.pages) <= 1, "one at a time tries again"
+        assert sum(seconds > PROMPT_SECONDS for _, seconds in second.pages) <= 1, "one request at a time retries"
         deadline = time.monotonic() + 3 * RETRY_SECONDS
         while httpx.get(f"{url}/bi-reports/api/freshness", trust_env=False).status_code != 200:
             assert time.monotonic() < deadline, "the page works again soon after MongoDB does"
@@ -108,22 +110,22 @@ def test_frozen_mongodb_api_stays_prompt(mongod: Mongo, tmp_path: Path) -> None:
 
 
 def test_black_holed_mongodb_api_stays_prompt(tmp_path: Path) -> None:
-    """A port that takes connections and never answers is given up within seconds, then at once."""
+    """Requests to a port that accepts connections and never answers fail within seconds, then at once."""
     with (
         socket.create_server(("127.0.0.1", 0), backlog=128) as black_hole,
         page_server(tmp_path, black_hole.getsockname()[1]) as url,
     ):
         first = put_under_load(url)
-        again = put_under_load(url, min_seconds=1)
-    for load in (first, again):
+        second = put_under_load(url, min_seconds=1)
+    for load in (first, second):
         load.assert_unavailable()
         assert max(load.version) < PROMPT_SECONDS
     assert max(seconds for _, seconds in first.pages) < 2 + 2 * PROMPT_SECONDS, "server selection takes 2 s at most"
-    assert max(seconds for _, seconds in again.pages) < PROMPT_SECONDS
+    assert max(seconds for _, seconds in second.pages) < PROMPT_SECONDS
 
 
 def test_vega_bundle_api_stays_prompt(tmp_path: Path) -> None:
-    """Vega's script takes seconds to make, which no other request notices."""
+    """Vega's script takes seconds to build, which delays no other request."""
 
     async def run(url: str) -> tuple[httpx.Response, list[float]]:
         version: list[float] = []
@@ -137,6 +139,6 @@ def test_vega_bundle_api_stays_prompt(tmp_path: Path) -> None:
             return await bundle, version
 
     with page_server(tmp_path, free_port()) as url:
-        answer, version = asyncio.run(run(url))
-    assert len(answer.text) > 500_000
+        response, version = asyncio.run(run(url))
+    assert len(response.text) > 500_000
     assert max(version) < PROMPT_SECONDS

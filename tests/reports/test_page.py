@@ -1,4 +1,4 @@
-"""The page of the reports in Airflow's own UI, seen through a real browser."""
+"""Tests the reports page in Airflow's own UI with a real browser."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class BrowserSession:
     Attributes:
         context: The browser.
         page: Its tab.
-        url: Where Airflow is.
-        hosts: Every host that was asked for anything.
-        problems: What the console complained of since the login.
+        url: Airflow's URL.
+        hosts: Every host that received a request.
+        problems: The errors on the console since the login.
     """
 
     context: BrowserContext
@@ -46,7 +46,7 @@ class BrowserSession:
     problems: list[str] = field(default_factory=list)
 
     def reports(self) -> FrameLocator:
-        """The page, opened from Airflow's navigation, when everything on it is drawn."""
+        """Open the page from Airflow's navigation, and wait until every chart is drawn."""
         self.page.goto(self.url)
         self.page.get_by_text("BI reports").first.click()
         frame = self.page.frame_locator("iframe")
@@ -55,7 +55,7 @@ class BrowserSession:
 
 
 @pytest.fixture(scope="module")
-def up(servers: DatabaseServers) -> Iterator[AirflowServices]:
+def services(servers: DatabaseServers) -> Iterator[AirflowServices]:
     settings = {
         "BI_AGGREGATE": "1",
         "MEG_REGIONS": "eu,uk",
@@ -69,11 +69,11 @@ def up(servers: DatabaseServers) -> Iterator[AirflowServices]:
 
 
 @pytest.fixture(scope="module")
-def browser(up: AirflowServices) -> Iterator[BrowserSession]:
-    with log_in(up) as (context, page):
-        session = BrowserSession(context, page, up.url)
+def browser(services: AirflowServices) -> Iterator[BrowserSession]:
+    with log_in(services) as (context, page):
+        session = BrowserSession(context, page, services.url)
         page.on("request", lambda request: session.hosts.add(urlsplit(request.url).netloc))
-        page.on("console", lambda said: session.problems.append(said.text) if said.type == "error" else None)
+        page.on("console", lambda message: session.problems.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: session.problems.append(str(error)))
         yield session
 
@@ -89,7 +89,7 @@ def test_page_draws_all_reports(browser: BrowserSession) -> None:
     assert frame.locator(".strip a.missing").count() == 4
     assert frame.locator("#problem").is_hidden()
     browser.page.screenshot(path=SCREENSHOTS_DIR / "page.png")
-    assert browser.hosts - {""} == {urlsplit(browser.url).netloc}  # what is made within the page has no host
+    assert browser.hosts - {""} == {urlsplit(browser.url).netloc}  # blob and data URLs have no host
     assert browser.problems == []
 
 
@@ -183,7 +183,7 @@ def test_page_problem_shows_its_command(browser: BrowserSession, populated_store
 
 
 def test_page_busy_server_retries(browser: BrowserSession) -> None:
-    """A report that the server puts off is asked for again, after as long as the server says."""
+    """A report that a busy server refuses is requested again after the time in Retry-After."""
     refused: list[str] = []
 
     def refuse_once(route: Route) -> None:
@@ -201,7 +201,7 @@ def test_page_busy_server_retries(browser: BrowserSession) -> None:
     assert len(refused) >= len(load_reports())
 
 
-def test_page_requires_login(up: AirflowServices) -> None:
+def test_page_requires_login(services: AirflowServices) -> None:
     """Without a login the page shows nothing."""
     for path in (
         "",
@@ -212,4 +212,4 @@ def test_page_requires_login(up: AirflowServices) -> None:
         "api/reports/retention",
         "bi.charts",
     ):
-        assert httpx.get(f"{up.url}/bi-reports/{path}", trust_env=False).status_code == 401, path
+        assert httpx.get(f"{services.url}/bi-reports/{path}", trust_env=False).status_code == 401, path

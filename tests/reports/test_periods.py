@@ -1,4 +1,4 @@
-"""The reports over periods cut in different time zones, regions that are gone, and publishes under way."""
+"""Tests the reports over mixed time zones, removed regions and publishes that are in progress."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def publish_row(store: Store, job: str, region: str, period: str, **changes: Any
 
 @pytest.fixture
 def mixed(store: Store) -> Store:
-    """Three months and three quarters of three regions, each region's cut in a time zone of its own."""
+    """Three months and three quarters of three regions, each in its own time zone."""
     for region, zone in ZONES.items():
         for name in ("2026-08", "2026-09", "2026-10"):
             insert(
@@ -90,7 +90,7 @@ def mixed(store: Store) -> Store:
 
 
 def test_latest_period_mixed_zones_is_whole(mixed: Store) -> None:
-    """The latest period is one name, and each region's is in it."""
+    """The latest period has one name in all regions, and includes the rows of each."""
     latest = run_report(mixed.live, get_report("top_movers"), Filters())
     assert (latest.period, {row["region"] for row in latest.rows}) == ("2026-10", set(ZONES))
     [forms] = run_report(mixed.live, get_report("unused_forms"), Filters()).rows
@@ -99,7 +99,7 @@ def test_latest_period_mixed_zones_is_whole(mixed: Store) -> None:
 
 @pytest.mark.parametrize("month", ["2026-08", "2026-09", "2026-10"])
 def test_month_filter_mixed_zones_has_that_month(mixed: Store, month: str) -> None:
-    """A filter finds its month in every region, and no neighbour; a month is one point."""
+    """A filter selects its month in every region and no adjacent one; a month is one point."""
     rows = run_report(mixed.live, get_report("submissions_by_region"), Filters(from_month=month, to_month=month)).rows
     assert sorted((row["month"], row["region"]) for row in rows) == [(month, region) for region in sorted(ZONES)]
     quarter = run_report(mixed.live, get_report("retention"), Filters(from_month=month, to_month=month)).rows
@@ -110,26 +110,26 @@ def test_atlas_latest_mixed_zones_has_all_regions(mixed: Store) -> None:
     """The Atlas dashboard's own query for the latest period keeps every region."""
     title = get_report("unused_forms").title
     [item] = [item for item in json.loads(build_dashboard("bi"))["items"].values() if item["title"] == title]
-    found = list(mixed.live["quarterly_form_churn"].aggregate(json.loads(item["query"])))
-    assert {(row["region"], row["period"]) for row in found} == {(region, "2026-Q3") for region in ZONES}
+    rows = list(mixed.live["quarterly_form_churn"].aggregate(json.loads(item["query"])))
+    assert {(row["region"], row["period"]) for row in rows} == {(region, "2026-Q3") for region in ZONES}
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Pacific/Auckland"])
 def test_overdue_other_zone_is_judged_by_name(store: Store, zone: str) -> None:
-    """A month that is there is not overdue for having been cut in another time zone."""
+    """A published month is not overdue because it was cut in another time zone."""
     for job in ("monthly_submissions", "top_users"):
         period = "2026-10" if job == "monthly_submissions" else ""
         end: datetime = Period.parse("2026-10", Cadence.MONTHLY, "UTC").end
         publish_row(store, job, "eu", period, as_of=end, timezone="UTC")
-    found = {each.job: each for each in freshness(store, settings("eu", zone), NOW)}
-    assert not found["monthly_submissions"].overdue
-    assert not found["top_users"].overdue
+    by_job = {status.job: status for status in freshness(store, settings("eu", zone), NOW)}
+    assert not by_job["monthly_submissions"].overdue
+    assert not by_job["top_users"].overdue
     later = freshness(store, settings("eu", zone), utc(2026, 12, 4))
-    assert all(each.overdue for each in later)
+    assert all(status.overdue for status in later)
 
 
 def test_mixed_zones_of_one_job_are_reported(store: Store) -> None:
-    """Periods in another zone than the settings' are named, with the command that loads one again."""
+    """Periods in another zone than that of the settings are reported, with the command that reloads one."""
     publish_row(store, "monthly_submissions", "eu", "2026-08")  # of an earlier version, which kept no time zone
     publish_row(store, "monthly_submissions", "eu", "2026-09", timezone="UTC")
     publish_row(store, "monthly_submissions", "eu", "2026-10", timezone="Europe/Berlin")
@@ -150,12 +150,15 @@ def test_renamed_region_is_reported_with_removal(mixed: Store) -> None:
     """A region that the settings do not name is reported, by its documents or its ledger rows alone."""
     publish_row(mixed, "forms", "au", "")
     insert(mixed, "forms", _id="eu_1:7", region="eu_1")
-    insert(mixed, "forms", _id="an id of somebody else's", region="elsewhere")
-    found = find_ledger_problems(mixed.live, settings("eu_1,uk,us"), NOW)
-    assert [(each.kind, each.subject) for each in found] == [("region", "region au"), ("region", "region eu")]
-    assert "6 documents" in found[1].message
+    insert(mixed, "forms", _id="a foreign id", region="elsewhere")
+    problems = find_ledger_problems(mixed.live, settings("eu_1,uk,us"), NOW)
+    assert [(problem.kind, problem.subject) for problem in problems] == [
+        ("region", "region au"),
+        ("region", "region eu"),
+    ]
+    assert "6 documents" in problems[1].message
     assert find_ledger_problems(mixed.live, settings("au,eu,eu_1,uk,us"), NOW) == []
-    program, _, _, script = shlex.split(found[1].command)
+    program, _, _, script = shlex.split(problems[1].command)
     assert program == "mongosh"
     assert f'getSiblingDB("{mixed.live.name}")' in script
     assert '{region: "eu"}' in script
@@ -165,7 +168,7 @@ def test_renamed_region_is_reported_with_removal(mixed: Store) -> None:
 
 @pytest.mark.parametrize("region", ["""eu"})'; rm -rf $HOME #""", "eu\\", "e\nu", "</pre><script>"])
 def test_hostile_region_command_is_escaped(store: Store, region: str) -> None:
-    """The command removes that region and does nothing else, whatever the region's name holds."""
+    """The command removes that region only, for any characters in the region's name."""
     publish_row(store, "forms", region, "")
     [problem] = find_ledger_problems(store.live, settings(), NOW)
     script = shlex.split(problem.command)[3]
@@ -174,17 +177,17 @@ def test_hostile_region_command_is_escaped(store: Store, region: str) -> None:
 
 
 def test_publish_under_way_is_shown(store: Store, tmp_path: Path) -> None:
-    """A slice that is being replaced says how far it is; one never published before is not published yet."""
+    """A slice that is being replaced shows its progress; one never published before counts as not published."""
     state = {"load_id": "a", "run_id": "run 1", "read_at": NOW, "documents": 100, "of": 300}
     publish_row(store, "monthly_submissions", "eu", "2026-09", publishing=None)
     publish_row(store, "monthly_submissions", "eu", "2026-10", publishing=state, published_at=None, documents=100)
     publish_row(store, "institutions", "eu", "", publishing=state)
     publish_row(store, "forms", "eu", "", publishing=state, published_at=None)
-    shown = overview(store, settings("eu"), NOW)
-    jobs = {each.job: each for each in shown.jobs}
+    page_data = overview(store, settings("eu"), NOW)
+    jobs = {job.job: job for job in page_data.jobs}
     months = jobs["monthly_submissions"]
     assert months.as_of == "2026-09"
-    assert [(each.period, each.documents, each.publishing is not None) for each in months.periods] == [
+    assert [(period.period, period.documents, period.publishing is not None) for period in months.periods] == [
         ("2026-08", None, False),
         ("2026-09", 10, False),
         ("2026-10", None, True),
@@ -195,7 +198,7 @@ def test_publish_under_way_is_shown(store: Store, tmp_path: Path) -> None:
         progress = jobs[name].publishing
         assert progress is not None
         assert (progress.documents, progress.total) == (100, 300)
-    assert [(each.kind, each.subject) for each in shown.problems] == [
+    assert [(problem.kind, problem.subject) for problem in page_data.problems] == [
         ("publishing", "monthly_submissions eu 2026-10"),
         ("publishing", "institutions eu"),
         ("publishing", "forms eu"),
@@ -206,7 +209,7 @@ def test_publish_under_way_is_shown(store: Store, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("field", ["as_of", "read_at"])
 def test_future_instant_is_shown(store: Store, field: str) -> None:
-    """What a clock ahead of the others has published keeps later loads out; a moment ahead is no problem."""
+    """A publish from a clock that is ahead is reported, since it blocks later loads; a few seconds are not."""
     publish_row(store, "forms", "eu", "", **{"as_of": NOW, field: NOW + timedelta(days=1)})
     publish_row(store, "institutions", "eu", "", **{"as_of": NOW, field: NOW + timedelta(seconds=5)})
     [problem] = overview(store, settings("eu"), NOW).problems
@@ -225,7 +228,7 @@ def test_snapshot_shows_problems(store: Store, tmp_path: Path) -> None:
 
 
 def test_unknown_regions_are_found_by_index(mixed: Store) -> None:
-    """Looking for unknown regions reads their documents' ids alone, however many the known regions have."""
+    """The search for unknown regions reads `_id`s from the index only, for any number of documents."""
     query = unknown_documents(settings())
     plan = mixed.live.command(
         "explain",

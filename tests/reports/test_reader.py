@@ -1,4 +1,4 @@
-"""The page's connection: in one event loop each, off the thread pool, corrected without a restart."""
+"""Tests the page's connection: one per event loop, not in the thread pool, corrected without a restart."""
 
 from __future__ import annotations
 
@@ -34,16 +34,18 @@ def _connections(servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setenv(name, value)
 
 
-def functions_of(dependant: Dependant) -> Iterator[object]:
+def iter_functions(dependant: Dependant) -> Iterator[object]:
     yield dependant.call
     for dependency in dependant.dependencies:
-        yield from functions_of(dependency)
+        yield from iter_functions(dependency)
 
 
 def test_page_functions_are_all_asynchronous() -> None:
     """A synchronous route, dependency or error handler would run in the API server's thread pool."""
     app = create_app(reports_target)
-    functions = {call for route in app.routes if isinstance(route, APIRoute) for call in functions_of(route.dependant)}
+    functions = {
+        call for route in app.routes if isinstance(route, APIRoute) for call in iter_functions(route.dependant)
+    }
     functions |= set(app.exception_handlers.values())
     assert len(functions) > len(app.routes)
     assert [call for call in functions if not inspect.iscoroutinefunction(call)] == []
@@ -58,29 +60,29 @@ def test_page_each_event_loop_has_its_client() -> None:
 
 
 def test_page_corrected_host_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host that cannot be reached is asked for at Airflow again, so a corrected connection needs no restart."""
-    right = os.environ["AIRFLOW_CONN_BI_MONGO"]
-    monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", json.dumps({**json.loads(right), "port": free_port()}))
+    """If a host cannot be reached, the connection is read from Airflow again, so a correction needs no restart."""
+    correct = os.environ["AIRFLOW_CONN_BI_MONGO"]
+    monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", json.dumps({**json.loads(correct), "port": free_port()}))
     with TestClient(create_app(reports_target)) as client:
-        answer = client.get(PATH)
-        assert (answer.status_code, answer.headers["Retry-After"]) == (503, str(RETRY_SECONDS))
-        assert "MongoDB cannot be reached" in answer.text
-        monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", right)
+        response = client.get(PATH)
+        assert (response.status_code, response.headers["Retry-After"]) == (503, str(RETRY_SECONDS))
+        assert "MongoDB cannot be reached" in response.text
+        monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", correct)
         began = time.monotonic()
-        answer = client.get(PATH)
-        assert (answer.status_code, answer.headers["Retry-After"]) == (503, str(RETRY_SECONDS))
+        response = client.get(PATH)
+        assert (response.status_code, response.headers["Retry-After"]) == (503, str(RETRY_SECONDS))
         assert time.monotonic() - began < 1, "MongoDB is known to be down"
         time.sleep(RETRY_SECONDS)
         assert client.get(PATH).status_code == 200
 
 
 def test_page_hanging_secrets_backend_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Airflow's secrets backend may hang: a request ends in time, and one look-up is shared by all."""
-    looked_up, released = [], threading.Event()
+    """If Airflow's secrets backend hangs, requests end in time, and all share one look-up."""
+    lookups, released = [], threading.Event()
     name = reports_connection.reports_conn_id()
 
     def hang() -> str:
-        looked_up.append(threading.current_thread().name)
+        lookups.append(threading.current_thread().name)
         released.wait(30)
         return name
 
@@ -88,25 +90,25 @@ def test_page_hanging_secrets_backend_gives_up(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(web, "REQUEST_SECONDS", 0.3)
     with TestClient(create_app(reports_target)) as client:
         for _ in range(3):
-            answer = client.get(PATH)
-            assert (answer.status_code, answer.headers["Retry-After"]) == (503, str(RETRY_SECONDS))
-            assert "did not return the connection in time" in answer.text
+            response = client.get(PATH)
+            assert (response.status_code, response.headers["Retry-After"]) == (503, str(RETRY_SECONDS))
+            assert "did not return the connection in time" in response.text
         released.set()
         monkeypatch.setattr(web, "REQUEST_SECONDS", 10)
         assert client.get(PATH).status_code == 200
-    assert len(looked_up) == 1
-    assert looked_up[0].startswith("bi-reports")
+    assert len(lookups) == 1
+    assert lookups[0].startswith("bi-reports")
 
 
 def test_page_slots_all_taken_rejects_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What exceeds the limit is refused, not queued, and a finished request makes room."""
+    """Requests over the limit are refused, not queued, and a finished request frees a slot."""
     with TestClient(create_app(reports_target)) as client:
         assert client.get(PATH).status_code == 200
-        [busy] = [each for each in reader._READERS.values() if each._connection]
+        [busy] = [candidate for candidate in reader._READERS.values() if candidate._connection]
         monkeypatch.setattr(busy, "_free_slots", 0)
-        answer = client.get(PATH)
-        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-        assert f"at most {MAX_QUERIES} at once" in answer.text
+        response = client.get(PATH)
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+        assert f"at most {MAX_QUERIES} at once" in response.text
         monkeypatch.setattr(busy, "_free_slots", 1)
         assert [client.get(PATH).status_code for _ in range(2)] == [200, 200]
 

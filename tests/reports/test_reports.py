@@ -1,4 +1,4 @@
-"""The reports: what they compute, what may be asked of them, and what is made of them."""
+"""Tests the reports: their figures, their filters, their page, and their exports."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SHAPE = json.loads((Path(__file__).parent / "atlas_export_v8.json").read_text())
 
 @pytest.fixture
 def client(servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    """The page's app, with nobody asked to log in."""
+    """A client of the page's app, without login."""
     for name, value in servers.connections({}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MEG_REGIONS", "eu,uk")
@@ -52,7 +52,7 @@ def client(servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> Iterato
         yield client
 
 
-def rows_of(store: Store, report: Report, filters: Filters | None = None) -> list[dict[str, Any]]:
+def get_rows(store: Store, report: Report, filters: Filters | None = None) -> list[dict[str, Any]]:
     return run_report(store.live, report, filters or Filters()).rows
 
 
@@ -66,11 +66,11 @@ def test_reports_cover_every_collection() -> None:
 @pytest.mark.parametrize("report", load_reports(), ids=lambda report: report.name)
 def test_report_rows_match_columns(populated_store: Store, report: Report) -> None:
     """Each report's rows have its columns."""
-    rows = rows_of(populated_store, report)
+    rows = get_rows(populated_store, report)
     assert rows
     for column in report.columns:
         values = [row[column.name] for row in rows if row[column.name] is not None]
-        assert values, f"{column.name} is never there"
+        assert values, f"{column.name} has no value"
         assert all(isinstance(value, str if column.type == "text" else (int, float)) for value in values)
 
 
@@ -90,14 +90,14 @@ def test_report_figures_equal_collections(populated_store: Store) -> None:
     expected = Counter[tuple[str, str]]()
     for document in documents:
         expected[document["period"], document["region"]] += document["submissions"]
-    found = {
+    figures = {
         (row["month"], row["region"]): row["submissions"]
-        for row in rows_of(populated_store, get_report("submissions_by_region"))
+        for row in get_rows(populated_store, get_report("submissions_by_region"))
     }
-    assert found == dict(expected)
-    platforms = rows_of(populated_store, get_report("platform_mix"))
+    assert figures == dict(expected)
+    platforms = get_rows(populated_store, get_report("platform_mix"))
     assert sum(row["submissions"] for row in platforms) == sum(expected.values()) > 0
-    levels = rows_of(populated_store, get_report("risk_levels"))
+    levels = get_rows(populated_store, get_report("risk_levels"))
     assert sum(row["clients"] for row in levels) == populated_store.live["security_risk_clients"].count_documents({})
     churn = populated_store.live["quarterly_form_churn"]
     used = {
@@ -108,7 +108,7 @@ def test_report_figures_equal_collections(populated_store: Store) -> None:
     }
     [retention] = [
         row
-        for row in rows_of(populated_store, get_report("retention"))
+        for row in get_rows(populated_store, get_report("retention"))
         if (row["region"], row["quarter"]) == ("eu", "2026-Q3")
     ]
     assert retention["retention_pct"] == round(100 * len(used["2026-Q2"] & used["2026-Q3"]) / len(used["2026-Q2"]), 1)
@@ -116,25 +116,25 @@ def test_report_figures_equal_collections(populated_store: Store) -> None:
 
 def test_report_names_latest_period(populated_store: Store) -> None:
     """A report of the latest period names it."""
-    found = run_report(populated_store.live, get_report("top_movers"), Filters(to_month="2026-09"))
-    assert found.period == "2026-09"
-    for row in found.rows:
+    result = run_report(populated_store.live, get_report("top_movers"), Filters(to_month="2026-09"))
+    assert result.period == "2026-09"
+    for row in result.rows:
         assert row["change"] == row["submissions"] - row["previous"] != 0
 
 
 def test_filters_select_rows(populated_store: Store) -> None:
     """Filters keep the rows that they name."""
     report = get_report("submissions_by_region")
-    assert {row["region"] for row in rows_of(populated_store, report, Filters(regions=("uk",)))} == {"uk"}
-    september = rows_of(populated_store, report, Filters(from_month="2026-09", to_month="2026-09"))
+    assert {row["region"] for row in get_rows(populated_store, report, Filters(regions=("uk",)))} == {"uk"}
+    september = get_rows(populated_store, report, Filters(from_month="2026-09", to_month="2026-09"))
     assert {row["month"] for row in september} == {"2026-09"}
-    by_type = rows_of(populated_store, get_report("submissions_by_form_type"), Filters(form_types=("audit",)))
+    by_type = get_rows(populated_store, get_report("submissions_by_form_type"), Filters(form_types=("audit",)))
     assert {row["form_type"] for row in by_type} == {"audit"}
-    quarters = rows_of(populated_store, get_report("form_churn"), Filters(from_month="2026-08", to_month="2026-08"))
+    quarters = get_rows(populated_store, get_report("form_churn"), Filters(from_month="2026-08", to_month="2026-08"))
     assert {row["quarter"] for row in quarters} == {"2026-Q3"}
     [name] = populated_store.live["institutions"].distinct("name", {"institution_id": 2, "region": "eu"})
-    one = rows_of(populated_store, get_report("institution_activity"), Filters(institutions=(name,)))
-    assert {row["institution"] for row in one} <= {name}
+    institutions = get_rows(populated_store, get_report("institution_activity"), Filters(institutions=(name,)))
+    assert {row["institution"] for row in institutions} <= {name}
 
 
 @pytest.mark.parametrize(
@@ -156,27 +156,27 @@ def test_filters_select_rows(populated_store: Store) -> None:
 )
 def test_filter_operator_is_refused(client: TestClient, query: str) -> None:
     """A filter is a value and never an operator."""
-    answer = client.get(f"/api/reports/submissions_by_region?{query}")
-    assert answer.status_code == 422, answer.text
-    assert answer.json()["detail"]
+    response = client.get(f"/api/reports/submissions_by_region?{query}")
+    assert response.status_code == 422, response.text
+    assert response.json()["detail"]
 
 
 def test_unknown_report_is_404(client: TestClient) -> None:
     """An unknown report is reported."""
-    answer = client.get("/api/reports/bi_loads")
-    assert (answer.status_code, "unknown report" in answer.text) == (422, True)
+    response = client.get("/api/reports/bi_loads")
+    assert (response.status_code, "unknown report" in response.text) == (422, True)
 
 
 def test_csv_equals_rows(client: TestClient) -> None:
     """The CSV has the rows' values."""
     for report in load_reports():
         rows = client.get(f"/api/reports/{report.name}").json()["rows"]
-        answer = client.get(f"/api/reports/{report.name}.csv")
-        assert answer.headers["content-type"] == "text/csv; charset=utf-8"
-        lines = list(csv.DictReader(io.StringIO(answer.text)))
+        response = client.get(f"/api/reports/{report.name}.csv")
+        assert response.headers["content-type"] == "text/csv; charset=utf-8"
+        lines = list(csv.DictReader(io.StringIO(response.text)))
         assert [*lines[0]] == [column.name for column in report.columns]
-        said = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
-        assert lines == said
+        expected = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
+        assert lines == expected
 
 
 def test_page_is_read_only_and_local(client: TestClient) -> None:
@@ -184,10 +184,10 @@ def test_page_is_read_only_and_local(client: TestClient) -> None:
     for route in client.app.routes:
         assert route.methods <= {"GET", "HEAD"}
     for path in ("/", "/page.js", "/page.css", "/api/page", "/api/freshness"):
-        answer = client.get(path)
-        assert answer.status_code == 200, path
-        assert "default-src 'self'" in answer.headers["content-security-policy"]
-        assert not re.search(r"""(src|href)=["']?(https?:)?//""", answer.text), path
+        response = client.get(path)
+        assert response.status_code == 200, path
+        assert "default-src 'self'" in response.headers["content-security-policy"]
+        assert not re.search(r"""(src|href)=["']?(https?:)?//""", response.text), path
     assert len(client.get("/vega.js").text) > 500_000
     assert client.post("/api/page").status_code == 405
     assert client.get("/openapi.json").status_code == client.get("/docs").status_code == 404
@@ -207,53 +207,62 @@ def test_reports_require_plugin_access() -> None:
 
 def test_writing_pipeline_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipeline that could write is refused."""
-    whole = get_report("retention").model_dump(exclude={"name"})
+    definition = get_report("retention").model_dump(exclude={"name"})
     (tmp_path / "charts").mkdir()
     monkeypatch.setattr(definitions, "include_dir", lambda: tmp_path)
-    for stage, odd in (
+    for stage, operator in (
         ({"$out": "institutions"}, "$out"),
         ({"$merge": {"into": "institutions"}}, "$merge"),
         ({"$lookup": {"from": "bi_loads"}}, "$lookup"),
         ({"$match": {"$where": "sleep(1000)"}}, "$where"),
         ({"$addFields": {"a": {"$function": {"body": "", "args": [], "lang": "js"}}}}, "$function"),
     ):
-        (tmp_path / "charts" / "bad.json").write_text(json.dumps({**whole, "pipeline": [stage]}))
+        (tmp_path / "charts" / "bad.json").write_text(json.dumps({**definition, "pipeline": [stage]}))
         definitions.load_reports.cache_clear()
-        with pytest.raises(ReportError, match=re.escape(odd)):
+        with pytest.raises(ReportError, match=re.escape(operator)):
             load_reports()
-    (tmp_path / "charts" / "bad.json").write_text(json.dumps({**whole, "title": 1}))
+    (tmp_path / "charts" / "bad.json").write_text(json.dumps({**definition, "title": 1}))
     with pytest.raises(ReportError, match=r"include/charts/bad.json.*title"):
         load_reports()
     definitions.load_reports.cache_clear()
 
 
-def kind(value: Any) -> str:
+def json_type(value: Any) -> str:
     kinds = {bool: "bool", str: "str", int: "number", float: "number", list: "list", dict: "object", type(None): "null"}
     return kinds[type(value)]
 
 
 def test_atlas_file_has_export_shape() -> None:
-    """Its shape was taken from an export that Atlas Charts itself made."""
-    made = json.loads(build_dashboard("bi"))
-    assert {name: kind(value) for name, value in made.items()} == SHAPE["top"]
-    assert made["exportVersion"] == SHAPE["exportVersion"]
-    [board] = made["dashboards"].values()
-    assert {name: kind(value) for name, value in board.items()} == SHAPE["dashboard"]
-    assert all({name: kind(value) for name, value in place.items()} == SHAPE["layout"] for place in board["layout"])
-    assert {place["i"] for place in board["layout"]} == set(made["items"])
-    for collection in made["dataSources"].values():
-        assert {name: kind(value) for name, value in collection.items()} == SHAPE["dataSource"]
-    for item in made["items"].values():
+    """The file has the shape of a real export of Atlas Charts."""
+    export = json.loads(build_dashboard("bi"))
+    assert {name: json_type(value) for name, value in export.items()} == SHAPE["top"]
+    assert export["exportVersion"] == SHAPE["exportVersion"]
+    [board] = export["dashboards"].values()
+    assert {name: json_type(value) for name, value in board.items()} == SHAPE["dashboard"]
+    assert all(
+        {name: json_type(value) for name, value in place.items()} == SHAPE["layout"] for place in board["layout"]
+    )
+    assert {place["i"] for place in board["layout"]} == set(export["items"])
+    for collection in export["dataSources"].values():
+        assert {name: json_type(value) for name, value in collection.items()} == SHAPE["dataSource"]
+    for item in export["items"].values():
         shape = SHAPE["items"][item["chartType"]]
         assert set(item) == set(shape)
         assert item["iconValue"] == shape["iconValue"]
         for name, value in item.items():
-            assert name == "iconValue" or kind(value) == shape[name] or (name == "query" and kind(value) == "str"), name
+            assert (
+                name == "iconValue"
+                or json_type(value) == shape[name]
+                or (name == "query" and json_type(value) == "str")
+            ), name
         assert sorted(item["customisations"]) == SHAPE["customisations"]
         for name, channel in item["channels"].items():
             known = SHAPE["channels"][item["chartType"]].get(name) or SHAPE["channels"]["Stacked Column"][name]
-            assert {key: kind(value) for key, value in channel.items()}.items() <= known.items(), (item["title"], name)
-        assert item["dataSourceId"] in made["dataSources"]
+            assert {key: json_type(value) for key, value in channel.items()}.items() <= known.items(), (
+                item["title"],
+                name,
+            )
+        assert item["dataSourceId"] in export["dataSources"]
     assert len(build_dashboard("bi")) < 16_000_000
 
 
@@ -262,16 +271,16 @@ def test_atlas_charts_use_existing_fields(populated_store: Store, report: Report
     """Each Atlas chart uses fields that exist."""
     chart = report.atlas
     fields = {field for field in (chart.category, chart.value, chart.series) if field}
-    made = {name for stage in chart.query for name in (*stage.get("$addFields", ()), *stage.get("$project", ()))}
-    assert fields <= fields_of(report.job) | made
+    computed = {name for stage in chart.query for name in (*stage.get("$addFields", ()), *stage.get("$project", ()))}
+    assert fields <= get_fields(report.job) | computed
     [item] = [
         item for item in json.loads(build_dashboard(LIVE_DATABASE))["items"].values() if item["title"] == report.title
     ]
     stages = json.loads(item["query"] or "[]")
-    found = list(populated_store.live[report.collection].aggregate([*stages, {"$limit": 1}]))
-    assert found
+    documents = list(populated_store.live[report.collection].aggregate([*stages, {"$limit": 1}]))
+    assert documents
     for field in fields:
-        value: Any = found[0]
+        value: Any = documents[0]
         for part in field.split("."):
             value = value[part]
 
@@ -279,10 +288,10 @@ def test_atlas_charts_use_existing_fields(populated_store: Store, report: Report
 def test_freshness_lists_missing_periods(populated_store: Store) -> None:
     """Freshness lists missing periods."""
     settings = Settings.from_env({"MEG_REGIONS": "eu,uk,au", "BI_START_DATE": "2026-07-01"})
-    found = {(each.job, each.region): each for each in freshness(populated_store, settings, AS_OF)}
-    assert len(found) == 3 * len(JOBS)
-    months = found["monthly_submissions", "eu"]
-    assert [(each.period, each.documents is None) for each in months.periods] == [
+    statuses = {(status.job, status.region): status for status in freshness(populated_store, settings, AS_OF)}
+    assert len(statuses) == 3 * len(JOBS)
+    months = statuses["monthly_submissions", "eu"]
+    assert [(period.period, period.documents is None) for period in months.periods] == [
         ("2026-07", True),
         ("2026-08", False),
         ("2026-09", False),
@@ -290,29 +299,29 @@ def test_freshness_lists_missing_periods(populated_store: Store) -> None:
     ]
     assert months.periods[0].run_path == "/dags/bi_monthly/runs/scheduled__2026-08-01T00%3A00%3A00%2B00%3A00"
     assert (months.as_of, months.documents > 0) == ("2026-10", True)
-    assert found["institutions", "uk"].as_of == "2026-11-01T00:00:00+00:00"
-    never = found["forms", "au"]
+    assert statuses["institutions", "uk"].as_of == "2026-11-01T00:00:00+00:00"
+    never = statuses["forms", "au"]
     assert (never.as_of, never.documents, never.periods) == ("", 0, ())
-    assert all(each.documents is None for each in found["monthly_sessions", "au"].periods)
+    assert all(period.documents is None for period in statuses["monthly_sessions", "au"].periods)
     later = {
-        (each.job, each.region): each
-        for each in freshness(populated_store, settings, AS_OF + timedelta(days=30, hours=1))
+        (status.job, status.region): status
+        for status in freshness(populated_store, settings, AS_OF + timedelta(days=30, hours=1))
     }
-    assert not any(each.overdue for (_, region), each in found.items() if region != "au")
+    assert not any(status.overdue for (_, region), status in statuses.items() if region != "au")
     weekly = {job.name for job in JOBS if job.cadence is Cadence.WEEKLY}
-    assert {job for (job, region), each in later.items() if each.overdue and region == "eu"} == weekly
-    assert len(later["monthly_submissions", "eu"].periods) == 4, "a month is given its time before it is missing"
+    assert {job for (job, region), status in later.items() if status.overdue and region == "eu"} == weekly
+    assert len(later["monthly_submissions", "eu"].periods) == 4, "a month is not missing before its deadline"
     much_later = freshness(populated_store, settings, AS_OF + timedelta(days=93))
-    assert all(each.overdue for each in much_later)
+    assert all(status.overdue for status in much_later)
 
 
 def test_corrected_connection_is_used(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """A corrected connection is used without a restart."""
-    right = os.environ["AIRFLOW_CONN_BI_MONGO"]
-    monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", json.dumps({**json.loads(right), "password": "wrong"}))
-    answer = client.get("/api/freshness")
-    assert (answer.status_code, "authentication to MongoDB failed" in answer.text) == (503, True)
-    monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", right)
+    correct = os.environ["AIRFLOW_CONN_BI_MONGO"]
+    monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", json.dumps({**json.loads(correct), "password": "wrong"}))
+    response = client.get("/api/freshness")
+    assert (response.status_code, "authentication to MongoDB failed" in response.text) == (503, True)
+    monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", correct)
     assert client.get("/api/freshness").status_code == 200
 
 
@@ -322,9 +331,9 @@ def test_slow_report_blocks_no_other(client: TestClient, servers: DatabaseServer
     with servers.mongo_admin.client() as admin:
         fail = {"configureFailPoint": "maxTimeAlwaysTimeOut", "mode": "alwaysOn"}
         admin.admin.command(fail)
-        answer = client.get("/api/reports/retention")
+        response = client.get("/api/reports/retention")
         admin.admin.command({**fail, "mode": "off"})
-    assert (answer.status_code, "took too long" in answer.text) == (422, True)
+    assert (response.status_code, "took too long" in response.text) == (422, True)
     assert client.get("/api/reports/retention").status_code == 200
 
 
@@ -344,13 +353,13 @@ def test_exported_dashboard_is_self_contained(populated_store: Store, tmp_path: 
 
 
 def test_export_process_ends(servers: DatabaseServers, tmp_path: Path) -> None:
-    """A connection that is kept open is closed before the driver's threads are gone."""
+    """A cached connection is closed before the driver's threads end."""
     program = (
         "from bi_ops.airflow.reports_connection import open_reports_store\n"
         "with open_reports_store() as store: print(store.ledger.count_documents({}))"
     )
     environment = {**os.environ, **servers.connections({}), "PYTHONPATH": "plugins", "AIRFLOW_HOME": str(tmp_path)}
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program],
         cwd=ROOT,
         env=environment,
@@ -359,10 +368,10 @@ def test_export_process_ends(servers: DatabaseServers, tmp_path: Path) -> None:
         timeout=60,
         check=True,
     )
-    assert int(done.stdout.splitlines()[-1]) > 0
+    assert int(result.stdout.splitlines()[-1]) > 0
 
 
-def fields_of(job: Job) -> set[str]:
+def get_fields(job: Job) -> set[str]:
     """Every field that a collection's documents have."""
     declared = {field.name for field in job.fields} | {field.name.partition(".")[0] for field in job.fields}
     head = {"_id", "region", "loaded_at", "run_id", "schema_version"}
