@@ -37,7 +37,7 @@ FAST_FAILURE_DETECTION = {
 
 
 def new_airflow(servers: DatabaseServers, stack: Path, settings: Mapping[str, str], *, port: int = 0) -> dict[str, str]:
-    """The environment of an Airflow whose metadata database is new; its API gets this port where that is free.
+    """The environment of an Airflow with a new metadata database; its API gets this port if that is free.
 
     Airflow's tables are made once on each server, and copied.
     """

@@ -1,4 +1,4 @@
-"""The databases that tests share: real servers, emptied before each test that asks for them."""
+"""The databases that tests share: real servers, emptied before each test that uses them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def stack_folder(name: str) -> Path:
-    """The folder of a stack of this process's own: with `pytest -n` several test processes run side by side."""
+    """The folder of this process's own stack: with `pytest -n` several test processes run side by side."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     return ROOT / ".local" / (f"{name}-{worker}" if worker else name)
 
@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the tests that run an Airflow, which take longest: so the processes of `pytest -n` end together."""
+    """Start with the tests that run an Airflow, which take longest, so that the processes of `pytest -n` end together."""
     items.sort(key=lambda item: item.get_closest_marker("airflow") is None)
 
 

@@ -155,7 +155,7 @@ def staged_count(store: Store, load: Load) -> int:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait for a condition, and fail where it does not become true in time."""
+    """Wait for a condition, and fail if it does not become true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition did not become true in time"

@@ -107,8 +107,8 @@ class Oracle:
     # --- shared figures
 
     def _submitted(self, start: datetime | None, end: datetime) -> list[Row]:
-        before = [row for row in self._sessions if row["submitted_at"] < end]
-        return before if start is None else since(before, start)
+        sessions = [row for row in self._sessions if row["submitted_at"] < end]
+        return sessions if start is None else since(sessions, start)
 
     def _submissions(self, start: datetime | None, end: datetime) -> list[Row]:
         """The session of each observation that counts, as often as it has observations."""
@@ -136,22 +136,22 @@ class Oracle:
     # --- the jobs
 
     def monthly_submissions(self, period: Period) -> Documents:
-        now = by_form(self._submissions(period.start, period.end))
-        before = by_form(self._submissions(period.previous().start, period.start))
+        current = by_form(self._submissions(period.start, period.end))
+        previous_sessions = by_form(self._submissions(period.previous().start, period.start))
         documents = {}
-        for form in self._forms_in(period, set(now)):
-            mine, previous = now[form["id"]], len(before[form["id"]])
-            platforms = Counter(session["platform"] for session in mine)
+        for form in self._forms_in(period, set(current)):
+            form_sessions, previous = current[form["id"]], len(previous_sessions[form["id"]])
+            platforms = Counter(session["platform"] for session in form_sessions)
             fields = {
                 **self._form_fields(form),
-                "submissions": len(mine),
-                "submitters": len(distinct(mine, "auditor_id")),
-                "wards": len(distinct(mine, "ward_id")),
+                "submissions": len(form_sessions),
+                "submitters": len(distinct(form_sessions, "auditor_id")),
+                "wards": len(distinct(form_sessions, "ward_id")),
                 "submissions_by_platform": {name: platforms[name] for name in ("web", "ios", "android", "public")},
-                "first_submitted_at": bson_time(min(times(mine), default=None)),
-                "last_submitted_at": bson_time(max(times(mine), default=None)),
+                "first_submitted_at": bson_time(min(times(form_sessions), default=None)),
+                "last_submitted_at": bson_time(max(times(form_sessions), default=None)),
                 "previous_submissions": previous,
-                "change_pct": ratio(100 * (len(mine) - previous), previous, 2),
+                "change_pct": ratio(100 * (len(form_sessions) - previous), previous, 2),
             }
             key = f"{self._region}:{period.name}:{form['id']}"
             documents[key] = self._document(fields, period=period.name, period_start=bson_time(period.start))
@@ -162,24 +162,26 @@ class Oracle:
         used = set(by_form(self._submissions(period.start, period.end)))
         documents = {}
         for form in self._forms_in(period, used):
-            mine = sessions[form["id"]]
-            seconds = sorted(length for length in map(duration, mine) if length is not None and is_valid(length))
-            observations = sum(self._observations[session["id"]] for session in mine)
+            form_sessions = sessions[form["id"]]
+            seconds = sorted(
+                length for length in map(duration, form_sessions) if length is not None and is_valid(length)
+            )
+            observations = sum(self._observations[session["id"]] for session in form_sessions)
             zone = ZoneInfo(self._zone)
             fields = {
                 **self._form_fields(form),
-                "sessions": len(mine),
+                "sessions": len(form_sessions),
                 "observations": observations,
-                "observations_per_session": ratio(observations, len(mine), 2),
-                "auditors": len(distinct(mine, "auditor_id")),
-                "wards": len(distinct(mine, "ward_id")),
-                "active_days": len({session["submitted_at"].astimezone(zone).date() for session in mine}),
+                "observations_per_session": ratio(observations, len(form_sessions), 2),
+                "auditors": len(distinct(form_sessions, "auditor_id")),
+                "wards": len(distinct(form_sessions, "ward_id")),
+                "active_days": len({session["submitted_at"].astimezone(zone).date() for session in form_sessions}),
                 "duration_seconds": {
                     "total": rounded(sum(map(exact, seconds), Decimal(0)), 1),
                     "median": percentile(seconds, 0.5),
                     "p90": percentile(seconds, 0.9),
                 },
-                "invalid_durations": len(mine) - len(seconds),
+                "invalid_durations": len(form_sessions) - len(seconds),
             }
             key = f"{self._region}:{period.name}:{form['id']}"
             documents[key] = self._document(fields, period=period.name, period_start=bson_time(period.start))
@@ -188,21 +190,21 @@ class Oracle:
     def quarterly_form_churn(self, last_quarter: Period) -> Documents:
         documents = {}
         for quarter in last_quarter.trailing(8):
-            ever = by_form(self._submissions(None, quarter.end))
-            now = by_form(self._submissions(quarter.start, quarter.end))
-            before = by_form(self._submissions(quarter.previous().start, quarter.start))
-            for form in self._forms_in(quarter, set(now)):
-                mine = ever[form["id"]]
-                current, previous = len(now[form["id"]]), len(before[form["id"]])
+            all_sessions = by_form(self._submissions(None, quarter.end))
+            current_sessions = by_form(self._submissions(quarter.start, quarter.end))
+            previous_sessions = by_form(self._submissions(quarter.previous().start, quarter.start))
+            for form in self._forms_in(quarter, set(current_sessions)):
+                form_sessions = all_sessions[form["id"]]
+                current, previous = len(current_sessions[form["id"]]), len(previous_sessions[form["id"]])
                 archived_at = form["archived_at"]
                 fields = {
                     **self._form_fields(form),
                     "submissions": current,
                     "previous_submissions": previous,
-                    "first_submitted_at": bson_time(min(times(mine), default=None)),
-                    "last_submitted_at": bson_time(max(times(mine), default=None)),
+                    "first_submitted_at": bson_time(min(times(form_sessions), default=None)),
+                    "last_submitted_at": bson_time(max(times(form_sessions), default=None)),
                     "is_archived": archived_at is not None and archived_at < quarter.end,
-                    "status": status(current, previous, len(mine) - current - previous),
+                    "status": status(current, previous, len(form_sessions) - current - previous),
                 }
                 key = f"{self._region}:{quarter.name}:{form['id']}"
                 head = {"period": quarter.name, "period_start": bson_time(quarter.start)}
@@ -216,7 +218,7 @@ class Oracle:
                 continue
             forms = [row for row in self._tables["megforms_auditform"] if row["institution_id"] == institution["id"]]
             ids = {form["id"] for form in forms}
-            ever = [row for row in self._submissions(None, as_of) if row["form_id"] in ids]
+            all_sessions = [row for row in self._submissions(None, as_of) if row["form_id"] in ids]
             used = [row for row in self._submitted(ago(as_of, 90), as_of) if row["form_id"] in ids]
             group = self._rows["megforms_institutiongroup"].get(institution["group_id"])
             names = ("name", "slug", "country", "is_active", "handles_patient_data")
@@ -238,15 +240,15 @@ class Oracle:
                 "users_active_30d": len(distinct(since(used, ago(as_of, 30)), "auditor_id")),
                 "users_active_90d": len(distinct(used, "auditor_id")),
                 "forms_published": sum(row["is_published"] and is_alive(row, as_of) for row in forms),
-                "forms_used_90d": len(distinct(since(ever, ago(as_of, 90)), "form_id")),
-                **{f"submissions_{days}d": len(since(ever, ago(as_of, days))) for days in (30, 90, 365)},
-                "last_submitted_at": bson_time(max(times(ever), default=None)),
+                "forms_used_90d": len(distinct(since(all_sessions, ago(as_of, 90)), "form_id")),
+                **{f"submissions_{days}d": len(since(all_sessions, ago(as_of, days))) for days in (30, 90, 365)},
+                "last_submitted_at": bson_time(max(times(all_sessions), default=None)),
             }
             documents[f"{self._region}:{institution['id']}"] = self._document(fields, as_of=as_of)
         return documents
 
     def forms(self, as_of: datetime) -> Documents:
-        ever, used = by_form(self._submissions(None, as_of)), by_form(self._submitted(ago(as_of, 90), as_of))
+        all_sessions, used = by_form(self._submissions(None, as_of)), by_form(self._submitted(ago(as_of, 90), as_of))
         schedules = Counter(
             row["form_id"]
             for row in self._tables["audits_auditschedule"]
@@ -256,7 +258,7 @@ class Oracle:
         for form in self._tables["megforms_auditform"]:
             if not self._is_client(form["institution_id"]) or form["created_at"] >= as_of:
                 continue
-            mine, archived_at = ever[form["id"]], form["archived_at"]
+            form_sessions, archived_at = all_sessions[form["id"]], form["archived_at"]
             unchanged = ("name", "form_type", "institution_id", "is_published", "collects_patient_data")
             fields = {
                 "form_id": form["id"],
@@ -267,22 +269,22 @@ class Oracle:
                 "created_at": bson_time(form["created_at"]),
                 "archived_at": bson_time(archived_at),
                 "schedules": schedules[form["id"]],
-                "submissions_90d": len(since(mine, ago(as_of, 90))),
-                "submissions_365d": len(since(mine, ago(as_of, 365))),
+                "submissions_90d": len(since(form_sessions, ago(as_of, 90))),
+                "submissions_365d": len(since(form_sessions, ago(as_of, 365))),
                 "users_90d": len(distinct(used[form["id"]], "auditor_id")),
-                "last_submitted_at": bson_time(max(times(mine), default=None)),
+                "last_submitted_at": bson_time(max(times(form_sessions), default=None)),
             }
             documents[f"{self._region}:{form['id']}"] = self._document(fields, as_of=as_of)
         return documents
 
     def security_risk_clients(self, as_of: datetime) -> Documents:
-        chosen = {row["institution_id"]: row for row in self._tables["client_management_securitysettings"]}
+        settings_rows = {row["institution_id"]: row for row in self._tables["client_management_securitysettings"]}
         documents = {}
         for institution in self._tables["megforms_institution"]:
             is_client = not institution["is_demo"] and institution["created_at"] < as_of
             if not (is_client and institution["is_active"] and institution["handles_patient_data"]):
                 continue
-            settings = {name: chosen.get(institution["id"], {}).get(name) for name in SETTINGS}
+            settings = {name: settings_rows.get(institution["id"], {}).get(name) for name in SETTINGS}
             users = self._active_users(institution["id"], as_of)
             admins = [user for user in users if self._auditor_of_user[user["id"]]["is_admin"]]
             figures = {
@@ -322,7 +324,7 @@ class Oracle:
                     times[user_id].append(at)
             total = sum(map(len, times.values()))
             order = sorted(times.items(), key=lambda item: (-len(item[1]), -microseconds(max(item[1])), item[0]))
-            for rank, (user_id, mine) in enumerate(order[:10], start=1):
+            for rank, (user_id, instants) in enumerate(order[:10], start=1):
                 user, auditor = self._rows["auth_user"][user_id], self._auditor_of_user[user_id]
                 names = ["" if "@" in user[part] else user[part] for part in ("first_name", "last_name")]
                 username = f"user {user_id}" if "@" in user["username"] else user["username"]
@@ -334,9 +336,9 @@ class Oracle:
                     "institution_id": auditor["institution_id"],
                     "institution_name": self._rows["megforms_institution"][auditor["institution_id"]]["name"],
                     "is_active": user["is_active"],
-                    "count": len(mine),
-                    "share_pct": ratio(100 * len(mine), total, 2),
-                    "last_at": bson_time(max(mine)),
+                    "count": len(instants),
+                    "share_pct": ratio(100 * len(instants), total, 2),
+                    "last_at": bson_time(max(instants)),
                 }
                 documents[f"{self._region}:{action}:{rank:02}"] = self._document(fields, as_of=as_of)
         return documents

@@ -146,7 +146,7 @@ def test_unreadable_connection_is_explained(
 
 
 class FolderBackend(BaseSecretsBackend):
-    """A secrets backend that keeps each connection in a file, as a file of Docker's or Kubernetes' secrets does."""
+    """A secrets backend that keeps each connection in a file, like the secrets of Docker and Kubernetes."""
 
     def __init__(self, folder: str) -> None:
         super().__init__()
@@ -180,7 +180,7 @@ def secrets_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     ],
 )
 def test_unreadable_secret_is_explained(secrets_folder: Path, name: str, value: str, problem: str) -> None:
-    """A value in a secrets backend is explained as one in the environment is, and the backend is named."""
+    """A value from a secrets backend is explained like one from the environment, with the backend's name."""
     (secrets_folder / name).write_text(value)
     error = connection_error(name)
     assert re.search(problem, str(error))
@@ -255,7 +255,9 @@ def test_readable_connection_is_tried(monkeypatch: pytest.MonkeyPatch, name: str
         ("config", "reserved by MongoDB", "config"),
     ],
 )
-def test_database_name_breaks_a_rule(monkeypatch: pytest.MonkeyPatch, schema: str, problem: str, actual: str) -> None:
+def test_invalid_database_name_is_refused(
+    monkeypatch: pytest.MonkeyPatch, schema: str, problem: str, actual: str
+) -> None:
     """The error names the rule before MongoDB is contacted, for the reports page too, and is final."""
     fields = {"conn_type": "mongo", "host": "127.0.0.1", "port": 1, "schema": schema}
     monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", json.dumps(fields))

@@ -98,7 +98,7 @@ def region(servers: DatabaseServers) -> Iterator[Region]:
 
 @pytest.fixture(autouse=True)
 def _forms(region: Region) -> None:
-    """25 forms, and nothing live of an earlier test."""
+    """Prepare 25 forms, and delete the live documents of earlier tests."""
     for name in region.store.live.list_collection_names():
         region.store.live[name].delete_many({})
     with region.servers.postgres.connect("meg_eu") as connection:
@@ -207,7 +207,7 @@ def test_run_created_again_loads_from_scratch(region: Region) -> None:
         ({"period": "2031-01"}, f"the latest is {LAST_MONTH}", "2031-01"),
     ],
 )
-def test_gate_refuses_what_cannot_be_loaded(region: Region, conf: dict[str, Any], allowed: str, actual: str) -> None:
+def test_gate_refuses_invalid_request(region: Region, conf: dict[str, Any], allowed: str, actual: str) -> None:
     run_id = region.dag.trigger(**conf)
     assert region.dag.wait_for_run(run_id) == "failed"
     tasks = region.dag.tasks(run_id)
@@ -220,7 +220,7 @@ def test_gate_refuses_what_cannot_be_loaded(region: Region, conf: dict[str, Any]
     assert max(len(line) for line in lines if line.startswith(("Expected:", "Actual:", "Hint:", "    "))) <= 84
 
 
-def test_log_gives_reason_line_by_line(region: Region) -> None:
+def test_log_lists_reason_by_line(region: Region) -> None:
     """Failed, skipped and dry runs log one statement per line, short enough for Airflow's log view."""
     run_id = load_october(region, dry_run=True)
     lines = region.dag.log_lines(run_id, f"{JOB}.eu.publish")
@@ -286,7 +286,7 @@ def _get_period(region: Region, run_id: str) -> str:
 
 
 @pytest.mark.parametrize("state", ["failed", "running"])
-def test_run_is_cleared_and_marked_at_any_time(region: Region, state: str) -> None:
+def test_run_can_be_cleared_and_marked(region: Region, state: str) -> None:
     """Both actions work for a failed and for a running run, with the default settings."""
     with region.servers.postgres.connect("meg_eu") as blocker:
         run_id = region.dag.trigger(**(ONE_JOB | ({"regions": []} if state == "failed" else {"period": "2026-10"})))

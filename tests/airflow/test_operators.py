@@ -143,7 +143,7 @@ def test_settled_or_manual_plan_reads_at_once(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("value", ["", "0", "off", "nonsense"])
-def test_every_task_is_skipped_while_gate_is_off(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_closed_gate_skips_every_task(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("BI_AGGREGATE", value)
     context = plan_context(utc(2026, 11, 1))
     tasks = (
@@ -162,7 +162,7 @@ def test_every_task_is_skipped_while_gate_is_off(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("ahead", "error"), [(30, PeriodNotEndedError), (3599, PeriodNotEndedError), (3700, PeriodError)]
 )
-def test_as_of_in_future_by_megs_clock_is_refused(ahead: int, error: type[Exception]) -> None:
+def test_future_as_of_by_meg_clock_is_refused(ahead: int, error: type[Exception]) -> None:
     """A snapshot of the future would block its slice; a small clock skew is retried."""
     now = utc(2026, 11, 1)
     slice_ = Slice(get_job("forms"), "eu", now + timedelta(seconds=ahead))
@@ -171,7 +171,7 @@ def test_as_of_in_future_by_megs_clock_is_refused(ahead: int, error: type[Except
     check_is_past(Slice(get_job("forms"), "eu", now + timedelta(seconds=5)), now)
 
 
-def test_reason_lines_fit_the_log_view() -> None:
+def test_error_lines_fit_log_view() -> None:
     error = StagingError("it failed " * 30, context="here", expected="one\ntwo", actual="three", hint="do " * 60)
     lines = error_lines(error)
     assert max(map(len, lines)) <= 84

@@ -64,7 +64,7 @@ def test_request_with_bad_value_is_refused(conf: dict[str, Any], expected: str, 
     assert not caught.value.retryable
 
 
-def test_request_reports_every_problem_at_once() -> None:
+def test_request_reports_all_problems() -> None:
     with pytest.raises(RunRequestError, match="invalid run parameters") as caught:
         check({"jobs": [], "regions": ["mars"], "Period": "2026-10", "period": "May 2026"})
     assert len(caught.value.actual.splitlines()) == 4

@@ -52,7 +52,7 @@ class Installation(AirflowApi):
     listener: Listener
 
     def slices(self) -> dict[str, dict[str, bytes]]:
-        """Every live slice to the byte, but for the load metadata."""
+        """The bytes of every live slice, without the load metadata."""
         return {
             f"{region} {name}": live_raw_documents(self.store, monthly_slice(name, region=region))
             for region in FORMS
@@ -239,7 +239,7 @@ def test_publish_updates_asset(installation: Installation) -> None:
 
 
 def test_dry_run_is_logged(installation: Installation) -> None:
-    """A dry run publishes nothing and logs what it found."""
+    """A dry run publishes nothing and logs its result."""
     conf = {"period": "2025-03", "jobs": ["monthly_submissions"], "regions": ["uk"], "dry_run": True}
     run_id = installation.post(f"/dags/{DAG}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"]
     assert installation.wait_for_run(run_id) == "success"

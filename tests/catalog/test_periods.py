@@ -128,7 +128,7 @@ def test_run_without_interval_loads_last_ended(cadence: Cadence, run_after: date
         (utc(2026, 9, 15), None, None),
     ],
 )
-def test_manual_run_goes_by_its_logical_date(
+def test_manual_run_follows_logical_date(
     logical_date: datetime, interval_start: datetime | None, interval_end: datetime | None
 ) -> None:
     """The period is the last that ended by the logical date, however Airflow infers the data interval."""
@@ -137,7 +137,7 @@ def test_manual_run_goes_by_its_logical_date(
 
 
 @pytest.mark.parametrize("lag", [timedelta(seconds=50), timedelta(minutes=14)], ids=str)
-def test_late_clock_does_not_refuse_ended_period(lag: timedelta) -> None:
+def test_late_clock_accepts_ended_period(lag: timedelta) -> None:
     """A worker whose clock is behind the scheduler's waits for the end instead of failing."""
     assert get_period(now=utc(2026, 11, 1) - lag, **OCTOBER).name == "2026-10"
 

@@ -22,7 +22,7 @@ from tests.strategies import meg_cases
 
 def fill(connection: psycopg.Connection[Any], tables: dict[str, list[dict[str, Any]]]) -> None:
     MegFactory(connection)  # empties it
-    connection.execute("SET session_replication_role = replica")  # users may be created by later ones
+    connection.execute("SET session_replication_role = replica")  # users may refer to later users
     for table in TABLES:
         for row in tables[table]:
             connection.execute(

@@ -54,7 +54,7 @@ def test_boundary_instants_equal_oracle(
     institution = meg_factory.institution()
     other_client = meg_factory.institution()
     for edge in boundary_instants(at, zone):
-        # By a user, an auditor, a form and an institution of their own, so that no edge hides behind another.
+        # Each has its own user, auditor, form and institution, so that no boundary hides another.
         user = meg_factory.user(last_login_at=edge, date_joined_at=edge)
         auditor = meg_factory.auditor(institution, user=user, is_admin=True)
         form = meg_factory.form(institution, collects_patient_data=True)

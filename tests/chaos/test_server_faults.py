@@ -1,4 +1,4 @@
-"""A month is loaded while PostgreSQL, MongoDB and the network fail."""
+"""Tests that a month is loaded correctly while PostgreSQL, MongoDB and the network fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A month is loaded while its tasks are killed, run twice, and cleared or marked at the wrong time."""
+"""Tests that a month is loaded correctly while its tasks are killed, run twice, or wrongly cleared or marked."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Stacks:
 
 @contextmanager
 def second_stack(port: int) -> Iterator[subprocess.Popen[str]]:
-    """A second stack with its databases up, which waits for a line before it starts Airflow."""
+    """Run a second stack, which starts its databases and waits for a line before it starts Airflow."""
     folder = ROOT / ".local" / "test-second"  # PostgreSQL's account may enter it if root runs the tests
     subprocess.run(["rm", "-rf", str(folder)], check=True)
     command = [sys.executable, "-c", SECOND_STACK, str(folder), str(port)]
@@ -86,7 +86,7 @@ def second_stack(port: int) -> Iterator[subprocess.Popen[str]]:
 
 
 def listening_sockets() -> set[tuple[str, str]]:
-    """The name and the address of each process that this one started and that listens."""
+    """The name and the address of each child process that listens."""
     sockets = set()
     for process in psutil.Process().children(recursive=True):
         try:

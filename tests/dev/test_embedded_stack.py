@@ -119,7 +119,7 @@ def test_stack_second_start_is_refused(folder: Path) -> None:
         pass
 
 
-def test_demo_has_a_stage_task_per_chunk(servers: DatabaseServers) -> None:
+def test_demo_has_stage_task_per_chunk(servers: DatabaseServers) -> None:
     """The demo shows how chunks fan out: no stage task takes two."""
     settings = Settings.from_env(demo_regions.demo_env(servers))
     assert settings.forms_per_chunk == 10

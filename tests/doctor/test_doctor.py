@@ -168,7 +168,7 @@ def warnings(findings: list[Finding]) -> dict[str, Finding]:
     return {check: finding for check, finding in by_check.items() if check != "indexes"}
 
 
-def test_ttl_index_of_staging_is_checked(target: DoctorTarget, store: Store) -> None:
+def test_doctor_warns_of_staging_ttl_index(target: DoctorTarget, store: Store) -> None:
     """Another lifetime and a missing index are warnings; the pipeline's own index is right."""
     store.ensure_staging_collections("monthly_submissions")
     store.ensure_staging_collections("top_users")
@@ -188,7 +188,7 @@ def test_ttl_index_of_staging_is_checked(target: DoctorTarget, store: Store) -> 
     assert store.live.list_collection_names() == []
 
 
-def test_region_out_of_the_settings_is_named(target: DoctorTarget, store: Store) -> None:
+def test_doctor_warns_of_unlisted_region(target: DoctorTarget, store: Store) -> None:
     """The command removes the region's documents and its rows of the ledger, and nothing else."""
     for region in ("eu", "old_eu"):
         publish(store, stage_documents(store, monthly_slice(region=region), {1: 1, 2: 2}), max_shrink=0.5)
@@ -202,7 +202,7 @@ def test_region_out_of_the_settings_is_named(target: DoctorTarget, store: Store)
     assert store.live["monthly_submissions"].count_documents({}) == 2
 
 
-def test_mixed_time_zones_are_a_warning(target: DoctorTarget, store: Store) -> None:
+def test_doctor_warns_of_mixed_time_zones(target: DoctorTarget, store: Store) -> None:
     publish(store, stage_documents(store, monthly_slice(), {1: 1}, timezone="Europe/Kyiv"), max_shrink=0.5)
     findings = warnings(target.run_checks())
     assert list(findings) == ["published data: monthly_submissions eu"]
@@ -211,7 +211,7 @@ def test_mixed_time_zones_are_a_warning(target: DoctorTarget, store: Store) -> N
     assert warnings(target.run_checks(BI_TIMEZONE="Europe/Kyiv")) == {}
 
 
-def test_unfinished_publish_is_a_warning(target: DoctorTarget, store: Store) -> None:
+def test_doctor_warns_of_unfinished_publish(target: DoctorTarget, store: Store) -> None:
     """The ledger row of a publish that stopped between two transactions is reported."""
     load = stage_documents(store, monthly_slice(), dict.fromkeys(range(300), 1))
     entry = LedgerEntry(LoadRegister(store).staged(load), load.started_at, load.started_at, 0, forced=False)
@@ -224,7 +224,7 @@ def test_unfinished_publish_is_a_warning(target: DoctorTarget, store: Store) -> 
     assert warnings(target.run_checks()) == {}
 
 
-def test_snapshot_of_the_future_is_named(target: DoctorTarget, store: Store) -> None:
+def test_doctor_reports_future_snapshot(target: DoctorTarget, store: Store) -> None:
     """It blocks every later load until one with force replaces it."""
     now = datetime.now(timezone.utc)
     publish(store, stage_documents(store, snapshot(now + timedelta(days=1)), {1: 1}), max_shrink=0.5)
@@ -241,7 +241,7 @@ def test_snapshot_of_the_future_is_named(target: DoctorTarget, store: Store) -> 
     assert failed(target.run_checks()) == {}
 
 
-def test_reading_of_the_future_is_named(target: DoctorTarget, store: Store) -> None:
+def test_doctor_reports_future_reading(target: DoctorTarget, store: Store) -> None:
     tomorrow = datetime.now(timezone.utc) + timedelta(days=1)
     publish(store, stage_documents(store, monthly_slice("2025-01"), {1: 1}, read_at=tomorrow), max_shrink=0.5)
     findings = failed(target.run_checks())
@@ -249,7 +249,7 @@ def test_reading_of_the_future_is_named(target: DoctorTarget, store: Store) -> N
 
 
 @pytest.mark.usefixtures("store")
-def test_unreadable_collections_are_a_warning(target: DoctorTarget) -> None:
+def test_doctor_warns_of_unreadable_collections(target: DoctorTarget) -> None:
     """If the account may not read the collections, only the check of its privileges fails."""
     with account(target, [{"role": "readWrite", "db": STAGING}]):
         findings = target.run_checks()
@@ -312,14 +312,14 @@ def key_findings(target: DoctorTarget) -> dict[str, Finding]:
     }
 
 
-def test_key_of_every_relation_is_declared() -> None:
+def test_relation_keys_are_declared() -> None:
     """Each key is a column of its relation."""
     assert set(KEYS) == set(SOURCE_CONTRACT)
     assert all(key in SOURCE_CONTRACT[name] for name, key in KEYS.items())
 
 
 @pytest.mark.usefixtures("store")
-def test_doctor_shows_rows_of_relations(target: DoctorTarget, meg_factory: MegFactory) -> None:
+def test_doctor_shows_relation_rows(target: DoctorTarget, meg_factory: MegFactory) -> None:
     """The number of rows of each relation is shown next to that of its table."""
     meg_factory.bulk_forms(30)
     meg_factory.form(meg_factory.institution(is_demo=True))
@@ -343,7 +343,7 @@ def test_doctor_shows_rows_of_relations(target: DoctorTarget, meg_factory: MegFa
         ("form", "ON i.id = f.institution_id", "ON true"),
     ],
 )
-def test_doctor_finds_relation_with_doubled_rows(
+def test_doctor_reports_duplicate_rows(
     target: DoctorTarget,
     meg_factory: MegFactory,
     edit_relation: Callable[[str, str, str], None],
@@ -363,7 +363,7 @@ def test_doctor_finds_relation_with_doubled_rows(
 
 
 @pytest.mark.usefixtures("store")
-def test_doctor_finds_relation_with_null_key(
+def test_doctor_reports_null_key(
     target: DoctorTarget, meg_factory: MegFactory, edit_relation: Callable[[str, str, str], None]
 ) -> None:
     """A row without a key, such as an outer join returns, is reported."""
@@ -373,7 +373,7 @@ def test_doctor_finds_relation_with_null_key(
 
 
 @pytest.mark.usefixtures("store")
-def test_doctor_warns_of_key_that_takes_too_long(
+def test_doctor_warns_of_slow_key_check(
     target: DoctorTarget, meg_factory: MegFactory, edit_relation: Callable[[str, str, str], None]
 ) -> None:
     """A relation that cannot be counted within 30 s is a warning, and all other checks run."""

@@ -64,7 +64,7 @@ def test_stage_refuses_chunks_of_another_plan(store: Store, meg: MegReader, meg_
         assert not caught.value.retryable
 
 
-def test_load_that_is_gone_names_the_task_group(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
+def test_missing_load_names_task_group(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     meg_factory.bulk_forms(3)
     load = stage_slice(store, meg, monthly_slice())
     store.loads.delete_many({})
@@ -112,7 +112,7 @@ def test_chunk_of_live_run_can_be_cleared(store: Store, meg: MegReader, meg_fact
     assert live_submissions(store, monthly_slice())[15] == 6
 
 
-def test_force_publishes_an_older_reading(store: Store) -> None:
+def test_force_publishes_older_reading(store: Store) -> None:
     publish(store, stage_documents(store, monthly_slice(), {1: 2}, LATER_RUN, read_at=READ_AT), max_shrink=0.5)
     older = stage_documents(store, monthly_slice(), {1: 1}, RUN, read_at=READ_AT - timedelta(hours=1))
     with pytest.raises(StaleSnapshotError):
@@ -129,7 +129,7 @@ def test_reading_guard_covers_snapshots_too(store: Store) -> None:
         publish(store, older, max_shrink=0.5)
 
 
-def test_reading_under_way_counts_as_live(store: Store) -> None:
+def test_unfinished_reading_counts_as_live(store: Store) -> None:
     """A newer load that stopped between two transactions is not replaced by an older one."""
     publish(store, stage_documents(store, monthly_slice(), {1: 1}, read_at=READ_AT), max_shrink=0.5)
     progress = {"run_id": "newer", "load_id": "x", "read_at": READ_AT + timedelta(hours=2), "documents": 1, "of": 2}
@@ -151,7 +151,7 @@ def test_newer_as_of_yields_to_force(store: Store) -> None:
     assert live_submissions(store, present) == {1: 2}
 
 
-def test_month_of_zeros_does_not_replace_good_one(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
+def test_month_of_zeros_is_refused(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """An empty sessions table gives as many documents as before, but with zeros, and is refused."""
     meg_factory.bulk_forms(25)
     load_slice(store, meg, monthly_slice())
@@ -177,7 +177,7 @@ def test_measure_may_fall_by_max_shrink(store: Store, submissions: int, *, allow
 
 
 @pytest.mark.usefixtures("meg_factory")
-def test_empty_load_has_a_reading(store: Store, meg: MegReader) -> None:
+def test_empty_load_records_reading(store: Store, meg: MegReader) -> None:
     """The empty slice of a region without forms is published, and the ledger records when MEG was read."""
     load_slice(store, meg, monthly_slice())
     row = store.ledger.find_one({"_id": monthly_slice().ledger_id})

@@ -95,7 +95,7 @@ def test_long_names_fit_memory(
 
 
 @pytest.mark.parametrize("size", [MAX_TEXT_BYTES + 1, 2**20, 50 * 2**20])
-def test_name_beyond_the_limit_is_refused(store: Store, meg: MegReader, meg_factory: MegFactory, size: int) -> None:
+def test_oversized_name_is_refused(store: Store, meg: MegReader, meg_factory: MegFactory, size: int) -> None:
     """The row and the column are named, and the name is never fetched."""
     institution = meg_factory.bulk_forms(300)
     meg_factory.connection.execute("UPDATE megforms_institution SET name = repeat('n', %s)", (size,))
@@ -110,7 +110,7 @@ def test_name_beyond_the_limit_is_refused(store: Store, meg: MegReader, meg_fact
 @pytest.mark.parametrize(
     ("addresses", "message"), [(32_000, "the document is too large"), (40_000, "invalid value in ip_allowlist")]
 )
-def test_list_beyond_the_limit_is_refused(
+def test_oversized_list_is_refused(
     store: Store, meg: MegReader, meg_factory: MegFactory, monkeypatch: pytest.MonkeyPatch, addresses: int, message: str
 ) -> None:
     """A list of texts is bounded as a whole, and so is the document."""

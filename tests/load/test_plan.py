@@ -7,10 +7,7 @@ import pytest
 from bi_ops.load.plan import split_into_tasks
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import Store
-from tests.load_helpers import (
-    monthly_slice,
-    plan_slice,
-)
+from tests.load_helpers import monthly_slice, plan_slice
 from tests.meg_factory import MegFactory
 
 

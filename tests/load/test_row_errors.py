@@ -142,7 +142,7 @@ def test_unreadable_value_names_form_and_column(
 
 
 def test_unreadable_value_without_form_is_located(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
-    """A job that reads everything in one query has no chunks to look in."""
+    """A job without chunks, which reads everything in one query, names the column."""
     add_people(meg_factory)
     columns = ", ".join(field.name for field in get_job("forms").fields if field.name != "created_at")
     sql = f"SELECT {columns}, '-infinity'::date AS created_at FROM ({render_sql('forms.sql')}) AS job"
@@ -291,7 +291,7 @@ def test_person_names_only_in_top_users(store: Store, meg: MegReader, meg_factor
         ({"first_name": "", "last_name": "", "username": "jane"}, "jane"),
     ],
 )
-def test_no_email_address_becomes_a_name(
+def test_user_name_hides_email_address(
     store: Store, meg: MegReader, meg_factory: MegFactory, columns: dict[str, str], name: str
 ) -> None:
     institution = meg_factory.institution()
@@ -325,7 +325,7 @@ def test_special_live_collection_is_refused(
 
 
 @pytest.mark.parametrize("index", [{"expireAfterSeconds": 604800, "name": "staged_at_ttl"}, {"name": "staged_at_1"}])
-def test_staging_index_may_be_anothers(store: Store, servers: DatabaseServers, index: dict[str, Any]) -> None:
+def test_staging_index_may_differ(store: Store, servers: DatabaseServers, index: dict[str, Any]) -> None:
     """An administrator may change the staging index: its lifetime, or its name without a lifetime."""
     with servers.mongo_admin.client() as admin:
         admin[f"{store.live.name}_staging"]["monthly_submissions"].create_index("staged_at", **index)

@@ -70,8 +70,8 @@ def test_transaction_too_large_is_halved(store: Store, servers: DatabaseServers,
     assert ledger(store)["transactions"] > 1
 
 
-def test_transaction_over_its_lifetime_is_halved(store: Store, servers: DatabaseServers) -> None:
-    """MongoDB really ends each transaction after a second, and 100,000 documents take longer."""
+def test_transaction_over_lifetime_is_halved(store: Store, servers: DatabaseServers) -> None:
+    """MongoDB ends each transaction after a second, and 100,000 documents take longer."""
     with lifetime_limit(servers, 1):
         load = stage_documents(store, monthly_slice(), dict.fromkeys(range(100_000), 1), form_name="x" * 600)
         publish(store, load, max_shrink=0.5)
@@ -91,7 +91,7 @@ def test_single_failure_is_retried_whole(store: Store, servers: DatabaseServers)
 @pytest.mark.parametrize(
     ("code", "cause"), [(TOO_LARGE_FOR_CACHE, "cache"), (OVER_LIFETIME, "transactionLifetimeLimitSeconds")]
 )
-def test_document_that_never_fits_is_reported(store: Store, servers: DatabaseServers, code: int, cause: str) -> None:
+def test_oversized_document_is_reported(store: Store, servers: DatabaseServers, code: int, cause: str) -> None:
     load = stage_documents(store, monthly_slice(), {1: 1, 2: 1})
     data = {"errorCode": code, "failCommands": ["insert"], "namespace": f"{LIVE_DATABASE}.{SUBMISSIONS.name}"}
     with failing(servers, 50, **data), pytest.raises(MongoUnavailableError) as caught, translate_pymongo_errors("here"):
@@ -102,7 +102,7 @@ def test_document_that_never_fits_is_reported(store: Store, servers: DatabaseSer
     assert live_documents(store, monthly_slice()) == []
 
 
-def test_document_over_the_lifetime_is_reported(store: Store, servers: DatabaseServers) -> None:
+def test_document_over_lifetime_is_reported(store: Store, servers: DatabaseServers) -> None:
     """MongoDB itself ends the transaction while an insert takes longer than the limit, even of one document."""
     load = stage_documents(store, monthly_slice(), {1: 1})
     namespace = f"{LIVE_DATABASE}.{SUBMISSIONS.name}"
@@ -161,7 +161,7 @@ def lose_bucket_after(monkeypatch: pytest.MonkeyPatch, store: Store, transaction
     monkeypatch.setattr(module, "in_transaction", run)
 
 
-def test_partial_publish_says_what_is_live(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partial_publish_names_live_documents(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(store, stage_documents(store, monthly_slice(), dict.fromkeys(range(1000), 1)), max_shrink=0.5)
     load = stage_documents(store, monthly_slice(), dict.fromkeys(range(1000), 2), LATER_RUN)
     with monkeypatch.context() as patch:

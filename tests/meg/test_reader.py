@@ -12,9 +12,7 @@ import pytest
 from bi_ops.errors import SourceQueryError, SourceUnavailableError
 from bi_ops.meg.reader import MegReader
 from dev.embedded_stack import DatabaseServers
-from tests.load_helpers import (
-    wait_until,
-)
+from tests.load_helpers import wait_until
 from tests.meg_factory import connect_as_reader
 
 

@@ -168,7 +168,7 @@ def read_during_conflict(meg: MegReader, servers: DatabaseServers, sql: str) -> 
     ],
     ids=str,
 )
-def test_doctor_looks_at_standby_settings(
+def test_doctor_checks_standby_settings(
     replica: DatabaseServers, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], status: Status
 ) -> None:
     """A standby that cancels queries at once is a warning, with the two settings that let them finish."""
@@ -190,7 +190,7 @@ def test_doctor_looks_at_standby_settings(
 
 
 @pytest.mark.usefixtures("store")
-def test_doctor_skips_standby_settings_of_primary(servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_skips_standby_check_on_primary(servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a primary these settings mean nothing."""
     use(monkeypatch, servers)
     assert [finding for finding in run_checks() if finding.check == "standby"] == []

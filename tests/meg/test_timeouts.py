@@ -123,7 +123,7 @@ def test_query_cancelled_by_hand_is_retryable(servers: DatabaseServers, meg: Meg
 
 @pytest.fixture
 def frozen(servers: DatabaseServers) -> Iterator[Any]:
-    """Stops PostgreSQL's process that serves a connection, until the test's end."""
+    """Suspends the PostgreSQL process of a connection until the test ends."""
     stopped: list[psutil.Process] = []
 
     def freeze(application: str) -> None:

@@ -8,11 +8,7 @@ from pymongo.errors import OperationFailure
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import Store
 from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
-from tests.load_helpers import (
-    SUBMISSIONS,
-    load_slice,
-    monthly_slice,
-)
+from tests.load_helpers import SUBMISSIONS, load_slice, monthly_slice
 from tests.meg_factory import MegFactory, utc
 
 

@@ -48,7 +48,7 @@ def put_under_load(
     headers: Mapping[str, str] | None = None,
     min_seconds: float = 3,
 ) -> LoadResult:
-    """Request the page many times at once, and the synchronous route until all pages have come.
+    """Request the page many times at once, and the synchronous route until all responses have arrived.
 
     Args:
         url: The server.

@@ -118,7 +118,7 @@ def test_filter_changes_charts(browser: BrowserSession) -> None:
     expect(figure.locator(".chart")).to_have_text("Nothing to show for these filters.")
 
 
-def test_csv_png_svg_download(browser: BrowserSession, populated_store: Store) -> None:
+def test_page_downloads_csv_png_svg(browser: BrowserSession, populated_store: Store) -> None:
     """CSV, PNG and SVG can be downloaded."""
     frame = browser.reports()
     figure = frame.locator("#submissions_by_region")

@@ -115,7 +115,7 @@ def test_atlas_latest_mixed_zones_has_all_regions(mixed: Store) -> None:
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Pacific/Auckland"])
-def test_overdue_other_zone_is_judged_by_name(store: Store, zone: str) -> None:
+def test_overdue_ignores_time_zone(store: Store, zone: str) -> None:
     """A published month is not overdue because it was cut in another time zone."""
     for job in ("monthly_submissions", "top_users"):
         period = "2026-10" if job == "monthly_submissions" else ""
@@ -176,7 +176,7 @@ def test_hostile_region_command_is_escaped(store: Store, region: str) -> None:
     assert json.loads(script[start : script.rindex("})")]) == region
 
 
-def test_publish_under_way_is_shown(store: Store, tmp_path: Path) -> None:
+def test_unfinished_publish_is_shown(store: Store, tmp_path: Path) -> None:
     """A slice that is being replaced shows its progress; one never published before counts as not published."""
     state = {"load_id": "a", "run_id": "run 1", "read_at": NOW, "documents": 100, "of": 300}
     publish_row(store, "monthly_submissions", "eu", "2026-09", publishing=None)

@@ -51,7 +51,7 @@ def test_page_functions_are_all_asynchronous() -> None:
     assert [call for call in functions if not inspect.iscoroutinefunction(call)] == []
 
 
-def test_page_each_event_loop_has_its_client() -> None:
+def test_page_has_client_per_event_loop() -> None:
     """A test client without a context makes an event loop for each request, as servers do for each process."""
     client = TestClient(create_app(reports_target))
     assert [client.get(PATH).status_code for _ in range(3)] == [200] * 3
@@ -100,7 +100,7 @@ def test_page_hanging_secrets_backend_gives_up(monkeypatch: pytest.MonkeyPatch) 
     assert lookups[0].startswith("bi-reports")
 
 
-def test_page_slots_all_taken_rejects_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_without_free_slot_rejects(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests over the limit are refused, not queued, and a finished request frees a slot."""
     with TestClient(create_app(reports_target)) as client:
         assert client.get(PATH).status_code == 200
@@ -113,7 +113,7 @@ def test_page_slots_all_taken_rejects_at_once(monkeypatch: pytest.MonkeyPatch) -
         assert [client.get(PATH).status_code for _ in range(2)] == [200, 200]
 
 
-def test_page_limits_beat_the_connections_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_limits_override_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pipeline's connection may wait long for a server; the page does not."""
     connection = json.loads(os.environ["AIRFLOW_CONN_BI_MONGO"])
     extra = connection["extra"] if isinstance(connection["extra"], dict) else json.loads(connection["extra"])

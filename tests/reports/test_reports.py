@@ -161,8 +161,8 @@ def test_filter_operator_is_refused(client: TestClient, query: str) -> None:
     assert response.json()["detail"]
 
 
-def test_unknown_report_is_404(client: TestClient) -> None:
-    """An unknown report is reported."""
+def test_unknown_report_is_422(client: TestClient) -> None:
+    """An unknown report is refused."""
     response = client.get("/api/reports/bi_loads")
     assert (response.status_code, "unknown report" in response.text) == (422, True)
 
