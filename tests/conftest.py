@@ -18,7 +18,7 @@ def stack_folder(name: str) -> Path:
 
 
 STACK = stack_folder("test")
-SERVER = {"transactionLifetimeLimitSeconds": "2", "enableTestCommands": "1"}
+MONGOD_PARAMETERS = {"transactionLifetimeLimitSeconds": "2", "enableTestCommands": "1"}
 
 # Before anything imports Airflow, which reads them once.
 os.environ["AIRFLOW_HOME"] = str(STACK / "airflow")
@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the tests that run an Airflow, which take longest, so that the processes of `pytest -n` end together."""
+    """Start with the tests that run an Airflow, which take longest: the processes of `pytest -n` then end together."""
     items.sort(key=lambda item: item.get_closest_marker("airflow") is None)
 
 
@@ -52,7 +52,7 @@ def all_faults(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture(scope="session")
 def servers() -> Iterator[DatabaseServers]:
     """PostgreSQL and MongoDB, with transactions that a dead client holds for two seconds, not sixty."""
-    with stack_lock(STACK), databases(STACK, SERVER) as database_servers:
+    with stack_lock(STACK), databases(STACK, MONGOD_PARAMETERS) as database_servers:
         for region in ("eu", "uk"):
             demo_meg.seed_database(database_servers.postgres, f"meg_{region}", None)
         yield database_servers

@@ -47,11 +47,11 @@ MEG = {"conn_type": "postgres", "host": "127.0.0.1", "port": 1, "login": "bi", "
 def connection(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Sets a connection to harmless defaults, changed by the given fields."""
 
-    def make(name: str, **fields: Any) -> None:
+    def set_connection(name: str, **fields: Any) -> None:
         defaults = MONGO if name == "BI_MONGO" else MEG
         monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps({**defaults, **fields}))
 
-    return make
+    return set_connection
 
 
 def mongo_error() -> BiError:

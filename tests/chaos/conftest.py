@@ -12,13 +12,13 @@ from rich.table import Table
 from dev import demo_meg
 from dev.console import console
 from dev.embedded_stack import databases, stack_lock
-from tests.chaos.environment import PARAMETERS, SEED, STACK, ChaosEnvironment
+from tests.chaos.environment import MONGOD_PARAMETERS, SEED, STACK, ChaosEnvironment
 from tests.chaos.proxy import proxies
 
 
 @pytest.fixture(scope="module")
 def chaos() -> Iterator[ChaosEnvironment]:
-    with stack_lock(STACK), databases(STACK, PARAMETERS) as servers:
+    with stack_lock(STACK), databases(STACK, MONGOD_PARAMETERS) as servers:
         demo_meg.seed_database(servers.postgres, "meg_eu", None)
         with proxies(servers.postgres.port, servers.mongo.port) as (to_meg, to_mongo):
             environment = ChaosEnvironment(servers, to_meg, to_mongo)

@@ -34,10 +34,10 @@ from tests.meg_factory import MegFactory
 
 STACK = stack_folder("chaos")
 SEED = int(os.environ.setdefault("BI_CHAOS_SEED", str(int(time.time()))))  # for the processes of `pytest -n` too
-PARAMETERS = {"transactionLifetimeLimitSeconds": "1", "enableTestCommands": "1"}
+MONGOD_PARAMETERS = {"transactionLifetimeLimitSeconds": "1", "enableTestCommands": "1"}
 FORMS = 2_450
 """Enough for two batches of writes in one transaction; each version lacks a seventh of them."""
-DEMO = 1_000_001
+DEMO_INSTITUTION = 1_000_001
 """The institution that a form belongs to while it is missing."""
 Attempt = tuple[str, Any, dict[str, Any]]
 """The outcome of a step, its result or error message, and its XComs."""
@@ -160,7 +160,7 @@ class ChaosEnvironment:
         with self.servers.postgres.connect("meg_eu") as connection:
             meg_factory = MegFactory(connection)
             meg_factory.bulk_forms(FORMS)
-            meg_factory.institution(id=DEMO, is_demo=True)
+            meg_factory.institution(id=DEMO_INSTITUTION, is_demo=True)
         self.next_version()
         self.load()
         self.reader.start()
@@ -181,7 +181,7 @@ class ChaosEnvironment:
                     connection.execute(
                         "UPDATE megforms_auditform SET name = %s,"
                         " institution_id = CASE WHEN id %% 7 = %s %% 7 THEN %s ELSE 1000000 END",
-                        (f"v{self.version}", self.version, DEMO),
+                        (f"v{self.version}", self.version, DEMO_INSTITUTION),
                     )
             except psycopg.OperationalError:
                 return False

@@ -19,7 +19,7 @@ from dev.airflow import AirflowServices
 from dev.embedded_stack import databases, stack_lock
 from tests.airflow_env import FAST_FAILURE_DETECTION, NO_SCHEDULED_RUNS, new_airflow
 from tests.chaos.attempt import MONTH
-from tests.chaos.environment import PARAMETERS, SEED, STACK, ChaosEnvironment
+from tests.chaos.environment import MONGOD_PARAMETERS, SEED, STACK, ChaosEnvironment
 from tests.chaos.proxy import proxies
 from tests.load_helpers import SUBMISSIONS, wait_until
 from tests.reports.page_load import put_under_load
@@ -154,7 +154,7 @@ def _session(process: psutil.Process) -> int | None:
 def installation(*, all_faults: bool) -> Iterator[AirflowUnderTest]:
     if not all_faults:
         pytest.skip("takes minutes: make chaos")
-    with stack_lock(STACK), databases(STACK, PARAMETERS) as servers:
+    with stack_lock(STACK), databases(STACK, MONGOD_PARAMETERS) as servers:
         demo_meg.seed_database(servers.postgres, "meg_eu", None)
         settings = {
             **NO_SCHEDULED_RUNS,

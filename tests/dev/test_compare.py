@@ -18,7 +18,7 @@ from tests.conftest import ROOT, STACK
 from tests.load_helpers import live_documents, load_slice, monthly_slice
 from tests.meg_factory import MegFactory, utc
 
-OLD = "bi_old"
+OLD_DATABASE = "bi_old"
 Compare = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -28,7 +28,7 @@ def compare(servers: DatabaseServers, store: Store, meg: MegReader, meg_factory:
     meg_factory.bulk_forms(12)
     load_slice(store, meg, monthly_slice())
     fields = json.loads(servers.connections({})["AIRFLOW_CONN_BI_MONGO"])
-    admin = {"schema": OLD, "login": servers.mongo_admin.login, "password": servers.mongo_admin.password}
+    admin = {"schema": OLD_DATABASE, "login": servers.mongo_admin.login, "password": servers.mongo_admin.password}
     environment = {
         **os.environ,
         "AIRFLOW_HOME": str(STACK / "airflow"),
@@ -43,13 +43,13 @@ def compare(servers: DatabaseServers, store: Store, meg: MegReader, meg_factory:
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
     with servers.mongo_admin.client() as client:
-        client.drop_database(OLD)
-        client[OLD]["monthly_submissions"].insert_many(
+        client.drop_database(OLD_DATABASE)
+        client[OLD_DATABASE]["monthly_submissions"].insert_many(
             {"form": document["form_id"], "month": document["period"], "submissions": document["submissions"]}
             for document in live_documents(store, monthly_slice())
         )
         yield run
-        client.drop_database(OLD)
+        client.drop_database(OLD_DATABASE)
 
 
 def test_compare_renamed_fields_are_equal(compare: Compare) -> None:
@@ -63,7 +63,7 @@ def test_compare_renamed_fields_are_equal(compare: Compare) -> None:
 def test_compare_shows_both_figures(compare: Compare, servers: DatabaseServers) -> None:
     """Each difference is shown with both figures."""
     with servers.mongo_admin.client() as client:
-        old = client[OLD]["monthly_submissions"]
+        old = client[OLD_DATABASE]["monthly_submissions"]
         old.delete_one({"form": 3})
         old.update_one({"form": 4}, {"$set": {"submissions": 77}})
         old.insert_many([{"form": 5, "month": "2026-10", "submissions": 1}, {"form": 99, "month": "2026-10"}])
@@ -79,7 +79,7 @@ def test_compare_shows_both_figures(compare: Compare, servers: DatabaseServers) 
 def test_compare_ignores_other_slices(compare: Compare, servers: DatabaseServers) -> None:
     """Other regions and months are left out."""
     with servers.mongo_admin.client() as client:
-        old = client[OLD]["monthly_submissions"]
+        old = client[OLD_DATABASE]["monthly_submissions"]
         old.update_many({}, {"$set": {"region": "eu"}})
         old.insert_many({"form": form, "month": "2026-10", "submissions": 9, "region": "uk"} for form in range(1, 13))
         old.insert_many({"form": form, "month": "2026-09", "submissions": 9, "region": "eu"} for form in range(1, 13))

@@ -46,7 +46,7 @@ NOT_RUN = {
     "make up": "never ends",
 }
 """The commands that cannot run here or take too long, with the reason."""
-OLD = "bi_old"
+OLD_DATABASE = "bi_old"
 COMMANDS = [command for command in documented_commands() if command not in NOT_RUN]
 SHELL_COMMANDS = [command for command in COMMANDS if command.startswith(("airflow db ", "airflow dags test "))]
 MAKE_COMMANDS = [command for command in COMMANDS if command.startswith("make ")]
@@ -75,7 +75,7 @@ def connections(servers: DatabaseServers) -> dict[str, str]:
         meg_factory.bulk_forms(11)
         meg_factory.auditor(1_000_000)
     with servers.mongo_admin.client() as admin:
-        for name in (LIVE_DATABASE, f"{LIVE_DATABASE}_staging", OLD):
+        for name in (LIVE_DATABASE, f"{LIVE_DATABASE}_staging", OLD_DATABASE):
             admin.drop_database(name)
     with (
         servers.mongo.client() as client,
@@ -85,15 +85,19 @@ def connections(servers: DatabaseServers) -> dict[str, str]:
         store = Store(client, LIVE_DATABASE)
         for name in ("monthly_submissions", "institutions"):
             load_slice(store, meg, make_slice(name, monthly_slice().as_of))
-            admin[OLD][name].insert_many(store.live[name].find())
-        old = admin[OLD]["monthly_submissions"].find()
-        admin[OLD]["submissions_eu"].insert_many(
+            admin[OLD_DATABASE][name].insert_many(store.live[name].find())
+        old = admin[OLD_DATABASE]["monthly_submissions"].find()
+        admin[OLD_DATABASE]["submissions_eu"].insert_many(
             {**document, "form": document["form_id"], "month": document["period"]} for document in old
         )
-        admin[OLD]["institutions"].update_many({}, {"$set": {"server": "eu.example.com"}})
+        admin[OLD_DATABASE]["institutions"].update_many({}, {"$set": {"server": "eu.example.com"}})
     connections = servers.connections({"eu": "meg_eu", "au": "meg_eu"})
     old_connection = json.loads(connections["AIRFLOW_CONN_BI_MONGO"])
-    old_connection |= {"schema": OLD, "login": servers.mongo_admin.login, "password": servers.mongo_admin.password}
+    old_connection |= {
+        "schema": OLD_DATABASE,
+        "login": servers.mongo_admin.login,
+        "password": servers.mongo_admin.password,
+    }
     return {**connections, "AIRFLOW_CONN_BI_OLD": json.dumps(old_connection)}
 
 

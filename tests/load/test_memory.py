@@ -59,19 +59,19 @@ def stage_in_process(uri: str, conninfo: str, load_id: str, out: Connection) -> 
     load = LoadRegister(store).get(load_id, "")
     with MegReader("eu", lambda: psycopg.connect(conninfo), application_name="test") as meg:
         meg.clock()
-        before = peak_mb()
+        initial_peak = peak_mb()
         for task, chunks in enumerate(load.tasks):
             for _ in stage(meg, store, load, task, chunks, sql=render_sql(f"{load.slice.job.name}.sql")):
                 pass
-    out.send(peak_mb() - before)
+    out.send(peak_mb() - initial_peak)
 
 
 def publish_in_process(uri: str, load_id: str, out: Connection) -> None:
     store = open_store(uri)
     load = LoadRegister(store).get(load_id, "")
-    before = peak_mb()
+    initial_peak = peak_mb()
     publish(store, load, max_shrink=0.5)
-    out.send(peak_mb() - before)
+    out.send(peak_mb() - initial_peak)
 
 
 def conninfo(servers: DatabaseServers) -> str:
@@ -99,12 +99,12 @@ def test_oversized_name_is_refused(store: Store, meg: MegReader, meg_factory: Me
     """The row and the column are named, and the name is never fetched."""
     institution = meg_factory.bulk_forms(300)
     meg_factory.connection.execute("UPDATE megforms_institution SET name = repeat('n', %s)", (size,))
-    before = peak_mb()
+    initial_peak = peak_mb()
     with pytest.raises(InvalidSourceRowError, match=rf"form_id 1\b.*invalid value in institution_name.*{size} bytes"):
         stage_slice(store, meg, monthly_slice())
     with pytest.raises(InvalidSourceRowError, match=rf"institution_id {institution}.*invalid value in name"):
         load_slice(store, meg, make_slice("institutions", utc(2026, 11, 1)))
-    assert peak_mb() - before < LIMIT_MB
+    assert peak_mb() - initial_peak < LIMIT_MB
 
 
 @pytest.mark.parametrize(

@@ -318,18 +318,18 @@ def test_many_batches_of_differences_arrive(store: Store) -> None:
 
 def test_superseded_publish_stops(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A publish that another one superseded stops."""
-    mine = stage_documents(store, monthly_slice(), {1: 1, 2: 1})
-    theirs = stage_documents(store, monthly_slice(), {1: 2, 2: 2}, RERUN)
+    first_load = stage_documents(store, monthly_slice(), {1: 1, 2: 1})
+    second_load = stage_documents(store, monthly_slice(), {1: 2, 2: 2}, RERUN)
     original = module.check_not_stale
 
     def check_and_supersede(target: Store, staged: StagedLoad) -> None:
         original(target, staged)
-        if staged.load is mine:
-            publish(store, theirs, max_shrink=0.5)
+        if staged.load is first_load:
+            publish(store, second_load, max_shrink=0.5)
 
     monkeypatch.setattr(module, "check_not_stale", check_and_supersede)
     with pytest.raises(SupersededError, match="another run"):
-        publish(store, mine, max_shrink=0.5)
+        publish(store, first_load, max_shrink=0.5)
     assert live_submissions(store, monthly_slice()) == {1: 2, 2: 2}
 
 

@@ -39,7 +39,7 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def use(monkeypatch: pytest.MonkeyPatch) -> Any:
+def set_connections(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Sets the connections of the region eu and MongoDB to these servers, with changed fields."""
 
     def make(servers: DatabaseServers, **changed: Any) -> None:
@@ -57,12 +57,12 @@ def meg_error() -> BiError:
 
 
 def test_pgbouncer_transaction_pooling_works(
-    servers: DatabaseServers, store: Store, meg_factory: MegFactory, folder: Path, use: Any
+    servers: DatabaseServers, store: Store, meg_factory: MegFactory, folder: Path, set_connections: Any
 ) -> None:
     """Loads and the doctor work with a pool in transaction mode: they do not depend on a server session."""
     meg_factory.bulk_forms(30)
     with pgbouncer(folder, servers, default_pool_size="3") as (pool, _):
-        use(pool)
+        set_connections(pool)
         with open_meg("eu", application_name="a") as first, open_meg("eu", application_name="b") as second:
             for meg in (first, second, first):
                 assert load_slice(store, meg, monthly_slice(), max_tasks=3).documents == 30
@@ -87,11 +87,11 @@ def test_pgbouncer_transaction_pooling_works(
     ids=["database", "parameter", "user", "password"],
 )
 def test_pgbouncer_refusal_is_final(
-    servers: DatabaseServers, folder: Path, use: Any, fields: dict[str, Any], message: str, hint: str
+    servers: DatabaseServers, folder: Path, set_connections: Any, fields: dict[str, Any], message: str, hint: str
 ) -> None:
     """A refusal by PgBouncer's configuration is a configuration error, and not retried."""
     with pgbouncer(folder, servers) as (pool, _):
-        use(pool, **fields)
+        set_connections(pool, **fields)
         error = meg_error()
     assert isinstance(error, ConnectionConfigError)
     assert message in error.message
@@ -99,10 +99,10 @@ def test_pgbouncer_refusal_is_final(
     assert not error.retryable
 
 
-def test_pgbouncer_ignoring_parameter_works(servers: DatabaseServers, folder: Path, use: Any) -> None:
+def test_pgbouncer_ignoring_parameter_works(servers: DatabaseServers, folder: Path, set_connections: Any) -> None:
     """The hint for a refused parameter fixes it."""
     with pgbouncer(folder, servers, ignore_startup_parameters="options") as (pool, _):
-        use(pool, extra={"options": "-c work_mem=4MB"})
+        set_connections(pool, extra={"options": "-c work_mem=4MB"})
         with open_meg("eu", application_name="test") as meg:
             assert meg.fetch_all("SELECT 1") == [(1,)]
 
@@ -117,17 +117,17 @@ def test_pgbouncer_ignoring_parameter_works(servers: DatabaseServers, folder: Pa
     ids=["database", "user", "password type"],
 )
 def test_pgbouncer_login_to_meg_refused_is_final(
-    servers: DatabaseServers, folder: Path, use: Any, database: str, message: str
+    servers: DatabaseServers, folder: Path, set_connections: Any, database: str, message: str
 ) -> None:
     """A login of PgBouncer that MEG refuses is not retried."""
     with pgbouncer(folder, servers, database=database) as (pool, _):
-        use(pool)
+        set_connections(pool)
         error = meg_error()
     assert isinstance(error, ConnectionConfigError), error
     assert error.message == message
 
 
-def test_pgbouncer_requiring_tls_is_final(servers: DatabaseServers, folder: Path, use: Any) -> None:
+def test_pgbouncer_requiring_tls_is_final(servers: DatabaseServers, folder: Path, set_connections: Any) -> None:
     """A connection to this machine may omit TLS, but PgBouncer may require it."""
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
@@ -136,26 +136,26 @@ def test_pgbouncer_requiring_tls_is_final(servers: DatabaseServers, folder: Path
     tls = {"sslmode": "require", "key_file": str(key), "cert_file": str(certificate)}
     settings = {f"client_tls_{name}": value for name, value in tls.items()}
     with pgbouncer(folder, servers, **settings) as (pool, _):
-        use(pool, extra={"sslmode": "disable"})
+        set_connections(pool, extra={"sslmode": "disable"})
         error = meg_error()
     assert isinstance(error, ConnectionConfigError), error
     assert error.message == "PgBouncer requires TLS"
 
 
-def test_pgbouncer_without_server_is_retryable(servers: DatabaseServers, folder: Path, use: Any) -> None:
+def test_pgbouncer_without_server_is_retryable(servers: DatabaseServers, folder: Path, set_connections: Any) -> None:
     """PgBouncer answers, but MEG behind it is down."""
     with pgbouncer(folder, servers, database="port=1", client_login_timeout="1") as (pool, _):
-        use(pool)
+        set_connections(pool)
         error = meg_error()
     assert isinstance(error, SourceUnavailableError)
     assert "client_login_timeout" in error.actual
     assert error.retryable
 
 
-def test_pgbouncer_full_pool_is_retryable(servers: DatabaseServers, folder: Path, use: Any) -> None:
+def test_pgbouncer_full_pool_is_retryable(servers: DatabaseServers, folder: Path, set_connections: Any) -> None:
     """Another client holds the pool's only server."""
     with pgbouncer(folder, servers, default_pool_size="1", query_wait_timeout="1") as (pool, _):
-        use(pool)
+        set_connections(pool)
         connect = connect_as_reader(pool, "meg_eu")
         with (
             MegReader("eu", connect, application_name="a") as holder,
@@ -166,10 +166,10 @@ def test_pgbouncer_full_pool_is_retryable(servers: DatabaseServers, folder: Path
     assert "query_wait_timeout" in error.actual
 
 
-def test_pgbouncer_shut_down_is_retryable(servers: DatabaseServers, folder: Path, use: Any) -> None:
+def test_pgbouncer_shut_down_is_retryable(servers: DatabaseServers, folder: Path, set_connections: Any) -> None:
     """An administrator restarts PgBouncer while a query is read, and it refuses connections until it is back."""
     with pgbouncer(folder, servers) as (pool, service):
-        use(pool)
+        set_connections(pool)
         with open_meg("eu", application_name="test") as meg, pytest.raises(SourceUnavailableError):
             read_and_kill(meg, service)
         assert isinstance(meg_error(), SourceUnavailableError)

@@ -29,7 +29,7 @@ from tests.meg_factory import MegFactory, utc
 MISSING_ZONE = "Europe/Kyiv"
 
 
-def use(monkeypatch: pytest.MonkeyPatch, servers: DatabaseServers) -> None:
+def set_connections(monkeypatch: pytest.MonkeyPatch, servers: DatabaseServers) -> None:
     """Point the connections of the region eu and MongoDB to these servers."""
     for name, value in servers.connections({"eu": "meg_eu"}).items():
         monkeypatch.setenv(name, value)
@@ -50,7 +50,7 @@ def zoneless(servers: DatabaseServers) -> Iterator[DatabaseServers]:
 @pytest.mark.parametrize("name", ["UTC", "Europe/Dublin", "Europe/Kiev"])
 def test_timezone_of_server_is_accepted(zoneless: DatabaseServers, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The missing zone's other name, and all other zones, are accepted."""
-    use(monkeypatch, zoneless)
+    set_connections(monkeypatch, zoneless)
     with open_meg("eu", application_name="test") as meg:
         assert meg.has_timezone(name)
         check_timezone(meg, name, context="here")
@@ -61,7 +61,7 @@ def test_timezone_unknown_to_server_is_refused(
     zoneless: DatabaseServers, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """The error names the zone, is final, and leaves the connection usable."""
-    use(monkeypatch, zoneless)
+    set_connections(monkeypatch, zoneless)
     with open_meg("eu", application_name="test") as meg:
         with pytest.raises(SettingsError, match=r"lacks the time zone .*BI_TIMEZONE") as caught:
             check_timezone(meg, name, context="here")
@@ -75,7 +75,7 @@ def test_plan_refuses_timezone_unknown_to_server(
     zoneless: DatabaseServers, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The plan task fails at once, its error names the zone, and nothing is planned."""
-    use(monkeypatch, zoneless)
+    set_connections(monkeypatch, zoneless)
     for name, value in {"BI_AGGREGATE": "1", "MEG_REGIONS": "eu", "BI_TIMEZONE": MISSING_ZONE}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(AirflowFailException, match=f"lacks the time zone {MISSING_ZONE}"):
@@ -86,7 +86,7 @@ def test_plan_refuses_timezone_unknown_to_server(
 @pytest.mark.usefixtures("store")
 def test_doctor_names_timezone_unknown_to_server(zoneless: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> None:
     """The doctor fails the zone that the server lacks, and passes another one."""
-    use(monkeypatch, zoneless)
+    set_connections(monkeypatch, zoneless)
     checks: dict[str, Any] = {}
     for name in (MISSING_ZONE, "Europe/Dublin"):
         [checks[name]] = [finding for finding in run_checks(BI_TIMEZONE=name) if finding.check == "time zone"]
@@ -130,7 +130,7 @@ def test_recovery_conflict_is_retryable(
     with servers.postgres.connect("meg_eu") as primary:  # or autovacuum may conflict before the test does
         primary.execute("ALTER TABLE megforms_observation SET (autovacuum_enabled = off)")
     meg_factory.bulk_forms(100)
-    use(monkeypatch, replica)
+    set_connections(monkeypatch, replica)
     wait_for_replay(servers, replica)  # the tables were truncated, whose replay ends queries too
     with (
         open_meg("eu", application_name="conflict") as meg,
@@ -172,7 +172,7 @@ def test_doctor_checks_standby_settings(
     replica: DatabaseServers, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], status: Status
 ) -> None:
     """A standby that cancels queries at once is a warning, with the two settings that let them finish."""
-    use(monkeypatch, replica)
+    set_connections(monkeypatch, replica)
     with replica.postgres.connect() as admin:
         for name, value in {"hot_standby_feedback": "off", **settings}.items():
             admin.execute(f"ALTER SYSTEM SET {name} = '{value}'")
@@ -192,5 +192,5 @@ def test_doctor_checks_standby_settings(
 @pytest.mark.usefixtures("store")
 def test_doctor_skips_standby_check_on_primary(servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a primary these settings mean nothing."""
-    use(monkeypatch, servers)
+    set_connections(monkeypatch, servers)
     assert [finding for finding in run_checks() if finding.check == "standby"] == []

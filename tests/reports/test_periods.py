@@ -55,7 +55,7 @@ def publish_row(store: Store, job: str, region: str, period: str, **changes: Any
 
 
 @pytest.fixture
-def mixed(store: Store) -> Store:
+def mixed_store(store: Store) -> Store:
     """Three months and three quarters of three regions, each in its own time zone."""
     for region, zone in ZONES.items():
         for name in ("2026-08", "2026-09", "2026-10"):
@@ -89,28 +89,30 @@ def mixed(store: Store) -> Store:
     return store
 
 
-def test_latest_period_mixed_zones_is_whole(mixed: Store) -> None:
+def test_latest_period_mixed_zones_is_whole(mixed_store: Store) -> None:
     """The latest period has one name in all regions, and includes the rows of each."""
-    latest = run_report(mixed.live, get_report("top_movers"), Filters())
+    latest = run_report(mixed_store.live, get_report("top_movers"), Filters())
     assert (latest.period, {row["region"] for row in latest.rows}) == ("2026-10", set(ZONES))
-    [forms] = run_report(mixed.live, get_report("unused_forms"), Filters()).rows
+    [forms] = run_report(mixed_store.live, get_report("unused_forms"), Filters()).rows
     assert forms["forms"] == len(ZONES)
 
 
 @pytest.mark.parametrize("month", ["2026-08", "2026-09", "2026-10"])
-def test_month_filter_mixed_zones_has_that_month(mixed: Store, month: str) -> None:
+def test_month_filter_mixed_zones_has_that_month(mixed_store: Store, month: str) -> None:
     """A filter selects its month in every region and no adjacent one; a month is one point."""
-    rows = run_report(mixed.live, get_report("submissions_by_region"), Filters(from_month=month, to_month=month)).rows
+    rows = run_report(
+        mixed_store.live, get_report("submissions_by_region"), Filters(from_month=month, to_month=month)
+    ).rows
     assert sorted((row["month"], row["region"]) for row in rows) == [(month, region) for region in sorted(ZONES)]
-    quarter = run_report(mixed.live, get_report("retention"), Filters(from_month=month, to_month=month)).rows
+    quarter = run_report(mixed_store.live, get_report("retention"), Filters(from_month=month, to_month=month)).rows
     assert {row["quarter"] for row in quarter} <= {"2026-Q3"}
 
 
-def test_atlas_latest_mixed_zones_has_all_regions(mixed: Store) -> None:
+def test_atlas_latest_mixed_zones_has_all_regions(mixed_store: Store) -> None:
     """The Atlas dashboard's own query for the latest period keeps every region."""
     title = get_report("unused_forms").title
     [item] = [item for item in json.loads(build_dashboard("bi"))["items"].values() if item["title"] == title]
-    rows = list(mixed.live["quarterly_form_churn"].aggregate(json.loads(item["query"])))
+    rows = list(mixed_store.live["quarterly_form_churn"].aggregate(json.loads(item["query"])))
     assert {(row["region"], row["period"]) for row in rows} == {(region, "2026-Q3") for region in ZONES}
 
 
@@ -146,21 +148,21 @@ def test_mixed_zones_of_one_job_are_reported(store: Store) -> None:
     assert (sessions.subject, submissions.subject) == ("monthly_sessions eu", "monthly_submissions eu")
 
 
-def test_renamed_region_is_reported_with_removal(mixed: Store) -> None:
+def test_renamed_region_is_reported_with_removal(mixed_store: Store) -> None:
     """A region that the settings do not name is reported, by its documents or its ledger rows alone."""
-    publish_row(mixed, "forms", "au", "")
-    insert(mixed, "forms", _id="eu_1:7", region="eu_1")
-    insert(mixed, "forms", _id="a foreign id", region="elsewhere")
-    problems = find_ledger_problems(mixed.live, settings("eu_1,uk,us"), NOW)
+    publish_row(mixed_store, "forms", "au", "")
+    insert(mixed_store, "forms", _id="eu_1:7", region="eu_1")
+    insert(mixed_store, "forms", _id="a foreign id", region="elsewhere")
+    problems = find_ledger_problems(mixed_store.live, settings("eu_1,uk,us"), NOW)
     assert [(problem.kind, problem.subject) for problem in problems] == [
         ("region", "region au"),
         ("region", "region eu"),
     ]
     assert "6 documents" in problems[1].message
-    assert find_ledger_problems(mixed.live, settings("au,eu,eu_1,uk,us"), NOW) == []
+    assert find_ledger_problems(mixed_store.live, settings("au,eu,eu_1,uk,us"), NOW) == []
     program, _, _, script = shlex.split(problems[1].command)
     assert program == "mongosh"
-    assert f'getSiblingDB("{mixed.live.name}")' in script
+    assert f'getSiblingDB("{mixed_store.live.name}")' in script
     assert '{region: "eu"}' in script
     names = json.loads(script[script.index("[") : script.index("]") + 1])
     assert names == [*(job.name for job in JOBS), LEDGER_COLLECTION]
@@ -227,10 +229,10 @@ def test_snapshot_shows_problems(store: Store, tmp_path: Path) -> None:
     assert "deleteMany" in page
 
 
-def test_unknown_regions_are_found_by_index(mixed: Store) -> None:
+def test_unknown_regions_are_found_by_index(mixed_store: Store) -> None:
     """The search for unknown regions reads `_id`s from the index only, for any number of documents."""
     query = unknown_documents(settings())
-    plan = mixed.live.command(
+    plan = mixed_store.live.command(
         "explain",
         {"aggregate": "monthly_submissions", "pipeline": query.pipeline[:2], "cursor": {}},
         verbosity="executionStats",
