@@ -89,11 +89,10 @@ class Containers:
             if name in self._running or name in self._completed:
                 continue
             service = self._services[name]
-            dependencies = service.get("depends_on", {}).items()
-            conditions = {dependency: options["condition"] for dependency, options in dependencies}
+            conditions = {other: dependency["condition"] for other, dependency in service.get("depends_on", {}).items()}
             self.up(*conditions)
-            for dependency, condition in conditions.items():
-                self._wait_for(dependency, condition)
+            for other, condition in conditions.items():
+                self._wait_for(other, condition)
             self.order.append(name)
             self._running[name] = self._start(name)
 
