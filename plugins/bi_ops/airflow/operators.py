@@ -108,7 +108,7 @@ def _pseudonymised(slice_: Slice, settings: Settings) -> bool:
 
 
 class WaitUntilHourOperator(_BiOperator):
-    """Wait, without holding a worker slot, until an hour of the day on which the run's data interval ends.
+    """Wait, without holding a worker slot, until the given hour of the day on which the run's data interval ends.
 
     If that hour is past, as in a catchup run, or the run has no data interval, the task ends at once.
 

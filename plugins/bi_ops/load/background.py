@@ -1,4 +1,4 @@
-"""A background thread, so that a task computes while MEG or MongoDB works for it."""
+"""A background thread, so that a task can compute while it waits for MEG or MongoDB."""
 
 from __future__ import annotations
 

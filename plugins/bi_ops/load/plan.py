@@ -1,4 +1,4 @@
-"""Plans a load: lists its forms, cuts them into chunks and the chunks into stage tasks, and checks MEG's clock."""
+"""Plans a load: lists its forms, cuts them into chunks, assigns these to stage tasks, and checks MEG's clock."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ Chunk = list[int] | None
 
 @dataclass(frozen=True)
 class LoadSettings:
-    """The settings that affect a load's documents.
+    """The settings that must not change between the plan of a load and its publish.
 
     Attributes:
         timezone: The time zone of its periods.
@@ -139,7 +139,7 @@ class StagedLoad:
 
     @property
     def read_at(self) -> datetime:
-        """The earliest reading of MEG among its tasks, which is the load's age."""
+        """When MEG was read: the earliest `read_at` of its tasks."""
         return min(completion.read_at for completion in self.completions.values())
 
 

@@ -46,7 +46,7 @@ def stage(
     sql: str,
     pseudonyms: Pseudonymizer | None = None,
 ) -> Iterator[StageProgress]:
-    """Read one task's chunks from MEG into the staging database, replacing those of an earlier attempt.
+    """Read one task's chunks from MEG into the staging database, replacing the documents of an earlier attempt.
 
     Args:
         meg: The region's MEG.
