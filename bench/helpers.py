@@ -8,10 +8,10 @@ from datetime import datetime, timezone
 import psycopg
 
 from bi_ops.catalog.slices import Slice
-from bi_ops.catalog.sql import render_sql
+from bi_ops.catalog.sql_templates import render_sql
+from bi_ops.load.load_state import Chunk, Load, LoadSettings, LoadStates
 from bi_ops.load.plan import plan
 from bi_ops.load.publish import publish
-from bi_ops.load.register import Chunk, Load, LoadRegister, LoadSettings
 from bi_ops.load.stage import stage
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import DagRunRef, Store
@@ -71,7 +71,7 @@ def register_load(store: Store, slice_: Slice, run: DagRunRef, tasks: Sequence[S
     settings = Settings.from_env({})
     load_settings = LoadSettings(settings.timezone, settings.forms_per_chunk)
     load = Load(slice_, run, load_settings, tuple(tasks), datetime.now(timezone.utc))
-    LoadRegister(store).create(load)
+    LoadStates(store).create(load)
     return load
 
 
@@ -84,7 +84,7 @@ def latest_load(store: Store, slice_: Slice) -> Load:
     row = store.loads.find_one(slice_.to_json(), sort=[("staged_at", -1)])
     if row is None:
         raise RuntimeError(f"No load of {slice_} is registered.")
-    return LoadRegister(store).get(row["_id"], slice_.task_group)
+    return LoadStates(store).get(row["_id"], slice_.task_group)
 
 
 def publish_slice(store: Store, slice_: Slice) -> None:

@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from bench.helpers import REGION, drop_databases, open_meg, publish_slice, stage_slice
 from bench.measure import rounds
 from bench.results import Ratio, Section
-from bi_ops.airflow.reports_connection import reports_target
+from bi_ops.airflow.reports_connection import reports_client_settings
 from bi_ops.catalog.jobs import JOBS, Job
 from bi_ops.catalog.periods import Period
 from bi_ops.catalog.slices import Slice
@@ -97,7 +97,7 @@ def _measure_latency(max_rounds: int, deadline: float) -> dict[str, list[float]]
     """The ms of each request, by chart, without each chart's first request, which plans the query."""
     months = {"from_month": "2024-11", "to_month": "2026-10"}
     latency: dict[str, list[float]] = {report.name: [] for report in load_reports()}
-    with TestClient(create_app(reports_target)) as client:  # one event loop and so one connection
+    with TestClient(create_app(reports_client_settings)) as client:  # one event loop and so one connection
         for _ in rounds(max_rounds + 1, deadline):
             for name, milliseconds in latency.items():
                 start = time.perf_counter()

@@ -21,8 +21,8 @@ from bench.results import Ratio, Section, ratios
 from bi_ops.catalog.jobs import Field, FieldType, Job, LoadMode
 from bi_ops.catalog.periods import Cadence, Period
 from bi_ops.catalog.slices import Slice
+from bi_ops.load.load_state import Load, LoadSettings, LoadStates
 from bi_ops.load.publish import publish
-from bi_ops.load.register import Load, LoadRegister, LoadSettings
 from bi_ops.load.stage import stage
 from bi_ops.mongo.store import DagRunRef, Store
 from dev import demo_meg, embedded_stack
@@ -160,7 +160,7 @@ class Candidates:
         ):
             store = Store(client, embedded_stack.LIVE_DATABASE)
             load = _load(run)
-            LoadRegister(store).create(load)
+            LoadStates(store).create(load)
             for _ in stage(meg, store, load, 0, [None], sql=sql):
                 pass
 

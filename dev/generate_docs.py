@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bi_ops.catalog.jobs import JOBS, FieldType, Job, LoadMode
 from bi_ops.catalog.periods import Cadence
-from bi_ops.catalog.sql import include_dir
+from bi_ops.catalog.sql_templates import include_dir
 from bi_ops.reports.indexes import recommended_indexes
 from dev import generate_runbook
 

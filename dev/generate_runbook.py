@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bi_ops import errors
-from bi_ops.meg.errors import ERROR_RULES as MEG_RULES
-from bi_ops.mongo.errors import ERROR_RULES as MONGO_RULES
+from bi_ops.meg.postgres_error_rules import ERROR_RULES as MEG_RULES
+from bi_ops.mongo.mongo_error_rules import ERROR_RULES as MONGO_RULES
 
 _PACKAGE = Path(errors.__file__).parent
 _CLASSES = {

@@ -13,12 +13,12 @@ import bson
 from bi_ops.catalog.jobs import Job, LoadMode, get_job
 from bi_ops.catalog.periods import Period
 from bi_ops.catalog.slices import Slice
-from bi_ops.catalog.sql import render_sql
+from bi_ops.catalog.sql_templates import render_sql
+from bi_ops.load.load_state import Chunk, Completion, Load, LoadSettings, LoadStates
 from bi_ops.load.plan import plan
 from bi_ops.load.publish import PublishResult, publish
-from bi_ops.load.register import Chunk, Completion, Load, LoadRegister, LoadSettings
 from bi_ops.load.stage import stage
-from bi_ops.load.staging import StagedSlice
+from bi_ops.load.staging_buckets import StagingBuckets
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.raw_bson import get_id
 from bi_ops.mongo.store import DagRunRef, Store
@@ -57,14 +57,14 @@ def plan_slice(
     store.ensure_staging_collections(slice_.job.name)
     plan_options = {"forms_per_chunk": 10, "max_tasks": 256, **plan_options}
     tasks = plan(meg, slice_, sql=render_sql("list_forms.sql"), **plan_options)
-    return register(store, slice_, tasks, run, timezone=timezone)
+    return create_load(store, slice_, tasks, run, timezone=timezone)
 
 
-def register(
+def create_load(
     store: Store, slice_: Slice, tasks: Sequence[Sequence[Chunk]], run: DagRunRef = RUN, *, timezone: str = "UTC"
 ) -> Load:
     load = Load(slice_, run, LoadSettings(timezone, 10), tuple(tasks), datetime.now(timezones.utc))
-    LoadRegister(store).create(load)
+    LoadStates(store).create(load)
     return load
 
 
@@ -131,15 +131,15 @@ def stage_documents(
     store.ensure_staging_collections(slice_.job.name)
     forms = list(numbers.items())
     batches = [forms[first : first + 5000] for first in range(0, len(forms), 5000)] or [[]]
-    load = register(store, slice_, [[None]] * len(batches), run, timezone=timezone)
-    loads = LoadRegister(store)
+    load = create_load(store, slice_, [[None]] * len(batches), run, timezone=timezone)
+    states = LoadStates(store)
     for number, batch in enumerate(batches):
-        attempt = loads.begin_task(load, number)
-        with StagedSlice(store, load).writer(number, attempt) as task:
+        attempt = states.begin_task(load, number)
+        with StagingBuckets(store, load).writer(number, attempt) as task:
             task.write([make_document(slice_, form, submissions, **extra) for form, submissions in batch])
         measure = sum(submissions for _, submissions in batch)
         completion = Completion(attempt, 1, len(batch), measure, read_at or datetime.now(timezones.utc))
-        loads.complete_task(load, number, completion)
+        states.complete_task(load, number, completion)
     return load
 
 
@@ -151,7 +151,7 @@ def make_document(slice_: Slice, form: int, submissions: int, **extra: Any) -> b
 
 def staged_count(store: Store, load: Load) -> int:
     """The number of documents that the completed tasks of a load have staged."""
-    return sum(bucket.documents for bucket in StagedSlice(store, load).list_buckets(LoadRegister(store).staged(load)))
+    return sum(bucket.documents for bucket in StagingBuckets(store, load).list_buckets(LoadStates(store).staged(load)))
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from bi_ops.doctor.results import Finding, Status, format_report
 from bi_ops.errors import ErrorRule, MongoUnavailableError, SourceUnavailableError, StagingError
-from bi_ops.meg.errors import ERROR_RULES as MEG_RULES
-from bi_ops.mongo.errors import ERROR_RULES as MONGO_RULES
+from bi_ops.meg.postgres_error_rules import ERROR_RULES as MEG_RULES
+from bi_ops.mongo.mongo_error_rules import ERROR_RULES as MONGO_RULES
 from dev.generate_runbook import failure_table, runbook_table
 
 pytestmark = pytest.mark.fast

@@ -107,7 +107,7 @@ class PeriodNotEndedError(BiError):
     retryable = True
 
 
-class RunRequestError(BiError):
+class RunParametersError(BiError):
     """The parameters of a DAG run are invalid."""
 
 
@@ -174,7 +174,7 @@ class DryRunError(SkippedError):
     """The run was triggered with `dry_run`, so it publishes nothing."""
 
 
-class StaleSnapshotError(SkippedError):
+class StaleLoadError(SkippedError):
     """The live slice describes a later instant than the staged one, or was read from MEG later."""
 
 

@@ -36,10 +36,10 @@ def _app() -> Any:
     from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
     from airflow.api_fastapi.core_api.security import requires_access_view
 
-    from bi_ops.airflow.reports_connection import reports_target
+    from bi_ops.airflow.reports_connection import reports_client_settings
     from bi_ops.reports.web import create_app
 
-    return create_app(reports_target, requires_access_view(AccessView.PLUGINS))
+    return create_app(reports_client_settings, requires_access_view(AccessView.PLUGINS))
 
 
 @lru_cache

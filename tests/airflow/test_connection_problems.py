@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from airflow.sdk.bases.secrets_backend import BaseSecretsBackend
 
-from bi_ops.airflow.connections import load_pseudonymizer, mongo_target, open_meg, open_store
+from bi_ops.airflow.connections import load_pseudonymizer, mongo_client_settings, open_meg, open_store
 from bi_ops.airflow.notifier import BiNotifier
 from bi_ops.airflow.reports_connection import open_reports_store, reports_conn_id
 from bi_ops.errors import BiError, ConnectionConfigError, MongoUnavailableError, SourceUnavailableError
@@ -268,7 +268,7 @@ def test_invalid_database_name_is_refused(
     assert error.actual == actual
     assert "at most 55 bytes" in error.expected
     with pytest.raises(ConnectionConfigError, match=re.escape(error.message)):
-        mongo_target("bi_mongo")
+        mongo_client_settings("bi_mongo")
 
 
 def test_longest_database_name_works(servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from bi_ops.errors import (
     SourceUnavailableError,
 )
 from bi_ops.meg.reader import MegReader
-from bi_ops.mongo.errors import translate_pymongo_errors
+from bi_ops.mongo.mongo_error_rules import translate_pymongo_errors
 from bi_ops.mongo.store import Store
 from bi_ops.settings import Settings
 from dev.embedded_stack import DatabaseServers

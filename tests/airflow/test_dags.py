@@ -17,7 +17,7 @@ from bi_ops.airflow.lineage import extract_tables
 from bi_ops.airflow.operators import StageOperator
 from bi_ops.catalog.jobs import JOBS, LoadMode
 from bi_ops.catalog.periods import Cadence
-from bi_ops.catalog.sql import include_dir, render_sql
+from bi_ops.catalog.sql_templates import include_dir, render_sql
 from bi_ops.errors import SettingsError
 from tests.conftest import ROOT
 

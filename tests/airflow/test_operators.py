@@ -10,8 +10,8 @@ import pendulum
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, TaskDeferred
 
-from bi_ops.airflow.error_log import error_lines
 from bi_ops.airflow.operators import PlanOperator, PublishOperator, StageOperator, WaitUntilHourOperator
+from bi_ops.airflow.task_error_log import error_lines
 from bi_ops.airflow.ui_links import CollectionLink
 from bi_ops.catalog.jobs import JOBS, get_job
 from bi_ops.catalog.periods import Cadence, RunDates

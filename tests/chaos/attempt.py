@@ -17,7 +17,7 @@ from pymongo import monitoring
 
 from bi_ops.airflow.operators import PlanOperator, PublishOperator, StageOperator
 from bi_ops.catalog.periods import Period
-from bi_ops.catalog.sql import render_sql
+from bi_ops.catalog.sql_templates import render_sql
 from tests.load_helpers import SUBMISSIONS
 
 DAG = "bi_monthly"

@@ -16,13 +16,13 @@ import pytest
 from bi_ops.catalog.jobs import get_job
 from bi_ops.catalog.slices import Slice
 from bi_ops.catalog.source_contract import KEYS, SOURCE_CONTRACT
-from bi_ops.catalog.sql import include_dir, render_sql
+from bi_ops.catalog.sql_templates import include_dir, render_sql
 from bi_ops.doctor.meg_checks import check_clock
 from bi_ops.doctor.results import Finding, Status, format_report
-from bi_ops.errors import StaleSnapshotError
+from bi_ops.errors import StaleLoadError
 from bi_ops.load.ledger import LedgerEntry
+from bi_ops.load.load_state import LoadStates
 from bi_ops.load.publish import publish
-from bi_ops.load.register import LoadRegister
 from bi_ops.mongo.store import Store
 from dev import demo_meg
 from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
@@ -214,7 +214,7 @@ def test_doctor_warns_of_mixed_time_zones(target: DoctorTarget, store: Store) ->
 def test_doctor_warns_of_unfinished_publish(target: DoctorTarget, store: Store) -> None:
     """The ledger row of a publish that stopped between two transactions is reported."""
     load = stage_documents(store, monthly_slice(), dict.fromkeys(range(300), 1))
-    entry = LedgerEntry(LoadRegister(store).staged(load), load.started_at, load.started_at, 0, forced=False)
+    entry = LedgerEntry(LoadStates(store).staged(load), load.started_at, load.started_at, 0, forced=False)
     with store.client.start_session() as session:
         entry.write_progress(store, 100, session)
     findings = warnings(target.run_checks())
@@ -228,7 +228,7 @@ def test_doctor_reports_future_snapshot(target: DoctorTarget, store: Store) -> N
     """It blocks every later load until one with force replaces it."""
     now = datetime.now(timezone.utc)
     publish(store, stage_documents(store, snapshot(now + timedelta(days=1)), {1: 1}), max_shrink=0.5)
-    with pytest.raises(StaleSnapshotError):
+    with pytest.raises(StaleLoadError):
         publish(store, stage_documents(store, snapshot(now), {1: 1}), max_shrink=0.5)
     findings = failed(target.run_checks())
     [finding] = findings.values()
@@ -293,7 +293,7 @@ def edit_relation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[
     """Edits a file of include/sql/source/ in a copy of include/, which is used until the test ends."""
     copy = tmp_path / "include"
     shutil.copytree(include_dir(), copy)
-    monkeypatch.setattr("bi_ops.catalog.sql.include_dir", lambda: copy)
+    monkeypatch.setattr("bi_ops.catalog.sql_templates.include_dir", lambda: copy)
 
     def edit(name: str, old: str, new: str) -> None:
         file = copy / "sql" / "source" / f"{name}.sql"

@@ -9,10 +9,10 @@ import pytest
 
 from bi_ops.catalog.jobs import LoadMode
 from bi_ops.catalog.slices import Slice
-from bi_ops.catalog.sql import render_sql
-from bi_ops.errors import ShrinkError, StagingError, StaleSnapshotError
+from bi_ops.catalog.sql_templates import render_sql
+from bi_ops.errors import ShrinkError, StagingError, StaleLoadError
+from bi_ops.load.load_state import LoadStates
 from bi_ops.load.publish import publish
-from bi_ops.load.register import LoadRegister
 from bi_ops.load.stage import stage
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import DagRunRef, Store
@@ -69,7 +69,7 @@ def test_missing_load_names_task_group(store: Store, meg: MegReader, meg_factory
     load = stage_slice(store, meg, monthly_slice())
     store.loads.delete_many({})
     for step in (
-        lambda: LoadRegister(store).get(load.id, "monthly_submissions.eu"),
+        lambda: LoadStates(store).get(load.id, "monthly_submissions.eu"),
         lambda: stage_task(store, meg, load, 0),
         lambda: publish(store, load, max_shrink=0.5),
     ):
@@ -95,7 +95,7 @@ def test_older_reading_never_replaces_newer(
     if is_chunk_read_again:
         meg_factory.session(15, utc(2026, 10, 9), observations=500)
         stage_task(store, meg, first, 1)
-    with pytest.raises(StaleSnapshotError, match="a newer reading is already live") as caught:
+    with pytest.raises(StaleLoadError, match="a newer reading is already live") as caught:
         publish(store, first, max_shrink=0.5)
     assert f"from run {LATER_RUN.run_id}, published 20" in caught.value.actual
     assert live_raw_documents(store, monthly_slice()) == before
@@ -115,7 +115,7 @@ def test_chunk_of_live_run_can_be_cleared(store: Store, meg: MegReader, meg_fact
 def test_force_publishes_older_reading(store: Store) -> None:
     publish(store, stage_documents(store, monthly_slice(), {1: 2}, LATER_RUN, read_at=READ_AT), max_shrink=0.5)
     older = stage_documents(store, monthly_slice(), {1: 1}, RUN, read_at=READ_AT - timedelta(hours=1))
-    with pytest.raises(StaleSnapshotError):
+    with pytest.raises(StaleLoadError):
         publish(store, older, max_shrink=0.5)
     publish(store, older, max_shrink=0.5, force=True)
     assert live_submissions(store, monthly_slice()) == {1: 1}
@@ -125,7 +125,7 @@ def test_reading_guard_covers_snapshots_too(store: Store) -> None:
     slice_ = Slice(replace(SUBMISSIONS, mode=LoadMode.REPLACE_REGION), "eu", utc(2026, 11, 14))
     publish(store, stage_documents(store, slice_, {1: 2}, LATER_RUN, read_at=READ_AT), max_shrink=0.5)
     older = stage_documents(store, slice_, {1: 1}, RUN, read_at=READ_AT - timedelta(seconds=1))
-    with pytest.raises(StaleSnapshotError, match="a newer reading is already live"):
+    with pytest.raises(StaleLoadError, match="a newer reading is already live"):
         publish(store, older, max_shrink=0.5)
 
 
@@ -135,7 +135,7 @@ def test_unfinished_reading_counts_as_live(store: Store) -> None:
     progress = {"run_id": "newer", "load_id": "x", "read_at": READ_AT + timedelta(hours=2), "documents": 1, "of": 2}
     store.ledger.update_one({"_id": monthly_slice().ledger_id}, {"$set": {"publishing": progress}})
     between = stage_documents(store, monthly_slice(), {1: 1}, read_at=READ_AT + timedelta(hours=1))
-    with pytest.raises(StaleSnapshotError, match="from run newer, which is being published"):
+    with pytest.raises(StaleLoadError, match="from run newer, which is being published"):
         publish(store, between, max_shrink=0.5)
 
 
@@ -145,7 +145,7 @@ def test_newer_as_of_yields_to_force(store: Store) -> None:
     ahead, present = (Slice(job, "eu", utc(2026, 11, day)) for day in (15, 14))
     publish(store, stage_documents(store, ahead, {1: 1}, read_at=READ_AT), max_shrink=0.5)
     load = stage_documents(store, present, {1: 2}, LATER_RUN, read_at=READ_AT)
-    with pytest.raises(StaleSnapshotError, match="trigger it with force"):
+    with pytest.raises(StaleLoadError, match="trigger it with force"):
         publish(store, load, max_shrink=0.5)
     publish(store, load, max_shrink=0.5, force=True)
     assert live_submissions(store, present) == {1: 2}

@@ -11,14 +11,14 @@ import psycopg
 import pytest
 from pymongo import MongoClient
 
-from bi_ops.catalog.sql import render_sql
+from bi_ops.catalog.sql_templates import render_sql
 from bi_ops.errors import InvalidSourceRowError
 from bi_ops.load import documents
+from bi_ops.load.load_state import LoadStates
 from bi_ops.load.publish import publish
-from bi_ops.load.register import LoadRegister
 from bi_ops.load.stage import stage
-from bi_ops.meg.guarded_sql import MAX_TEXT_BYTES
 from bi_ops.meg.reader import MegReader
+from bi_ops.meg.value_limits import MAX_TEXT_BYTES
 from bi_ops.mongo.store import DagRunRef, Store
 from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
 from tests.load.test_transactions import failing
@@ -56,7 +56,7 @@ def mongo_uri(servers: DatabaseServers) -> str:
 
 def stage_in_process(uri: str, conninfo: str, load_id: str, out: Connection) -> None:
     store = open_store(uri)
-    load = LoadRegister(store).get(load_id, "")
+    load = LoadStates(store).get(load_id, "")
     with MegReader("eu", lambda: psycopg.connect(conninfo), application_name="test") as meg:
         meg.clock()
         initial_peak = peak_mb()
@@ -68,7 +68,7 @@ def stage_in_process(uri: str, conninfo: str, load_id: str, out: Connection) -> 
 
 def publish_in_process(uri: str, load_id: str, out: Connection) -> None:
     store = open_store(uri)
-    load = LoadRegister(store).get(load_id, "")
+    load = LoadStates(store).get(load_id, "")
     initial_peak = peak_mb()
     publish(store, load, max_shrink=0.5)
     out.send(peak_mb() - initial_peak)

@@ -14,12 +14,12 @@ from pymongo.errors import OperationFailure
 
 from bi_ops.catalog.jobs import Job, LoadMode
 from bi_ops.catalog.slices import Slice
-from bi_ops.errors import ShrinkError, StagingError, StaleSnapshotError, SupersededError
+from bi_ops.errors import ShrinkError, StagingError, StaleLoadError, SupersededError
 from bi_ops.load import publish as module
-from bi_ops.load import staging
+from bi_ops.load import staging_buckets
+from bi_ops.load.load_state import Load, StagedLoad
 from bi_ops.load.publish import PublishResult, merge_join, publish
-from bi_ops.load.register import Load, StagedLoad
-from bi_ops.load.staging import StagedSlice
+from bi_ops.load.staging_buckets import StagingBuckets
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import DagRunRef, Store
 from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
@@ -194,7 +194,7 @@ def test_force_allows_shrink_to_nothing(store: Store) -> None:
 def test_older_snapshot_is_skipped(store: Store) -> None:
     """An older snapshot never replaces a newer one."""
     publish_numbers(store, snapshot(14), {1: 14})
-    with pytest.raises(StaleSnapshotError, match="2026-11-14"):
+    with pytest.raises(StaleLoadError, match="2026-11-14"):
         publish_numbers(store, snapshot(7), {1: 14}, RERUN)
     assert live_submissions(store, snapshot(14)) == {1: 14}
     publish_numbers(store, snapshot(14), {1: 15}, RERUN)
@@ -215,13 +215,13 @@ def test_month_reloads_after_zone_change(store: Store) -> None:
 def test_publish_aborts_when_bucket_missing(store: Store, monkeypatch: pytest.MonkeyPatch, bucket_number: int) -> None:
     """A bucket that vanishes during a publish leaves the live slice whole."""
     publish_numbers(store, monthly_slice(), dict.fromkeys(range(25), 1))
-    monkeypatch.setattr(staging, "MAX_BUCKET_DOCUMENTS", 10)
+    monkeypatch.setattr(staging_buckets, "MAX_BUCKET_DOCUMENTS", 10)
     load = stage_documents(store, monthly_slice(), dict.fromkeys(range(25), 2), RERUN)
     original = module.check_not_stale
 
     def check_and_lose_bucket(target: Store, staged: StagedLoad) -> None:
         original(target, staged)
-        buckets = StagedSlice(target, staged.load).list_buckets(staged)
+        buckets = StagingBuckets(target, staged.load).list_buckets(staged)
         target.staging_collection(SUBMISSIONS.name).delete_one({"_id": buckets[bucket_number].id})
 
     monkeypatch.setattr(module, "check_not_stale", check_and_lose_bucket)

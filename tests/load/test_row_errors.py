@@ -10,13 +10,13 @@ from bi_ops.airflow.connections import open_meg
 from bi_ops.airflow.operators import _load_settings
 from bi_ops.catalog.jobs import JOBS, get_job
 from bi_ops.catalog.slices import Slice
-from bi_ops.catalog.sql import render_sql
+from bi_ops.catalog.sql_templates import render_sql
 from bi_ops.errors import BiError, InvalidSourceRowError, MongoConfigurationError, ShrinkError, StagingError
 from bi_ops.load.documents import Pseudonymizer
-from bi_ops.load.register import Load
+from bi_ops.load.load_state import Load
 from bi_ops.load.stage import stage
 from bi_ops.meg.reader import MegReader
-from bi_ops.mongo.errors import translate_pymongo_errors
+from bi_ops.mongo.mongo_error_rules import translate_pymongo_errors
 from bi_ops.mongo.store import Store
 from bi_ops.settings import Settings
 from dev.embedded_stack import DatabaseServers

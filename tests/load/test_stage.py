@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from bi_ops.catalog.sql import render_sql
+from bi_ops.catalog.sql_templates import render_sql
 from bi_ops.errors import DuplicateKeyError, InvalidSourceRowError, SourceQueryError
+from bi_ops.load.load_state import LoadStates
 from bi_ops.load.publish import publish
-from bi_ops.load.register import LoadRegister
-from bi_ops.load.staging import StagedSlice
+from bi_ops.load.staging_buckets import StagingBuckets
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import DagRunRef, Store
 from tests.load_helpers import (
@@ -45,7 +45,7 @@ def test_stage_replaces_earlier_attempt(store: Store, meg: MegReader, meg_factor
     """A new attempt replaces the staged data of an earlier one."""
     meg_factory.bulk_forms(11)
     load = plan_slice(store, meg, monthly_slice())
-    with StagedSlice(store, load).writer(1, LoadRegister(store).begin_task(load, 1)) as task:
+    with StagingBuckets(store, load).writer(1, LoadStates(store).begin_task(load, 1)) as task:
         task.write([make_document(monthly_slice(), 3, 99), make_document(monthly_slice(), 5, 99)])
     assert [stage_task(store, meg, load, number) for number in (0, 1)] == [10, 1]
     assert publish(store, load, max_shrink=0.5).documents == 11

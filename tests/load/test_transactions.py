@@ -12,7 +12,7 @@ from pymongo.client_session import ClientSession
 from bi_ops.errors import MongoUnavailableError, PartialPublishError, StagingError
 from bi_ops.load import publish as module
 from bi_ops.load.publish import publish
-from bi_ops.mongo.errors import translate_pymongo_errors
+from bi_ops.mongo.mongo_error_rules import translate_pymongo_errors
 from bi_ops.mongo.store import DagRunRef, Store
 from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
 from tests.load_helpers import SUBMISSIONS, live_documents, monthly_slice, stage_documents

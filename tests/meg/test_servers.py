@@ -16,7 +16,7 @@ from bi_ops.doctor.results import Finding, Status
 from bi_ops.doctor.runner import run_all_checks
 from bi_ops.errors import SettingsError, SourceUnavailableError
 from bi_ops.meg.reader import MegReader
-from bi_ops.meg.time_zone import check_timezone
+from bi_ops.meg.server_time_zone import check_timezone
 from bi_ops.mongo.store import Store
 from bi_ops.settings import Settings
 from dev.embedded_stack import DatabaseServers

@@ -7,7 +7,7 @@ import sys
 import uvicorn
 from fastapi import FastAPI
 
-from bi_ops.airflow.reports_connection import reports_target
+from bi_ops.airflow.reports_connection import reports_client_settings
 from bi_ops.reports.web import create_app
 
 
@@ -19,5 +19,5 @@ def version() -> dict[str, str]:
 if __name__ == "__main__":
     root = FastAPI()
     root.get("/version")(version)
-    root.mount("/bi-reports", create_app(reports_target))
+    root.mount("/bi-reports", create_app(reports_client_settings))
     uvicorn.run(root, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")

@@ -10,7 +10,7 @@ import pytest
 
 from bi_ops.reports.csv_text import csv_text, safe_cell
 from bi_ops.reports.definitions import get_report
-from bi_ops.reports.query import ReportResult
+from bi_ops.reports.report_queries import ReportResult
 
 pytestmark = pytest.mark.fast
 

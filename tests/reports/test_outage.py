@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bi_ops.reports.async_reader import MAX_QUERIES, REQUEST_SECONDS
 from bi_ops.reports.circuit_breaker import RETRY_SECONDS
-from bi_ops.reports.reader import MAX_QUERIES, REQUEST_SECONDS
 from dev import mongo
 from dev.mongo import Mongo
 from dev.processes import Service, free_port, stop

@@ -19,7 +19,7 @@ import pytest
 from fastapi import HTTPException, Request
 from fastapi.testclient import TestClient
 
-from bi_ops.airflow.reports_connection import reports_target
+from bi_ops.airflow.reports_connection import reports_client_settings
 from bi_ops.catalog.jobs import JOBS, Job, LoadMode
 from bi_ops.catalog.periods import Cadence
 from bi_ops.errors import ReportError
@@ -30,7 +30,7 @@ from bi_ops.reports.definitions import Report, get_report, load_reports
 from bi_ops.reports.export import export_dashboard
 from bi_ops.reports.filters import Filters
 from bi_ops.reports.freshness import freshness
-from bi_ops.reports.query import run_report
+from bi_ops.reports.report_queries import run_report
 from bi_ops.reports.web import create_app
 from bi_ops.settings import Settings
 from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
@@ -48,7 +48,7 @@ def client(servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> Iterato
     for name, value in servers.connections({}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MEG_REGIONS", "eu,uk")
-    with TestClient(create_app(reports_target)) as client:  # one event loop for all requests, as in a server
+    with TestClient(create_app(reports_client_settings)) as client:  # one event loop for all requests, as in a server
         yield client
 
 
@@ -199,7 +199,7 @@ def test_reports_require_plugin_access() -> None:
     def refuse(_request: Request) -> None:
         raise HTTPException(403)
 
-    guarded = TestClient(create_app(reports_target, refuse))
+    guarded = TestClient(create_app(reports_client_settings, refuse))
     paths = ["/", "/page.js", "/page.css", "/vega.js", "/api/page", "/api/freshness", "/bi.charts"]
     for path in [*paths, "/api/reports/retention", "/api/reports/retention.csv"]:
         assert guarded.get(path).status_code == 403, path

@@ -32,9 +32,9 @@ from bi_ops.airflow.connection_problems import (
 from bi_ops.errors import ConnectionConfigError
 from bi_ops.load.documents import Pseudonymizer
 from bi_ops.meg.reader import MegReader
-from bi_ops.mongo.errors import translate_pymongo_errors
+from bi_ops.mongo.client_settings import MongoClientSettings
+from bi_ops.mongo.mongo_error_rules import translate_pymongo_errors
 from bi_ops.mongo.store import Document, Store
-from bi_ops.mongo.target import MongoTarget
 from bi_ops.settings import Settings, to_bool
 
 MONGO_CONN_ID = "bi_mongo"
@@ -114,7 +114,7 @@ def open_store(context: str, conn_id: str = MONGO_CONN_ID, **options: Any) -> It
         yield Store(_client(hook), database)
 
 
-def mongo_target(conn_id: str, **options: Any) -> MongoTarget:
+def mongo_client_settings(conn_id: str, **options: Any) -> MongoClientSettings:
     """A connection for the driver's asynchronous client, validated as by `open_store`.
 
     Args:
@@ -127,7 +127,7 @@ def mongo_target(conn_id: str, **options: Any) -> MongoTarget:
     hook = _read(conn_id, "mongo", MongoHook)
     database = _database(hook)
     extra = _mongo_extra(hook, {**_MONGO_DEFAULTS, **options})
-    return MongoTarget(conn_id, hook.uri, extra, database)
+    return MongoClientSettings(conn_id, hook.uri, extra, database)
 
 
 def _database(hook: MongoHook) -> str:

@@ -21,7 +21,7 @@ from bi_ops.airflow.operators import (
 from bi_ops.airflow.required_xcom import RequiredXComArg
 from bi_ops.catalog.jobs import Job, jobs_for
 from bi_ops.catalog.periods import PERIOD_EXAMPLES, Cadence
-from bi_ops.catalog.sql import include_dir
+from bi_ops.catalog.sql_templates import include_dir
 from bi_ops.settings import Settings
 
 _CRON = {Cadence.MONTHLY: "0 0 1 * *", Cadence.QUARTERLY: "0 0 1 1,4,7,10 *", Cadence.WEEKLY: "0 0 * * 6"}

@@ -9,8 +9,8 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from bi_ops.airflow.error_log import log_error
-from bi_ops.airflow.run_request import check_request
+from bi_ops.airflow.run_parameters import check_run_parameters
+from bi_ops.airflow.task_error_log import log_error
 from bi_ops.catalog.jobs import jobs_for
 from bi_ops.catalog.periods import Cadence, RunDates
 from bi_ops.errors import BiError, GateClosedError
@@ -56,7 +56,7 @@ def check_run(dag_run: Any, cadence: str) -> bool:
     settings = Settings.from_env()
     try:
         require_open_gate(settings)
-        check_request(
+        check_run_parameters(
             Cadence(cadence),
             dag_run.conf or {},
             jobs=[job.name for job in jobs_for(Cadence(cadence))],

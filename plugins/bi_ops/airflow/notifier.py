@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseNo
 
 from bi_ops.airflow.ui_links import base_url
 from bi_ops.airflow.version_compat import CALLBACKS_SEE_TASK_STATES
-from bi_ops.reports.links import dag_run_path
+from bi_ops.reports.airflow_paths import dag_run_path
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -39,7 +39,7 @@ class BiNotifier(BaseNotifier):
             notifier.notify(context)
         except AirflowNotFoundException:
             from bi_ops.airflow.connections import has_connection, missing_connection
-            from bi_ops.airflow.error_log import log_error
+            from bi_ops.airflow.task_error_log import log_error
 
             if has_connection(NOTIFY_CONN_ID):
                 log_error(self.log.error, missing_connection(NOTIFY_CONN_ID, "apprise"))

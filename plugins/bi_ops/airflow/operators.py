@@ -18,8 +18,8 @@ from airflow.providers.common.compat.sdk import (
     BaseOperator,
 )
 
-from bi_ops.airflow.error_log import log_error
 from bi_ops.airflow.gate import require_open_gate, run_dates
+from bi_ops.airflow.task_error_log import log_error
 from bi_ops.airflow.ui_links import CollectionLink, ReportLink
 from bi_ops.airflow.version_compat import SUPPORTS_SHRINKING_MAPPED_TASKS
 from bi_ops.catalog.jobs import Job
@@ -30,8 +30,8 @@ from bi_ops.settings import Settings
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from bi_ops.load.load_state import Chunk, LoadSettings
     from bi_ops.load.publish import PublishResult
-    from bi_ops.load.register import Chunk, LoadSettings
     from bi_ops.meg.reader import MegReader
     from bi_ops.mongo.store import DagRunRef
 
@@ -97,7 +97,7 @@ def _dag_run(context: Context) -> DagRunRef:
 
 
 def _load_settings(slice_: Slice, settings: Settings) -> LoadSettings:
-    from bi_ops.load.register import LoadSettings
+    from bi_ops.load.load_state import LoadSettings
 
     return LoadSettings(settings.timezone, settings.forms_per_chunk, _pseudonymised(slice_, settings))
 
@@ -178,8 +178,8 @@ class PlanOperator(_BiOperator):
 
     def _run_step(self, context: Context) -> list[list[Chunk]]:
         from bi_ops.airflow.connections import open_meg, open_store
+        from bi_ops.load.load_state import Load, LoadStates
         from bi_ops.load.plan import check_source, plan
-        from bi_ops.load.register import Load, LoadRegister
 
         self._check_selected(context)
         settings = Settings.from_env()
@@ -204,7 +204,7 @@ class PlanOperator(_BiOperator):
             if not SUPPORTS_SHRINKING_MAPPED_TASKS:
                 tasks += [[]] * (self._stage_tasks(context) - len(tasks))
             load = Load(slice_, _dag_run(context), _load_settings(slice_, settings), tuple(tasks), started_at)
-            LoadRegister(store).create(load)
+            LoadStates(store).create(load)
         self.log.info("%s: load %s, %d chunks in %d stage tasks", slice_, load.id, load.chunks, len(tasks))
         context["ti"].xcom_push(XCOM_LOAD_KEY, load.id)
         return tasks
@@ -271,12 +271,12 @@ class StageOperator(_BiOperator):
 
     def _run_step(self, context: Context) -> int:
         from bi_ops.airflow.connections import load_pseudonymizer, open_meg, open_store
-        from bi_ops.load.register import LoadRegister
+        from bi_ops.load.load_state import LoadStates
         from bi_ops.load.stage import stage
 
         settings = Settings.from_env()
         with open_store(self._store_context) as store:
-            load = LoadRegister(store).get(self.load, self._region_group)
+            load = LoadStates(store).get(self.load, self._region_group)
             self._slice = slice_ = load.slice
             load.check_settings(_load_settings(slice_, settings))
             pseudonyms = load_pseudonymizer(slice_.region, settings) if load.settings.pseudonymised else None
@@ -325,13 +325,13 @@ class PublishOperator(_BiOperator):
 
     def _run_step(self, context: Context) -> dict[str, int]:
         from bi_ops.airflow.connections import open_store
+        from bi_ops.load.load_state import LoadStates
         from bi_ops.load.publish import publish
-        from bi_ops.load.register import LoadRegister
 
         settings = Settings.from_env()
         params = context["params"]
         with open_store(self._store_context) as store:
-            load = LoadRegister(store).get(self.load, self._region_group)
+            load = LoadStates(store).get(self.load, self._region_group)
             self._slice = slice_ = load.slice
             load.check_settings(_load_settings(slice_, settings))
             result = publish(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bi_ops.airflow.connections import MONGO_CONN_ID, REPORTS_CONN_ID, has_connection, mongo_target, open_store
+from bi_ops.airflow.connections import MONGO_CONN_ID, REPORTS_CONN_ID, has_connection, mongo_client_settings, open_store
+from bi_ops.mongo.client_settings import MongoClientSettings
 from bi_ops.mongo.store import Store
-from bi_ops.mongo.target import MongoTarget
 
 
 def reports_conn_id() -> str:
@@ -15,13 +15,13 @@ def reports_conn_id() -> str:
     return REPORTS_CONN_ID if has_connection(REPORTS_CONN_ID) else MONGO_CONN_ID
 
 
-def reports_target() -> MongoTarget:
+def reports_client_settings() -> MongoClientSettings:
     """The connection's settings for the page; blocks while Airflow's secrets backends answer.
 
     Raises:
         ConnectionConfigError: The connection cannot be used.
     """
-    return mongo_target(reports_conn_id())
+    return mongo_client_settings(reports_conn_id())
 
 
 @contextmanager

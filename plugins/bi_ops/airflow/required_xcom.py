@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, XComNotFou
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
 from typing_extensions import override
 
-from bi_ops.airflow.error_log import log_error
+from bi_ops.airflow.task_error_log import log_error
 from bi_ops.errors import StagingError
 
 log = logging.getLogger(__name__)

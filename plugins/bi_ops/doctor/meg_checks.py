@@ -8,12 +8,12 @@ from datetime import datetime, timedelta, timezone
 from functools import lru_cache, partial
 from typing import Any
 
-from bi_ops.catalog.sql import include_dir, render_sql
-from bi_ops.doctor.relation_checks import check_relations
+from bi_ops.catalog.sql_templates import include_dir, render_sql
 from bi_ops.doctor.results import Finding, Status, check_result, run_checks
+from bi_ops.doctor.source_contract_checks import check_source_contract
 from bi_ops.errors import abbreviate
 from bi_ops.meg.reader import MegReader
-from bi_ops.meg.time_zone import check_timezone
+from bi_ops.meg.server_time_zone import check_timezone
 
 MAX_CLOCK_SKEW = timedelta(seconds=10)
 """The greatest difference of a server's clock that leaves figures near a period's end reliable."""
@@ -64,7 +64,7 @@ def check_meg(region: str, meg: MegReader, timezone_name: str) -> Iterator[Findi
         ("clock skew", partial(_clock_skew, subject)),
         ("time zone", partial(_timezone, subject, timezone_name)),
         ("standby", partial(_standby, subject)),
-        ("required columns", partial(check_relations, subject)),
+        ("required columns", partial(check_source_contract, subject)),
         *((f"indexes: {name}", partial(_index, subject, name)) for name in _PROBES),
     ]
     yield from run_checks(subject, checks, meg)

@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any
 
 from bi_ops.catalog.jobs import JOBS
-from bi_ops.catalog.sql import include_dir
+from bi_ops.catalog.sql_templates import include_dir
 from bi_ops.doctor.meg_checks import check_clock
 from bi_ops.doctor.results import Finding, Status, check_result, run_checks
 from bi_ops.errors import MongoConfigurationError, ReportError, abbreviate
-from bi_ops.mongo.errors import translate_pymongo_errors
+from bi_ops.mongo.mongo_error_rules import translate_pymongo_errors
 from bi_ops.mongo.store import LEDGER_COLLECTION, LOADS_COLLECTION, STAGING_SUFFIX, STAGING_TTL, Store
 from bi_ops.mongo.transactions import TRANSACTION_OPTIONS
 from bi_ops.reports.ledger_problems import find_ledger_problems

@@ -8,16 +8,16 @@ from datetime import datetime, timezone
 from fractions import Fraction
 
 from bi_ops.catalog.jobs import LoadMode
-from bi_ops.errors import ShrinkError, StaleSnapshotError
-from bi_ops.load.register import StagedLoad
+from bi_ops.errors import ShrinkError, StaleLoadError
+from bi_ops.load.load_state import StagedLoad
 from bi_ops.mongo.store import Store
 
 _LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
 
 
 @dataclass(frozen=True)
-class LiveSlice:
-    """The live slice before it is replaced.
+class LiveTotals:
+    """The totals of the live slice before it is replaced.
 
     Attributes:
         documents: The number of its documents.
@@ -32,7 +32,7 @@ def check_not_stale(store: Store, staged: StagedLoad) -> None:
     """Check that neither a later as-of nor a later reading of MEG is live.
 
     Raises:
-        StaleSnapshotError: One of them is.
+        StaleLoadError: One of them is.
     """
     slice_ = staged.load.slice
     row = store.ledger.find_one({"_id": slice_.ledger_id})
@@ -40,7 +40,7 @@ def check_not_stale(store: Store, staged: StagedLoad) -> None:
         return
     origin = f"from run {row['run_id']}, published {_moment(row['published_at'])}"
     if slice_.job.mode is LoadMode.REPLACE_REGION and row["as_of"] > slice_.as_of:
-        raise StaleSnapshotError(
+        raise StaleLoadError(
             "a newer snapshot is already live, so this older one was not published",
             context=str(slice_),
             expected=f"a live snapshot no newer than {slice_.as_of.isoformat()}",
@@ -54,7 +54,7 @@ def check_not_stale(store: Store, staged: StagedLoad) -> None:
         origin = f"from run {newest['run_id']}, which is being published"
     live_read_at = newest.get("read_at") or _LONG_AGO
     if live_read_at > staged.read_at:
-        raise StaleSnapshotError(
+        raise StaleLoadError(
             "a newer reading is already live, so this older one was not published",
             context=str(slice_),
             expected=f"a live slice read from MEG no later than this load, {_moment(staged.read_at)}",
@@ -68,7 +68,7 @@ def _moment(instant: datetime | None) -> str:
     return f"{instant:%Y-%m-%d %H:%M:%S %Z}" if instant else "not yet"
 
 
-def check_shrink(staged: StagedLoad, live: LiveSlice, max_shrink: float) -> None:
+def check_shrink(staged: StagedLoad, live: LiveTotals, max_shrink: float) -> None:
     """Check that neither the number of documents nor the main measure falls to zero or by more than `max_shrink`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Writes the ledger: one document for each published slice, in the transaction that publishes it."""
+"""Writes the ledger, the collection `bi_loads`: which load each slice is of, in the transaction that publishes it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 
 from pymongo.client_session import ClientSession
 
-from bi_ops.load.register import StagedLoad
+from bi_ops.load.load_state import StagedLoad
 from bi_ops.mongo.store import Document, Store
 
 

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 from bi_ops.catalog.slices import Slice
 from bi_ops.errors import PeriodError, PeriodNotEndedError
-from bi_ops.load.register import Chunk
+from bi_ops.load.load_state import Chunk
 from bi_ops.meg.reader import MegReader
-from bi_ops.meg.time_zone import check_timezone
+from bi_ops.meg.server_time_zone import check_timezone
 
 _MAX_CLOCK_SKEW = timedelta(seconds=10)
 """How far MEG's clock may be behind the as-of instant."""

@@ -23,12 +23,12 @@ from pymongo.errors import PyMongoError
 
 from bi_ops.catalog.slices import IdRange
 from bi_ops.errors import BiError, PartialPublishError, StagingError, SupersededError
-from bi_ops.load.background import BackgroundWorker
-from bi_ops.load.guards import LiveSlice, check_not_stale, check_shrink
+from bi_ops.load.background_worker import BackgroundWorker
+from bi_ops.load.guards import LiveTotals, check_not_stale, check_shrink
 from bi_ops.load.ledger import LedgerEntry
-from bi_ops.load.register import Load, LoadRegister, StagedLoad, clear_group_hint
-from bi_ops.load.staging import BATCH_BYTES, Bucket, StagedSlice, staging_mismatch
-from bi_ops.mongo.errors import translate
+from bi_ops.load.load_state import Load, LoadStates, StagedLoad, clear_group_hint
+from bi_ops.load.staging_buckets import BATCH_BYTES, BucketInfo, StagingBuckets, staging_mismatch
+from bi_ops.mongo.mongo_error_rules import translate
 from bi_ops.mongo.raw_bson import append_load_metadata, encode_load_metadata, equal_ignoring_load_metadata, get_id
 from bi_ops.mongo.store import BATCH_SIZE, Store, iter_document_batches
 from bi_ops.mongo.transactions import TransactionTooLargeError, in_transaction
@@ -99,7 +99,7 @@ def publish(
 
     Raises:
         StagingError: A stage task has not completed, or the staged data does not match the completions.
-        StaleSnapshotError: A later as-of, or a later reading of MEG, is already live.
+        StaleLoadError: A later as-of, or a later reading of MEG, is already live.
         ShrinkError: The slice would shrink by more than `max_shrink`, or to nothing.
         SupersededError: Another run took over the slice's lock.
         PartialPublishError: The publish stopped between two transactions.
@@ -116,7 +116,7 @@ class _Publish:
         self._load = load
         self._started_at = started_at
         self._max_transaction_documents = max_transaction_documents
-        self._staging = StagedSlice(store, load)
+        self._staging = StagingBuckets(store, load)
         self._collection = store.live_collection(load.slice.job.name)
 
     def run(self, max_shrink: float, *, force: bool, dry_run: bool) -> PublishResult:
@@ -134,10 +134,10 @@ class _Publish:
         progress = self._replace(forced=force)
         return PublishResult(self._staged.documents, self._live_before.documents, progress.written)
 
-    def _check_complete(self) -> tuple[StagedLoad, list[Bucket]]:
+    def _check_complete(self) -> tuple[StagedLoad, list[BucketInfo]]:
         """The load and its buckets, verified to be complete."""
         try:
-            staged = LoadRegister(self._store).staged(self._load)
+            staged = LoadStates(self._store).staged(self._load)
             return staged, self._staging.list_buckets(staged)
         except StagingError as error:
             row = self._store.ledger.find_one({"_id": self._slice.ledger_id}, {"publishing": 1}) or {}
@@ -152,12 +152,12 @@ class _Publish:
                 hint=clear_group_hint(self._slice.task_group),
             ) from None
 
-    def _measure_live(self) -> LiveSlice:
+    def _measure_live(self) -> LiveTotals:
         total = {"documents": {"$sum": 1}, "measure": {"$sum": f"${self._slice.job.measure}"}}
         pipeline = [{"$match": self._slice.id_range.filter}, {"$group": {"_id": None, **total}}]
         for row in self._store.live[self._slice.job.name].aggregate(pipeline):
-            return LiveSlice(row["documents"], row["measure"])
-        return LiveSlice(0, 0)
+            return LiveTotals(row["documents"], row["measure"])
+        return LiveTotals(0, 0)
 
     def _replace(self, *, forced: bool) -> _Progress:
         """Replace the slice, in as many transactions as necessary."""

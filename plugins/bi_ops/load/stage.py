@@ -8,13 +8,13 @@ from datetime import datetime, timezone
 from typing import Any
 
 from bi_ops.errors import InvalidSourceRowError, StagingError
-from bi_ops.load.background import BackgroundWorker
+from bi_ops.load.background_worker import BackgroundWorker
 from bi_ops.load.documents import DocumentEncoder, Pseudonymizer
-from bi_ops.load.register import Chunk, Completion, Load, LoadRegister, clear_group_hint
-from bi_ops.load.staging import StagedSlice, StagingWriter
+from bi_ops.load.load_state import Chunk, Completion, Load, LoadStates, clear_group_hint
+from bi_ops.load.staging_buckets import StagingBuckets, StagingWriter
 from bi_ops.load.value_locator import ValueLocator, array_literal
-from bi_ops.meg.guarded_sql import describe, guard
 from bi_ops.meg.reader import MegReader, QueryResult
+from bi_ops.meg.value_limits import describe, guard
 from bi_ops.mongo.store import Store
 
 _FETCH_ROWS = 200
@@ -69,16 +69,16 @@ def stage(
         StagingError: The load does not exist (any more), or these are not its chunks.
     """
     _check_planned(load, task, chunks)
-    register = LoadRegister(store)
-    attempt_id = register.begin_task(load, task)
+    states = LoadStates(store)
+    attempt_id = states.begin_task(load, task)
     reading = _Reading(meg, load, chunks, sql, pseudonyms)
     documents = 0
-    with StagedSlice(store, load).writer(task, attempt_id) as writer:
+    with StagingBuckets(store, load).writer(task, attempt_id) as writer:
         for progress in reading.copy_to(writer):
             documents += progress.documents
             yield progress
     completion = Completion(attempt_id, len(chunks), documents, reading.measure, reading.read_at)
-    register.complete_task(load, task, completion)
+    states.complete_task(load, task, completion)
 
 
 def _check_planned(load: Load, task: int, chunks: Sequence[Chunk]) -> None:

@@ -1,1 +1,1 @@
-"""Reads one region's MEG database."""
+"""Reads MEG: the quality-management product for hospitals, with one PostgreSQL database per region."""

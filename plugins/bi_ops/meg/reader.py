@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 
-from bi_ops.meg.errors import translate_psycopg_errors
+from bi_ops.meg.postgres_error_rules import translate_psycopg_errors
 
 FETCH_SIZE = 2_000
 """The number of rows fetched at once: enough to hide the round trip, few enough to keep memory flat."""

@@ -14,7 +14,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from bi_ops.mongo.errors import error_code, error_text
+from bi_ops.mongo.mongo_error_rules import error_code, error_text
 from bi_ops.mongo.store import Store
 
 Result = TypeVar("Result")

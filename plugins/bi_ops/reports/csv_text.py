@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from bi_ops.reports.definitions import Report
-from bi_ops.reports.query import ReportResult
+from bi_ops.reports.report_queries import ReportResult
 
 _SEPARATOR = r"[,;|\t\n\r\v\f\x1c-\x1e\x85\u2028\u2029]"
 _IGNORED = (

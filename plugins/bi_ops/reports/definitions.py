@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bi_ops.catalog.jobs import Job, get_job
-from bi_ops.catalog.sql import include_dir
+from bi_ops.catalog.sql_templates import include_dir
 from bi_ops.errors import ReportError
 
 _STAGES = {

@@ -13,7 +13,7 @@ from bi_ops.mongo.store import Store
 from bi_ops.reports.definitions import Report, load_reports
 from bi_ops.reports.filters import Filters
 from bi_ops.reports.freshness import overview
-from bi_ops.reports.query import ReportResult, run_report
+from bi_ops.reports.report_queries import ReportResult, run_report
 from bi_ops.reports.theme import THEMES
 from bi_ops.settings import Settings
 

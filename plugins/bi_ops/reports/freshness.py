@@ -14,9 +14,9 @@ import pendulum
 from bi_ops.catalog.jobs import JOBS, Job, LoadMode
 from bi_ops.catalog.periods import Cadence, Period
 from bi_ops.mongo.store import Store
-from bi_ops.reports.execution import Steps, execute
+from bi_ops.reports.airflow_paths import dag_run_path
 from bi_ops.reports.ledger_problems import LedgerProblem, ledger_problems, ledger_rows, unknown_documents
-from bi_ops.reports.links import dag_run_path
+from bi_ops.reports.query_execution import Steps, execute
 from bi_ops.settings import Settings
 
 _IsOverdue = Callable[[Mapping[str, Any]], bool]

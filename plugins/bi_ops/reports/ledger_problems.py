@@ -16,7 +16,7 @@ from bi_ops.catalog.jobs import JOBS, get_job
 from bi_ops.catalog.slices import IdRange
 from bi_ops.errors import abbreviate
 from bi_ops.mongo.store import LEDGER_COLLECTION, Document
-from bi_ops.reports.execution import Query, Steps, execute
+from bi_ops.reports.query_execution import Query, Steps, execute
 from bi_ops.settings import Settings
 
 _JOB_NAMES = frozenset(job.name for job in JOBS)

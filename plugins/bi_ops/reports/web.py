@@ -17,16 +17,22 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 
 from bi_ops.errors import BiError, MongoUnavailableError, ReportError, ReportsUnavailableError
 from bi_ops.reports import atlas
+from bi_ops.reports.async_reader import (
+    REQUEST_SECONDS,
+    AsyncReader,
+    GetClientSettings,
+    close_current_reader,
+    current_reader,
+)
 from bi_ops.reports.circuit_breaker import RETRY_SECONDS
 from bi_ops.reports.csv_text import csv_text
 from bi_ops.reports.definitions import Report, get_report, load_reports
-from bi_ops.reports.execution import Steps
 from bi_ops.reports.filters import Filters, ignored_filters
 from bi_ops.reports.freshness import overview_steps
-from bi_ops.reports.query import ReportResult, filter_option_steps, report_steps
-from bi_ops.reports.reader import REQUEST_SECONDS, FindTarget, Reader, close_current_reader, current_reader
+from bi_ops.reports.query_execution import Steps
+from bi_ops.reports.report_queries import ReportResult, filter_option_steps, report_steps
 from bi_ops.reports.theme import THEMES
-from bi_ops.reports.vega import vega_bundle
+from bi_ops.reports.vega_bundle import vega_bundle
 from bi_ops.settings import Settings
 
 _STATIC = Path(__file__).parent / "static"
@@ -52,7 +58,7 @@ class RequestReader:
         deadline: When the time limit ends, by the monotonic clock.
     """
 
-    shared: Reader
+    shared: AsyncReader
     deadline: float
 
     async def run(self, steps: Steps[T]) -> T:
@@ -69,17 +75,17 @@ class RequestReader:
 
 
 async def _request_reader(request: Request) -> RequestReader:
-    return RequestReader(current_reader(request.app.state.find_target), time.monotonic() + REQUEST_SECONDS)
+    return RequestReader(current_reader(request.app.state.get_client_settings), time.monotonic() + REQUEST_SECONDS)
 
 
 ReaderDep = Annotated[RequestReader, Depends(_request_reader)]
 
 
-def create_app(find_target: FindTarget, *dependencies: Any) -> FastAPI:
+def create_app(get_client_settings: GetClientSettings, *dependencies: Any) -> FastAPI:
     """Create the app. This reads files, so it should not run in a server's event loop.
 
     Args:
-        find_target: Returns the target of the reports' connection; it may block.
+        get_client_settings: Returns the target of the reports' connection; it may block.
         *dependencies: FastAPI dependencies of every request, such as Airflow's check of access to plugins.
     """
     app = FastAPI(
@@ -90,7 +96,7 @@ def create_app(find_target: FindTarget, *dependencies: Any) -> FastAPI:
         openapi_url=None,
         lifespan=_lifespan,
     )
-    app.state.find_target = find_target
+    app.state.get_client_settings = get_client_settings
     app.add_exception_handler(BiError, _error_response)
     app.middleware("http")(_add_security_headers)
     for name, media_type in (("page.html", "text/html"), ("page.css", "text/css"), ("page.js", "text/javascript")):

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from bi_ops.airflow.run_request import check_request
+from bi_ops.airflow.run_parameters import check_run_parameters
 from bi_ops.catalog.periods import Cadence, RunDates
-from bi_ops.errors import RunRequestError
+from bi_ops.errors import RunParametersError
 from tests.meg_factory import utc
 
 pytestmark = pytest.mark.fast
@@ -19,7 +19,7 @@ JOBS = ["monthly_submissions", "top_users"]
 
 def check(conf: dict[str, Any], cadence: Cadence = Cadence.MONTHLY, dates: RunDates | None = None) -> None:
     dates = dates or RunDates(NOW)
-    check_request(cadence, conf, jobs=JOBS, regions=["eu", "uk"], timezone="UTC", dates=dates, now=NOW)
+    check_run_parameters(cadence, conf, jobs=JOBS, regions=["eu", "uk"], timezone="UTC", dates=dates, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_request_with_allowed_values_passes(conf: dict[str, Any]) -> None:
 )
 def test_request_with_bad_value_is_refused(conf: dict[str, Any], expected: str, actual: str) -> None:
     """The error names the parameter with its actual and allowed values, and is final."""
-    with pytest.raises(RunRequestError) as caught:
+    with pytest.raises(RunParametersError) as caught:
         check(conf)
     assert expected in caught.value.expected
     assert actual.replace("\\", "") in caught.value.actual
@@ -65,7 +65,7 @@ def test_request_with_bad_value_is_refused(conf: dict[str, Any], expected: str, 
 
 
 def test_request_reports_all_problems() -> None:
-    with pytest.raises(RunRequestError, match="invalid run parameters") as caught:
+    with pytest.raises(RunParametersError, match="invalid run parameters") as caught:
         check({"jobs": [], "regions": ["mars"], "Period": "2026-10", "period": "May 2026"})
     assert len(caught.value.actual.splitlines()) == 4
 
@@ -75,13 +75,13 @@ def test_weekly_request_takes_month_or_quarter(period: str, *, allowed: bool) ->
     if allowed:
         check({"period": period}, Cadence.WEEKLY)
     else:
-        with pytest.raises(RunRequestError, match="2026-Q4"):
+        with pytest.raises(RunParametersError, match="2026-Q4"):
             check({"period": period}, Cadence.WEEKLY)
 
 
 def test_request_for_future_interval_is_refused() -> None:
     """A run whose logical date lies in the future, without a period."""
     future = RunDates(NOW, utc(2027, 3, 1), utc(2027, 2, 1), utc(2027, 3, 1))
-    with pytest.raises(RunRequestError, match="2027-02"):
+    with pytest.raises(RunParametersError, match="2027-02"):
         check({}, dates=future)
     check({}, Cadence.WEEKLY, dates=future)

@@ -1,4 +1,4 @@
-"""The settings with which MongoDB's driver connects."""
+"""The settings of a MongoDB connection: the server's URI, the driver's options and the database."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class MongoTarget:
+class MongoClientSettings:
     """A MongoDB connection's settings for the driver.
 
     Attributes:

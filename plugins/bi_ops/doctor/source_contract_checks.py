@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from bi_ops.catalog.source_contract import KEYS, SOURCE_CONTRACT, contract_violations
-from bi_ops.catalog.sql import render_sql
+from bi_ops.catalog.sql_templates import render_sql
 from bi_ops.doctor.results import Finding, Status, check_result
 from bi_ops.errors import SourceQueryError, SourceUnavailableError
 from bi_ops.meg.reader import MegReader
@@ -18,7 +18,7 @@ _ALL_KEYS_SECONDS = 120
 """The time limit for the keys of all relations; past it each of the others has a second."""
 
 
-def check_relations(subject: str, meg: MegReader) -> Iterator[Finding]:
+def check_source_contract(subject: str, meg: MegReader) -> Iterator[Finding]:
     """Check each relation's columns, and then the keys of those that have them."""
     results = {name: _columns(subject, name, meg) for name in SOURCE_CONTRACT}
     broken = [result for result in results.values() if isinstance(result, Finding)]

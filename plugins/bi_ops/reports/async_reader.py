@@ -27,11 +27,11 @@ from bi_ops.errors import (
     MongoUnavailableError,
     ReportsUnavailableError,
 )
-from bi_ops.mongo.errors import translate_pymongo_errors
+from bi_ops.mongo.client_settings import MongoClientSettings
+from bi_ops.mongo.mongo_error_rules import translate_pymongo_errors
 from bi_ops.mongo.store import Document
-from bi_ops.mongo.target import MongoTarget
 from bi_ops.reports.circuit_breaker import RETRY_SECONDS, CircuitBreaker
-from bi_ops.reports.execution import QUERY_TIMEOUT_MS, Steps, execute_async
+from bi_ops.reports.query_execution import QUERY_TIMEOUT_MS, Steps, execute_async
 
 MAX_QUERIES = 8
 """The number of reports that one API server computes at once."""
@@ -48,33 +48,33 @@ _OPTIONS: dict[str, Any] = {
 """The page's own limits; those in the connection's extra apply to the pipeline, which may wait longer."""
 
 T = TypeVar("T")
-FindTarget = Callable[[], MongoTarget]
+GetClientSettings = Callable[[], MongoClientSettings]
 
 
 @dataclass(frozen=True)
 class _Connection:
-    target: MongoTarget
+    settings: MongoClientSettings
     client: AsyncMongoClient[Document] = field(repr=False)
 
     @property
     def database(self) -> AsyncDatabase[Document]:
         return self.client.get_database(
-            self.target.database,
+            self.settings.database,
             codec_options=CodecOptions(tz_aware=True),
             read_preference=ReadPreference.PRIMARY,
             read_concern=ReadConcern("majority"),
         )
 
 
-class Reader:
+class AsyncReader:
     """The page's connection within one event loop, opened once, since opening costs more than a report.
 
     Args:
-        find_target: Returns the connection's target; it may block.
+        get_client_settings: Returns the connection's settings; it may block.
     """
 
-    def __init__(self, find_target: FindTarget) -> None:
-        self._find_target = find_target
+    def __init__(self, get_client_settings: GetClientSettings) -> None:
+        self._get_settings = get_client_settings
         self._breaker = CircuitBreaker()
         self._free_slots = MAX_QUERIES
         self._connection: _Connection | None = None
@@ -99,7 +99,7 @@ class Reader:
         with self._slot(), self._breaker.admission():
             connection = await self._open(deadline)
             try:
-                with translate_pymongo_errors(f"the reports, connection {connection.target.conn_id}"):
+                with translate_pymongo_errors(f"the reports, connection {connection.settings.conn_id}"):
                     return await self._execute(connection, steps, deadline)
             except (ConnectionConfigError, MongoConfigurationError, MongoUnavailableError):
                 self._stale = True
@@ -122,7 +122,7 @@ class Reader:
 
     async def database_name(self, deadline: float) -> str:
         """The name of the live database, from the connection's settings, without a query."""
-        return (await self._open(deadline)).target.database
+        return (await self._open(deadline)).settings.database
 
     async def close(self) -> None:
         """Close the connection."""
@@ -157,7 +157,7 @@ class Reader:
             raise ReportsUnavailableError(
                 "MongoDB did not answer in time",
                 retry_after=RETRY_SECONDS,
-                context=f"the reports, connection {connection.target.conn_id}",
+                context=f"the reports, connection {connection.settings.conn_id}",
                 expected=f"an answer within {REQUEST_SECONDS:g} s",
                 hint="Retried automatically. If it persists, check that MongoDB is up and not overloaded.",
             ) from None
@@ -170,7 +170,7 @@ class Reader:
             return self._connection
         if self._opening is None:
             loop = asyncio.get_running_loop()
-            self._opening = loop.run_in_executor(_EXECUTOR, _open_target, self._find_target, self._connection)
+            self._opening = loop.run_in_executor(_EXECUTOR, _open_connection, self._get_settings, self._connection)
         opening = self._opening
         try:
             # Shielded: requests share one look-up, and a request that times out must not cancel it for the others.
@@ -209,35 +209,35 @@ _EXECUTOR = ThreadPoolExecutor(1, thread_name_prefix="bi-reports")
 """A separate thread for blocking calls: Airflow's secrets backends, its metadata database, certificate files."""
 
 
-def _open_target(find_target: FindTarget, current: _Connection | None) -> _Connection:
+def _open_connection(get_client_settings: GetClientSettings, current: _Connection | None) -> _Connection:
     """Open the connection as configured now; the current one if nothing has changed."""
-    target = find_target()
-    if current and target == current.target:
+    settings = get_client_settings()
+    if current and settings == current.settings:
         return current
     limits = {option.lower() for option in _OPTIONS}
-    options = {option: value for option, value in target.options.items() if option.lower() not in limits} | _OPTIONS
-    with translate_pymongo_errors(f"the reports, connection {target.conn_id}"):
+    options = {option: value for option, value in settings.options.items() if option.lower() not in limits} | _OPTIONS
+    with translate_pymongo_errors(f"the reports, connection {settings.conn_id}"):
         try:
-            client: AsyncMongoClient[Document] = AsyncMongoClient(target.uri, **options)
+            client: AsyncMongoClient[Document] = AsyncMongoClient(settings.uri, **options)
         except (TypeError, ValueError, OSError) as error:  # a wrong value, a missing file of certificates
             raise ConfigurationError(f"{type(error).__name__}: {error}") from None
-    return _Connection(target, client)
+    return _Connection(settings, client)
 
 
-_READERS: dict[asyncio.AbstractEventLoop, Reader] = {}
+_READERS: dict[asyncio.AbstractEventLoop, AsyncReader] = {}
 _READERS_LOCK = threading.Lock()
 
 
-def current_reader(find_target: FindTarget) -> Reader:
+def current_reader(get_client_settings: GetClientSettings) -> AsyncReader:
     """The running event loop's reader: an asynchronous client works in one loop only.
 
     Args:
-        find_target: Returns the target of a new reader's connection.
+        get_client_settings: Returns the settings of a new reader's connection.
     """
     with _READERS_LOCK:
         for loop in [loop for loop in _READERS if loop.is_closed()]:
             del _READERS[loop]
-        return _READERS.setdefault(asyncio.get_running_loop(), Reader(find_target))
+        return _READERS.setdefault(asyncio.get_running_loop(), AsyncReader(get_client_settings))
 
 
 async def close_current_reader() -> None:

@@ -1,4 +1,4 @@
-"""Registers loads in the staging database: the plan of each load, and the completion of each of its stage tasks.
+"""Stores the state of each load in the staging database: its plan, and the completion of each of its stage tasks.
 
 Staged data belongs to its load, which has a random id, and not to a DAG run's id, which may be the same in two Airflow
 installations or after a run is deleted and created again. Each stage task ends by writing its completion, from which
@@ -117,7 +117,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class StagedLoad:
-    """A load whose tasks have all completed.
+    """A load whose stage tasks have all completed.
 
     Attributes:
         load: The load.
@@ -148,8 +148,8 @@ def clear_group_hint(task_group: str) -> str:
     return f"Clear the task group {task_group} of this run to read MEG again."
 
 
-class LoadRegister:
-    """The loads in the staging database.
+class LoadStates:
+    """The states of the loads in the staging database.
 
     Args:
         store: The databases.

@@ -15,10 +15,10 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from bi_ops.airflow import reports_connection
-from bi_ops.airflow.reports_connection import reports_target
-from bi_ops.reports import reader, web
+from bi_ops.airflow.reports_connection import reports_client_settings
+from bi_ops.reports import async_reader, web
+from bi_ops.reports.async_reader import MAX_QUERIES
 from bi_ops.reports.circuit_breaker import RETRY_SECONDS
-from bi_ops.reports.reader import MAX_QUERIES
 from bi_ops.reports.web import create_app
 from dev.embedded_stack import DatabaseServers
 from dev.processes import free_port
@@ -42,7 +42,7 @@ def iter_functions(dependant: Dependant) -> Iterator[object]:
 
 def test_page_functions_are_all_asynchronous() -> None:
     """A synchronous route, dependency or error handler would run in the API server's thread pool."""
-    app = create_app(reports_target)
+    app = create_app(reports_client_settings)
     functions = {
         call for route in app.routes if isinstance(route, APIRoute) for call in iter_functions(route.dependant)
     }
@@ -53,7 +53,7 @@ def test_page_functions_are_all_asynchronous() -> None:
 
 def test_page_has_client_per_event_loop() -> None:
     """A test client without a context makes an event loop for each request, as servers do for each process."""
-    client = TestClient(create_app(reports_target))
+    client = TestClient(create_app(reports_client_settings))
     assert [client.get(PATH).status_code for _ in range(3)] == [200] * 3
     with client:
         assert [client.get(PATH).status_code for _ in range(3)] == [200] * 3
@@ -63,7 +63,7 @@ def test_page_corrected_host_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """If a host cannot be reached, the connection is read from Airflow again, so a correction needs no restart."""
     correct = os.environ["AIRFLOW_CONN_BI_MONGO"]
     monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", json.dumps({**json.loads(correct), "port": free_port()}))
-    with TestClient(create_app(reports_target)) as client:
+    with TestClient(create_app(reports_client_settings)) as client:
         response = client.get(PATH)
         assert (response.status_code, response.headers["Retry-After"]) == (503, str(RETRY_SECONDS))
         assert "MongoDB cannot be reached" in response.text
@@ -88,7 +88,7 @@ def test_page_hanging_secrets_backend_gives_up(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(reports_connection, "reports_conn_id", hang)
     monkeypatch.setattr(web, "REQUEST_SECONDS", 0.3)
-    with TestClient(create_app(reports_target)) as client:
+    with TestClient(create_app(reports_client_settings)) as client:
         for _ in range(3):
             response = client.get(PATH)
             assert (response.status_code, response.headers["Retry-After"]) == (503, str(RETRY_SECONDS))
@@ -102,9 +102,9 @@ def test_page_hanging_secrets_backend_gives_up(monkeypatch: pytest.MonkeyPatch) 
 
 def test_page_without_free_slot_rejects(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests over the limit are refused, not queued, and a finished request frees a slot."""
-    with TestClient(create_app(reports_target)) as client:
+    with TestClient(create_app(reports_client_settings)) as client:
         assert client.get(PATH).status_code == 200
-        [busy] = [candidate for candidate in reader._READERS.values() if candidate._connection]
+        [busy] = [candidate for candidate in async_reader._READERS.values() if candidate._connection]
         monkeypatch.setattr(busy, "_free_slots", 0)
         response = client.get(PATH)
         assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
@@ -119,7 +119,7 @@ def test_page_limits_override_connection(monkeypatch: pytest.MonkeyPatch) -> Non
     extra = connection["extra"] if isinstance(connection["extra"], dict) else json.loads(connection["extra"])
     slow = {**extra, "serverselectiontimeoutms": 60_000}
     monkeypatch.setenv("AIRFLOW_CONN_BI_MONGO", json.dumps({**connection, "port": free_port(), "extra": slow}))
-    with TestClient(create_app(reports_target)) as client:
+    with TestClient(create_app(reports_client_settings)) as client:
         began = time.monotonic()
         assert client.get(PATH).status_code == 503
         assert time.monotonic() - began < 4

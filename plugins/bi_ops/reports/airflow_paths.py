@@ -1,4 +1,4 @@
-"""Paths within Airflow's UI."""
+"""Paths within Airflow's UI, to which messages and the reports page link."""
 
 from __future__ import annotations
 

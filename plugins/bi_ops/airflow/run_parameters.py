@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from bi_ops.catalog.periods import PERIOD_EXAMPLES, Cadence, RunDates, resolve_period
-from bi_ops.errors import PeriodError, RunRequestError
+from bi_ops.errors import PeriodError, RunParametersError
 
 PARAMETERS = ("jobs", "regions", "period", "force", "dry_run")
 
@@ -20,7 +20,7 @@ class _Problem:
     actual: str
 
 
-def check_request(
+def check_run_parameters(
     cadence: Cadence,
     conf: Mapping[str, Any],
     *,
@@ -42,7 +42,7 @@ def check_request(
         now: The present.
 
     Raises:
-        RunRequestError: Parameters are invalid; the message names each with the allowed values.
+        RunParametersError: Parameters are invalid; the message names each with the allowed values.
     """
     problems = [
         *_unknown_names(conf),
@@ -52,7 +52,7 @@ def check_request(
         *_period(cadence, conf, timezone, dates, now),
     ]
     if problems:
-        raise RunRequestError(
+        raise RunParametersError(
             "invalid run parameters",
             context=f"DAG {cadence.dag_id}",
             expected="\n".join(problem.expected for problem in problems),

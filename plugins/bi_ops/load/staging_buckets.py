@@ -1,4 +1,4 @@
-"""Writes and reads staged data: the documents that a load has read and not yet published.
+"""Writes and reads the buckets of the staging database: the documents that loads have read and not yet published.
 
 A stage task sorts its documents by `_id`, a few megabytes at a time, and writes each sorted run as buckets: a bucket of
 many documents costs MongoDB little more than a single document. Publish merges the sorted runs, and so reads the
@@ -22,8 +22,8 @@ from pymongo.collection import Collection
 
 from bi_ops.catalog.slices import IdRange, Slice
 from bi_ops.errors import DuplicateKeyError, StagingError
-from bi_ops.load.background import BackgroundWorker
-from bi_ops.load.register import Load, StagedLoad, clear_group_hint
+from bi_ops.load.background_worker import BackgroundWorker
+from bi_ops.load.load_state import Load, StagedLoad, clear_group_hint
 from bi_ops.mongo.raw_bson import MAX_BUCKET_DOCUMENTS, decode_bucket, encode_bucket, get_id
 from bi_ops.mongo.store import Store, find_raw_batches
 
@@ -36,8 +36,8 @@ BATCH_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True)
-class Bucket:
-    """A bucket of staged documents, without the documents.
+class BucketInfo:
+    """What is known of a bucket without reading its documents.
 
     Attributes:
         id: Its `_id`: `<load>|<task>|<attempt>|<sorted run>|<bucket>`, so that a run's buckets sort in their order.
@@ -55,8 +55,8 @@ class Bucket:
         return self.id.rpartition("|")[0]
 
 
-class StagedSlice:
-    """The staged data of one load.
+class StagingBuckets:
+    """The buckets of one load in the staging database.
 
     Args:
         store: The databases.
@@ -86,7 +86,7 @@ class StagedSlice:
             yield writer
             writer.flush()
 
-    def list_buckets(self, staged: StagedLoad) -> list[Bucket]:
+    def list_buckets(self, staged: StagedLoad) -> list[BucketInfo]:
         """The buckets of the completed attempts, ordered by task, sorted run and bucket.
 
         Raises:
@@ -101,7 +101,7 @@ class StagedSlice:
             _, task, attempt_id, _, _ = bucket["_id"].split("|")
             completion = staged.completions.get(int(task))
             if completion is not None and str(completion.attempt_id) == attempt_id:
-                buckets.append(Bucket(bucket["_id"], bucket["max_id"].encode(), bucket["document_count"]))
+                buckets.append(BucketInfo(bucket["_id"], bucket["max_id"].encode(), bucket["document_count"]))
                 documents[int(task)] += bucket["document_count"]
         for task_number, completion in staged.completions.items():
             if documents[task_number] != completion.documents:
@@ -110,7 +110,7 @@ class StagedSlice:
                 )
         return buckets
 
-    def iter_documents(self, buckets: Iterable[Bucket], start_id: str, max_documents: int) -> Iterator[list[bytes]]:
+    def iter_documents(self, buckets: Iterable[BucketInfo], start_id: str, max_documents: int) -> Iterator[list[bytes]]:
         """Iterate over the buckets' documents from the live `_id` `start_id` on, in batches, sorted by `_id`.
 
         A batch is of `BATCH_BYTES` at most, too.
@@ -136,12 +136,12 @@ class StagedSlice:
             last = batch[-1:]
             yield batch
 
-    def _iter_sort_run(self, buckets: Iterable[Bucket], start_key: bytes) -> Iterator[bytes]:
+    def _iter_sort_run(self, buckets: Iterable[BucketInfo], start_key: bytes) -> Iterator[bytes]:
         for bucket in buckets:
             documents = self._read(bucket)
             yield from documents[bisect_left(documents, start_key, key=get_id) :]
 
-    def _read(self, bucket: Bucket) -> list[bytes]:
+    def _read(self, bucket: BucketInfo) -> list[bytes]:
         for encoded in find_raw_batches(self._collection, {"_id": bucket.id}):
             return decode_bucket(encoded)
         raise staging_mismatch(self._load, f"{bucket.documents} documents in {bucket.id}", "none")

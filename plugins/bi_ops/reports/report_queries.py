@@ -11,8 +11,8 @@ from pymongo.database import Database
 from bi_ops.catalog.jobs import JOBS
 from bi_ops.mongo.store import Document
 from bi_ops.reports.definitions import Report
-from bi_ops.reports.execution import MAX_ROWS, Query, Steps, execute
 from bi_ops.reports.filters import Filters, filter_fields
+from bi_ops.reports.query_execution import MAX_ROWS, Query, Steps, execute
 
 _FILTER_NAMES = ("region", "institution", "form_type")
 
