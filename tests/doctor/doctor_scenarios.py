@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from bi_ops.airflow import connections
-from bi_ops.doctor.results import Finding
+from bi_ops.doctor.results import Finding, Status
 from bi_ops.doctor.runner import run_all_checks
 from bi_ops.settings import Settings
 from dev.embedded_stack import LIVE_DATABASE, WRITER_USER, DatabaseServers
@@ -42,6 +42,10 @@ class DoctorTarget:
     def run_checks(self, **settings: str) -> list[Finding]:
         environment = {"BI_AGGREGATE": "1", "MEG_REGIONS": "eu,uk", **settings}
         return list(run_all_checks(Settings.from_env(environment), ("eu", "uk"), connections))
+
+
+def failed(findings: list[Finding]) -> dict[str, Finding]:
+    return {f"{finding.subject}, {finding.check}": finding for finding in findings if finding.status is Status.FAILED}
 
 
 Break = Callable[[DoctorTarget], AbstractContextManager[None]]

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
-from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
 
 from bi_ops.catalog.jobs import get_job
 from bi_ops.catalog.slices import Slice
-from bi_ops.catalog.source_contract import KEYS, SOURCE_CONTRACT
-from bi_ops.catalog.sql_templates import include_dir, render_sql
+from bi_ops.catalog.sql_templates import include_dir
 from bi_ops.doctor.meg_checks import check_clock
 from bi_ops.doctor.results import Finding, Status, format_report
 from bi_ops.errors import StaleLoadError
@@ -24,23 +18,10 @@ from bi_ops.load.ledger import LedgerEntry
 from bi_ops.load.load_state import LoadStates
 from bi_ops.load.publish import publish
 from bi_ops.mongo.store import Store
-from dev import demo_meg
-from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
-from tests.doctor.doctor_scenarios import SCENARIOS, DoctorTarget, account, sql
+from dev.embedded_stack import LIVE_DATABASE
+from tests.doctor.doctor_scenarios import SCENARIOS, DoctorTarget, account, failed, sql
 from tests.load_helpers import monthly_slice, stage_documents
-from tests.meg_factory import MegFactory, utc
-
-
-@pytest.fixture
-def target(servers: DatabaseServers, monkeypatch: pytest.MonkeyPatch) -> Iterator[DoctorTarget]:
-    for name, value in servers.connections({"eu": "meg_eu", "uk": "meg_uk"}).items():
-        monkeypatch.setenv(name, value)
-    with servers.postgres.connect("meg_eu") as meg:
-        yield DoctorTarget(servers, meg)
-
-
-def failed(findings: list[Finding]) -> dict[str, Finding]:
-    return {f"{finding.subject}, {finding.check}": finding for finding in findings if finding.status is Status.FAILED}
+from tests.meg_factory import utc
 
 
 def test_doctor_passes_embedded_stack(target: DoctorTarget, store: Store) -> None:
@@ -261,145 +242,3 @@ def test_doctor_warns_of_unreadable_collections(target: DoctorTarget) -> None:
 
 def snapshot(as_of: datetime) -> Slice:
     return Slice(get_job("forms"), "eu", as_of)
-
-
-def test_source_contract_is_complete() -> None:
-    """The contract covers every relation."""
-    assert {path.stem for path in (include_dir() / "sql" / "source").iterdir()} == set(SOURCE_CONTRACT)
-
-
-@pytest.mark.usefixtures("store")
-def test_reader_role_grants_needed_columns(target: DoctorTarget) -> None:
-    """Each granted column is needed: without it, a relation cannot be read."""
-    granted = target.meg.execute(
-        "SELECT table_name, column_name FROM information_schema.column_privileges WHERE grantee = 'bi_reader'"
-    ).fetchall()
-    assert len(granted) > 70
-    reader = demo_meg.READER_ROLE
-    unneeded = []
-    with psycopg.connect(**reader_connection(target, "meg_eu"), autocommit=True) as meg:
-        relations = [render_sql(f"source/{name}.sql") for name in SOURCE_CONTRACT]
-        for table, column in granted:
-            target.meg.execute(f"REVOKE SELECT ({column}) ON {table} FROM {reader}")
-            if all(is_readable(meg, relation) for relation in relations):
-                unneeded.append(f"{table}.{column}")
-            target.meg.execute(f"GRANT SELECT ({column}) ON {table} TO {reader}")
-        assert all(is_readable(meg, relation) for relation in relations)
-    assert unneeded == []
-
-
-@pytest.fixture
-def edit_relation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], None]:
-    """Edits a file of include/sql/source/ in a copy of include/, which is used until the test ends."""
-    copy = tmp_path / "include"
-    shutil.copytree(include_dir(), copy)
-    monkeypatch.setattr("bi_ops.catalog.sql_templates.include_dir", lambda: copy)
-
-    def edit(name: str, old: str, new: str) -> None:
-        file = copy / "sql" / "source" / f"{name}.sql"
-        text = file.read_text()
-        assert old in text
-        file.write_text(text.replace(old, new))
-
-    return edit
-
-
-def key_findings(target: DoctorTarget) -> dict[str, Finding]:
-    return {
-        finding.check: finding
-        for finding in target.run_checks()
-        if finding.check.startswith("unique key") and "eu" in finding.subject
-    }
-
-
-def test_relation_keys_are_declared() -> None:
-    """Each key is a column of its relation."""
-    assert set(KEYS) == set(SOURCE_CONTRACT)
-    assert all(key in SOURCE_CONTRACT[name] for name, key in KEYS.items())
-
-
-@pytest.mark.usefixtures("store")
-def test_doctor_shows_relation_rows(target: DoctorTarget, meg_factory: MegFactory) -> None:
-    """The number of rows of each relation is shown next to that of its table."""
-    meg_factory.bulk_forms(30)
-    meg_factory.form(meg_factory.institution(is_demo=True))
-    target.meg.execute("ANALYZE")
-    findings = key_findings(target)
-    assert {finding.status for finding in findings.values()} == {Status.OK}
-    assert len(findings) == len(SOURCE_CONTRACT)
-    assert findings["unique key: form"].message == "form_id is unique; 30 rows, of about 31 in megforms_auditform"
-    assert findings["unique key: submission"].message.endswith("30 rows, of about 30 in megforms_observation")
-
-
-@pytest.mark.usefixtures("store")
-@pytest.mark.parametrize(
-    ("name", "old", "new"),
-    [
-        (
-            "session",
-            "LEFT JOIN megforms_ward AS w",
-            "JOIN megforms_observation AS o ON o.session_id = s.id LEFT JOIN megforms_ward AS w",
-        ),
-        ("form", "ON i.id = f.institution_id", "ON true"),
-    ],
-)
-def test_doctor_reports_duplicate_rows(
-    target: DoctorTarget,
-    meg_factory: MegFactory,
-    edit_relation: Callable[[str, str, str], None],
-    name: str,
-    old: str,
-    new: str,
-) -> None:
-    """A join that duplicates rows is reported with its file."""
-    form = meg_factory.form(meg_factory.institution())
-    meg_factory.form(meg_factory.institution())
-    meg_factory.session(form, utc(2026, 10, 5), observations=3)
-    assert failed(target.run_checks()) == {}
-    edit_relation(name, old, new)
-    finding = failed(target.run_checks())[f"MEG eu, unique key: {name}"]
-    assert "more than once, up to" in finding.message
-    assert f"include/sql/source/{name}.sql" in finding.hint
-
-
-@pytest.mark.usefixtures("store")
-def test_doctor_reports_null_key(
-    target: DoctorTarget, meg_factory: MegFactory, edit_relation: Callable[[str, str, str], None]
-) -> None:
-    """A row without a key, such as an outer join returns, is reported."""
-    meg_factory.institution()
-    edit_relation("form", "FROM megforms_auditform AS f\nJOIN", "FROM megforms_auditform AS f\nRIGHT JOIN")
-    assert "form_id is null" in failed(target.run_checks())["MEG eu, unique key: form"].message
-
-
-@pytest.mark.usefixtures("store")
-def test_doctor_warns_of_slow_key_check(
-    target: DoctorTarget, meg_factory: MegFactory, edit_relation: Callable[[str, str, str], None]
-) -> None:
-    """A relation that cannot be counted within 30 s is a warning, and all other checks run."""
-    meg_factory.institution()
-    edit_relation("institution", "WHERE NOT i.is_demo", "WHERE NOT i.is_demo AND pg_sleep(600) IS NOT NULL")
-    findings = key_findings(target)
-    assert findings["unique key: institution"].status is Status.WARNING
-    assert "not checked within 30 s" in findings["unique key: institution"].message
-    assert findings["unique key: ward"].status is Status.OK
-
-
-def reader_connection(target: DoctorTarget, database: str) -> dict[str, Any]:
-    pg = target.servers.postgres
-    return {
-        "host": pg.host,
-        "port": pg.port,
-        "dbname": database,
-        "user": demo_meg.READER_ROLE,
-        "password": target.servers.secret["reader"],
-    }
-
-
-def is_readable(meg: psycopg.Connection[Any], relation: str) -> bool:
-    try:
-        meg.execute(f"EXPLAIN SELECT * FROM ({relation}) AS relation")
-        meg.execute(f"SELECT * FROM ({relation}) AS relation LIMIT 0")
-    except psycopg.errors.InsufficientPrivilege:
-        return False
-    return True
