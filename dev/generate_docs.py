@@ -38,12 +38,13 @@ _REPLACES = {
 def main() -> int:
     """Write or check every generated text, and return the exit status."""
     check = "--check" in sys.argv[1:]
+    messages = generate_runbook.collect_messages()
     texts = {ROOT / "docs" / "collections" / f"{job.name}.md": collection_page(job) for job in JOBS}
     texts[ROOT / "include" / "mongo" / "indexes.json"] = recommended_indexes()
-    texts[ROOT / "include" / "docs" / "failures.md"] = generate_runbook.failure_table()
+    texts[ROOT / "include" / "docs" / "failures.md"] = generate_runbook.failure_table(messages)
     for file, name, table in (
         (ROOT / "README.md", "jobs", job_table()),
-        (ROOT / "docs" / "runbook.md", "messages", generate_runbook.runbook_table()),
+        (ROOT / "docs" / "runbook.md", "messages", generate_runbook.runbook_table(messages)),
     ):
         texts[file] = replace_section(file.read_text(), name, table)
     outdated = [path for path, text in texts.items() if not path.exists() or path.read_text() != text]

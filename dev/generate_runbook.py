@@ -36,27 +36,33 @@ _COMMON_MESSAGES = (
 
 
 @dataclass
-class _Message:
+class Message:
+    """What the tables say of a message.
+
+    Attributes:
+        retryable: Whether the task is retried.
+        hints: The hints that the message is raised with.
+    """
+
     retryable: bool
     hints: list[str] = field(default_factory=list)
 
 
-def runbook_table() -> str:
+def runbook_table(messages: Mapping[str, Message]) -> str:
     """All messages in alphabetical order, as Markdown."""
-    messages = _collect()
     return _table(sorted(messages, key=str.lower), messages)
 
 
-def failure_table() -> str:
+def failure_table(messages: Mapping[str, Message]) -> str:
     """The messages that an operator is likely to meet, in the order of a load's tasks, as Markdown.
 
     Raises:
-        KeyError: One of them does not exist (any more).
+        KeyError: One of them does not exist.
     """
-    return _table(_COMMON_MESSAGES, _collect())
+    return _table(_COMMON_MESSAGES, messages)
 
 
-def _table(names: Iterator[str] | list[str] | tuple[str, ...], messages: Mapping[str, _Message]) -> str:
+def _table(names: Iterator[str] | list[str] | tuple[str, ...], messages: Mapping[str, Message]) -> str:
     lines = ["| message | retried | hint |", "| --- | --- | --- |"]
     for name in names:
         message = messages[name]
@@ -65,9 +71,9 @@ def _table(names: Iterator[str] | list[str] | tuple[str, ...], messages: Mapping
     return "\n".join(lines) + "\n"
 
 
-def _collect() -> dict[str, _Message]:
+def collect_messages() -> dict[str, Message]:
     """Every message, by its text with `…` for its variable parts."""
-    messages = {rule.message: _Message(rule.error.retryable, [rule.hint]) for rule in (*MEG_RULES, *MONGO_RULES)}
+    messages = {rule.message: Message(rule.error.retryable, [rule.hint]) for rule in (*MEG_RULES, *MONGO_RULES)}
     trees = [ast.parse(file.read_text()) for file in sorted(_PACKAGE.rglob("*.py"))]
     nodes = [node for tree in trees for node in ast.walk(tree)]
     functions = {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
@@ -77,7 +83,7 @@ def _collect() -> dict[str, _Message]:
             texts = list(_texts(call.args[0], functions))
             paired = len(texts) == len(hints)  # where one condition chooses both
             for number, text in enumerate(texts):
-                message = messages.setdefault(text, _Message(getattr(errors, call.func.id).retryable))
+                message = messages.setdefault(text, Message(getattr(errors, call.func.id).retryable))
                 message.hints += hints[number : number + 1] if paired else hints
     return messages
 

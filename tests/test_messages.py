@@ -10,7 +10,7 @@ from bi_ops.doctor.results import Finding, Status, format_report
 from bi_ops.errors import ErrorRule, MongoUnavailableError, SourceUnavailableError, StagingError
 from bi_ops.meg.postgres_error_rules import ERROR_RULES as MEG_RULES
 from bi_ops.mongo.mongo_error_rules import ERROR_RULES as MONGO_RULES
-from dev.generate_runbook import failure_table, runbook_table
+from dev.generate_runbook import collect_messages, failure_table, runbook_table
 
 pytestmark = pytest.mark.fast
 
@@ -55,7 +55,7 @@ def table_rows(table: str) -> list[list[str]]:
 
 def test_retryable_hints_mention_retry() -> None:
     """The hint of each retried error begins with "Retried automatically", and no other hint does."""
-    rows = table_rows(runbook_table())
+    rows = table_rows(runbook_table(collect_messages()))
     assert len(rows) > 90
     for message, retried, hint in rows:
         assert hint, message
@@ -63,9 +63,10 @@ def test_retryable_hints_mention_retry() -> None:
 
 
 def test_failure_table_is_part_of_runbook() -> None:
-    rows = table_rows(failure_table())
+    messages = collect_messages()
+    rows = table_rows(failure_table(messages))
     assert 10 <= len(rows) <= 15
-    assert all(row in table_rows(runbook_table()) for row in rows)
+    assert all(row in table_rows(runbook_table(messages)) for row in rows)
 
 
 def test_report_labels_parts_of_problems() -> None:
