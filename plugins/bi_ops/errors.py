@@ -20,6 +20,15 @@ def labelled_details(expected: str, actual: str, hint: str) -> list[tuple[str, s
     return [(label, text) for label, text in pairs if text]
 
 
+def _comparison(expected: str, actual: str) -> str:
+    """Expected and actual as one sentence with a leading space; empty if both are."""
+    if expected and actual:
+        return f" Expected: {expected}; actual: {actual.rstrip('.')}."
+    if expected:
+        return f" Expected: {expected.rstrip('.')}."
+    return f" Actual: {actual.rstrip('.')}." if actual else ""
+
+
 class BiError(Exception):
     """Something stopped a load.
 
@@ -38,9 +47,7 @@ class BiError(Exception):
 
     def __init__(self, message: str, *, context: str, expected: str = "", actual: str = "", hint: str) -> None:
         self.message, self.context, self.expected, self.actual, self.hint = message, context, expected, actual, hint
-        details = "; ".join(f"{label.lower()}: {text}" for label, text in labelled_details(expected, actual, ""))
-        details = f" {details[0].upper()}{details[1:].rstrip('.')}." if details else ""
-        super().__init__(f"{self.summary}.{details} Hint: {hint}")
+        super().__init__(f"{self.summary}.{_comparison(expected, actual)} Hint: {hint}")
 
     @property
     def summary(self) -> str:
