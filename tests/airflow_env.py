@@ -1,4 +1,4 @@
-"""A fresh Airflow over the tests' databases."""
+"""The environments of Airflow over the tests' databases, and its REST API."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import pendulum
 
 from dev import airflow
 from dev.embedded_stack import DatabaseServers
-from tests.conftest import ROOT
+from dev.processes import child_env
+from tests.conftest import ROOT, STACK
 
 NO_SCHEDULED_RUNS = {
     "BI_AGGREGATE": "1",
@@ -34,6 +35,20 @@ FAST_FAILURE_DETECTION = {
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "3",
 }
 """A dead process is noticed within seconds, not minutes, and its task retried as often as in production."""
+
+
+def command_line_env(home: Path, project: Path = ROOT, **variables: str) -> dict[str, str]:
+    """The environment of Airflow's command line with a metadata database in `home`, and the DAGs of `project`."""
+    return child_env(
+        STACK,
+        {
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(project / "dags"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(project / "plugins"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            **variables,
+        },
+    )
 
 
 def new_airflow(servers: DatabaseServers, stack: Path, settings: Mapping[str, str], *, port: int = 0) -> dict[str, str]:

@@ -13,8 +13,8 @@ import pytest
 from bi_ops.mongo.store import Store
 from dev import demo_meg
 from dev.embedded_stack import WRITER_USER, DatabaseServers
-from dev.processes import child_env
-from tests.conftest import ROOT, STACK
+from tests.airflow_env import command_line_env
+from tests.conftest import ROOT
 from tests.load_helpers import live_documents, monthly_slice
 from tests.meg_factory import MegFactory
 
@@ -35,17 +35,7 @@ def uris(servers: DatabaseServers) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def airflow(servers: DatabaseServers, tmp_path_factory: pytest.TempPathFactory) -> AirflowCommand:
     home = tmp_path_factory.mktemp("airflow")
-    environment = child_env(
-        STACK,
-        {
-            "AIRFLOW_HOME": str(home),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
-            "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "PYTHONPATH": str(ROOT / "tests" / "policy"),
-            **uris(servers),
-        },
-    )
+    environment = command_line_env(home, PYTHONPATH=str(ROOT / "tests" / "policy"), **uris(servers))
 
     def run(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -16,8 +16,9 @@ import pytest
 from bi_ops.mongo.store import Store
 from dev import mwaa
 from dev.embedded_stack import DatabaseServers
-from dev.processes import StackError, child_env
-from tests.conftest import ROOT, STACK
+from dev.processes import StackError
+from tests.airflow_env import command_line_env
+from tests.conftest import ROOT
 from tests.load_helpers import live_documents, monthly_slice
 from tests.meg_factory import MegFactory
 
@@ -47,16 +48,7 @@ def test_mwaa_bundle_loads_month(
 ) -> None:
     """A month is loaded from the bundle alone."""
     meg_factory.bulk_forms(11)
-    environment = child_env(
-        STACK,
-        {
-            "AIRFLOW_HOME": str(unpacked),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(unpacked / "dags"),
-            "AIRFLOW__CORE__PLUGINS_FOLDER": str(unpacked / "plugins"),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            **servers.connections({"eu": "meg_eu"}),
-        },
-    )
+    environment = command_line_env(unpacked, unpacked, **servers.connections({"eu": "meg_eu"}))
 
     def run(*words: str) -> str:
         command = ["sh", "-c", f'. "{unpacked}/startup.sh" && export MEG_REGIONS=eu && exec "$@"', "sh", *words]
