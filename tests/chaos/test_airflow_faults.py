@@ -30,7 +30,7 @@ DAG = "bi_monthly"
 WORKER = "airflow worker -- "
 """The process titles of LocalExecutor's workers, and of their tasks, start with this."""
 STUCK_SECONDS = 20
-"""Seconds in the queue after which no worker takes a task any more."""
+"""Seconds in the queue after which no worker takes a task."""
 MAX_VERSION_SECONDS = 5.0
 """A tenth of the time of an API call when the page waits for MongoDB in the API's own threads."""
 FROZEN_SECONDS = 8.0

@@ -183,7 +183,7 @@ class LoadStates:
             task_group: The calling task's task group, for the error.
 
         Raises:
-            StagingError: There is no such load (any more).
+            StagingError: There is no such load, or it has expired.
         """
         row = self._loads.find_one({"_id": load_id})
         if row is None:
@@ -201,7 +201,7 @@ class LoadStates:
         """Begin an attempt of a stage task, which voids an earlier attempt's completion.
 
         Raises:
-            StagingError: The load does not exist (any more).
+            StagingError: The load has expired.
         """
         attempt_id = ObjectId()
         change = {

@@ -66,7 +66,7 @@ def stage(
         InvalidSourceRowError: A row cannot be stored as a document, or its form is in no chunk.
         DuplicateKeyError: Two rows have the same key.
         SupersededError: Another attempt of the same task has begun.
-        StagingError: The load does not exist (any more), or these are not its chunks.
+        StagingError: The load has expired, or these are not its chunks.
     """
     _check_planned(load, task, chunks)
     states = LoadStates(store)
