@@ -29,9 +29,9 @@ _BSON = {
     FieldType.BOOLEAN: "bool",
     FieldType.TIMESTAMP: "date",
 }
-_REPLACES = {
-    LoadMode.REPLACE_PERIOD: "the period of the region",
-    LoadMode.REPLACE_REGION: "all documents of the region",
+_SLICE = {
+    LoadMode.REPLACE_PERIOD: "a region and period",
+    LoadMode.REPLACE_REGION: "a region",
 }
 
 
@@ -69,12 +69,12 @@ def replace_section(text: str, name: str, table: str) -> str:
 def job_table() -> str:
     """The README's table of jobs."""
     lines = [
-        "| job (collection) | one document is | DAG, when | replaces | task in MEG |",
+        "| job (collection) | one document is | DAG, when | slice | task in MEG |",
         "| --- | --- | --- | --- | --- |",
     ]
     for job in JOBS:
         name = f"[`{job.name}`](docs/collections/{job.name}.md)"
-        lines.append(f"| {name} | {job.summary} | {_when(job)} | {_REPLACES[job.mode]} | `{job.celery_task}` |")
+        lines.append(f"| {name} | {job.summary} | {_when(job)} | {_SLICE[job.mode]} | `{job.celery_task}` |")
     return "\n".join(lines) + "\n"
 
 
@@ -106,7 +106,7 @@ def collection_page(job: Job) -> str:
 | --- | --- |
 | loaded by | {_when(job)} (`BI_TIMEZONE`) |
 | task in MEG | `{job.celery_task}` |
-| a publish replaces | {_REPLACES[job.mode]} |
+| slice | {_SLICE[job.mode]} |
 | grain | {header["grain"]} |
 | window | {header["window"]} |
 | units | {header["units"]} |

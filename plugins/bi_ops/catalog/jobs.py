@@ -104,7 +104,7 @@ JOBS = (
         cadence=Cadence.MONTHLY,
         mode=LoadMode.REPLACE_PERIOD,
         key="{form_id}",
-        summary="The submissions on a form in a month. A submission is an observation of a submitted session.",
+        summary="A form's submissions in a month: the observations of its submitted sessions.",
         fields=(
             *_FORM,
             Field("submissions", FieldType.INTEGER, "Observations whose session was submitted in the month."),
@@ -128,7 +128,7 @@ JOBS = (
         cadence=Cadence.MONTHLY,
         mode=LoadMode.REPLACE_PERIOD,
         key="{form_id}",
-        summary="The audit sessions submitted on a form in a month.",
+        summary="A form's submitted audit sessions in a month.",
         fields=(
             *_FORM,
             Field("sessions", FieldType.INTEGER, "Audit sessions submitted in the month."),
@@ -156,7 +156,7 @@ JOBS = (
         cadence=Cadence.MONTHLY,
         mode=LoadMode.REPLACE_REGION,
         key="{action}:{rank:02}",
-        summary="One of the ten users who did an action most often in the 365 days before the as-of instant.",
+        summary="One of the ten most active users of an action in the 365 days before the as-of instant.",
         fields=(
             Field(
                 "action",
@@ -189,7 +189,7 @@ JOBS = (
         cadence=Cadence.QUARTERLY,
         mode=LoadMode.REPLACE_REGION,
         key="{period}:{form_id}",
-        summary="The use of a form in one of the eight quarters up to the run's.",
+        summary="A form's use in a quarter, for each of the last eight quarters.",
         fields=(
             Field("period", FieldType.TEXT, "The quarter, such as 2026-Q3."),
             Field("period_start", FieldType.TIMESTAMP, "Its first midnight, in `BI_TIMEZONE`."),
@@ -219,7 +219,7 @@ JOBS = (
         cadence=Cadence.WEEKLY,
         mode=LoadMode.REPLACE_REGION,
         key="{institution_id}",
-        summary="An institution, with its size and how much it is used.",
+        summary="An institution, with its size and its use of MEG.",
         fields=(
             Field("institution_id", FieldType.INTEGER, "MEG's id of the institution."),
             Field("name", FieldType.TEXT, "Its name."),
@@ -251,7 +251,7 @@ JOBS = (
         cadence=Cadence.WEEKLY,
         mode=LoadMode.REPLACE_REGION,
         key="{form_id}",
-        summary="A form, with how it is set up and how much it is used.",
+        summary="A form, with its settings and its use.",
         fields=(
             Field("form_id", FieldType.INTEGER, "MEG's id of the form."),
             Field("name", FieldType.TEXT, "Its name."),
@@ -280,7 +280,7 @@ JOBS = (
         cadence=Cadence.WEEKLY,
         mode=LoadMode.REPLACE_REGION,
         key="{institution_id}",
-        summary="How well an active client that handles patient data protects its accounts.",
+        summary="An active institution that handles patient data, with its security settings and risks.",
         fields=(
             Field("institution_id", FieldType.INTEGER, "MEG's id of the institution."),
             Field("name", FieldType.TEXT, "Its name."),

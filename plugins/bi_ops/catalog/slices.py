@@ -1,4 +1,4 @@
-"""A slice, which one publish replaces: a job, region and period, with the `_id` range of its documents."""
+"""A slice: the documents of one collection that one publish replaces, of a region or of a region and period."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class IdRange:
 
 @dataclass(frozen=True)
 class Slice:
-    """The documents of one collection that one publish replaces.
+    """The documents of one collection that one publish replaces: of a region and period, or of a whole region.
 
     Attributes:
         job: The job whose collection it is.
