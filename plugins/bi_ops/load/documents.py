@@ -1,4 +1,4 @@
-"""Encodes rows of MEG as BSON documents, with the types that the job's fields declare."""
+"""Encodes the rows that a job's query returns as BSON documents, with the types that the job's fields declare."""
 
 from __future__ import annotations
 
@@ -126,11 +126,11 @@ class Pseudonymizer:
 
 
 class DocumentEncoder:
-    """Encodes the rows of a slice's SQL template as the documents that are staged.
+    """Encodes rows of a job's query as the documents of a slice.
 
     Args:
         slice_: The slice.
-        columns: The names of the result's columns, in order.
+        columns: The names of the query's columns, in order.
         pseudonyms: Replaces names of people; None if they are kept.
 
     Raises:
@@ -163,7 +163,7 @@ class DocumentEncoder:
         self._head = head
 
     def __call__(self, rows: Sequence[Sequence[Any]]) -> list[bytes]:
-        """The encoded document of each row: the live document without the load metadata.
+        """Encode each row as a document, without the load metadata (`loaded_at`, `run_id`), which publish appends.
 
         Args:
             rows: The rows, with or without the column that `guard` adds.
@@ -173,20 +173,20 @@ class DocumentEncoder:
         """
         if not rows:
             return []
-        given = [*zip(*rows, strict=True)]
-        if len(given) > len(self._place) and any(given[-1]):
+        raw_columns = [*zip(*rows, strict=True)]
+        if len(raw_columns) > len(self._place) and any(raw_columns[-1]):
             raise self._guarded_value(next(row for row in rows if row[-1]))
         columns: dict[str, Sequence[Any]] = {}
         inner: dict[str, dict[str, Sequence[Any]]] = {}
         for field in self._slice.job.fields:
             outer, _, name = field.name.partition(".")
-            values = self._convert_column(field, given[self._place[field.name]], rows)
+            values = self._convert_column(field, raw_columns[self._place[field.name]], rows)
             columns[outer] = values
             if name:
                 inner.setdefault(outer, {})[name] = values
         for outer, fields in inner.items():
             columns[outer] = [dict(zip(fields, values, strict=True)) for values in zip(*fields.values(), strict=True)]
-        ids = self._ids([given[self._place[name]] for name in self._key_fields], rows)
+        ids = self._ids([raw_columns[self._place[name]] for name in self._key_fields], rows)
         documents = [
             bson.encode(
                 {"_id": id_, **self._head, **dict(zip(columns, values, strict=True)), "schema_version": SCHEMA_VERSION}
@@ -214,9 +214,9 @@ class DocumentEncoder:
             key = self._key(row)
             if None in key.values():
                 raise self._row_error("null key", row, f"a value in {', '.join(key)}", f"{[*key.values()]}")
-        written, prefix = self._slice.job.key.format_map, self._slice.prefix
+        format_key, prefix = self._slice.job.key.format_map, self._slice.prefix
         names = self._key_fields
-        return [prefix + written(dict(zip(names, key, strict=True))) for key in zip(*keys, strict=True)]
+        return [prefix + format_key(dict(zip(names, key, strict=True))) for key in zip(*keys, strict=True)]
 
     def _key(self, row: Sequence[Any]) -> dict[str, Any]:
         return {name: row[self._place[name]] for name in self._key_fields}

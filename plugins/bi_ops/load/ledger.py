@@ -1,4 +1,4 @@
-"""Writes the ledger, the collection `bi_loads`: which load each slice is of, in the transaction that publishes it."""
+"""Writes the ledger (collection `bi_loads`): a document per published slice, in the transaction that publishes it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from bi_ops.mongo.store import Document, Store
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """The ledger's entry of one publish.
+    """The entry that one publish writes into the ledger.
 
     Attributes:
         staged: The published load.
         started_at: When the DAG run began to load it.
-        published_at: When it is published.
-        previous_documents: The number of documents in the slice before.
-        forced: Whether the guards were switched off.
+        published_at: When the publish began to replace the live slice.
+        previous_documents: The number of documents in the live slice before this publish.
+        forced: Whether the guards were switched off, by the run's parameter `force`.
     """
 
     staged: StagedLoad
@@ -30,12 +30,12 @@ class LedgerEntry:
     forced: bool
 
     def write(self, store: Store, transactions: int, session: ClientSession) -> None:
-        """Record that the publish is complete, and its number of transactions."""
+        """Record a complete publish, which took this number of transactions."""
         row = {**self._row(), "transactions": transactions, "publishing": None}
         store.ledger.replace_one({"_id": row["_id"]}, row, upsert=True, session=session)
 
     def write_progress(self, store: Store, documents: int, session: ClientSession) -> None:
-        """Record that the publish is in progress: so far the slice holds `documents` documents of this load."""
+        """Record a publish in progress: so far the live slice holds `documents` documents of this load."""
         row = self._row()
         progress = {
             "load_id": row["load_id"],

@@ -117,7 +117,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class StagedLoad:
-    """A load whose stage tasks have all completed.
+    """A load whose stage tasks have all completed, so that it can be published.
 
     Attributes:
         load: The load.
@@ -144,7 +144,7 @@ class StagedLoad:
 
 
 def clear_group_hint(task_group: str) -> str:
-    """The hint for a load that cannot continue."""
+    """The hint for a load that cannot continue: plan and stage it again."""
     return f"Clear the task group {task_group} of this run to read MEG again."
 
 

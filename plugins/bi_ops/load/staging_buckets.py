@@ -1,8 +1,8 @@
 """Writes and reads the buckets of the staging database: the documents that loads have read and not yet published.
 
-A stage task sorts its documents by `_id`, a few megabytes at a time, and writes each sorted run as buckets: a bucket of
-many documents costs MongoDB little more than a single document. Publish merges the sorted runs, and so reads the
-documents in `_id` order, whatever the order in which MEG returned them.
+A bucket is one MongoDB document that holds up to a thousand of a load's, since it costs MongoDB little more than a
+single one. A stage task sorts its documents by `_id`, a few megabytes at a time, and writes each of these sorted runs
+as buckets. Publish merges the sorted runs, and so reads the documents in `_id` order, whatever MEG's order was.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from bi_ops.mongo.raw_bson import MAX_BUCKET_DOCUMENTS, decode_bucket, encode_bu
 from bi_ops.mongo.store import Store, find_raw_batches
 
 SORT_BUFFER_BYTES = 4 * 2**20
-"""How much a stage task sorts at once; together with MongoDB's driver it needs far less than 50 MB of memory."""
+"""The size of a sorted run; to sort and write it takes far less than 50 MB of memory."""
 MAX_BUCKET_BYTES = 2**18
-"""A publish holds one bucket of each sorted run in memory."""
+"""The maximum size of a bucket; publish holds one bucket of each sorted run in memory."""
 BATCH_BYTES = 4 * 2**20
 """The maximum size of a batch for MongoDB's driver."""
 
 
 @dataclass(frozen=True)
 class BucketInfo:
-    """What is known of a bucket without reading its documents.
+    """A bucket without its documents.
 
     Attributes:
-        id: Its `_id`: `<load>|<task>|<attempt>|<sorted run>|<bucket>`, so that a run's buckets sort in their order.
+        id: Its `_id`: `<load>|<task>|<attempt>|<sorted run>|<bucket>`, which sorts a run's buckets in order.
         max_document_id: The greatest `_id` in it.
         documents: The number of documents in it.
     """
@@ -111,17 +111,17 @@ class StagingBuckets:
         return buckets
 
     def iter_documents(self, buckets: Iterable[BucketInfo], start_id: str, max_documents: int) -> Iterator[list[bytes]]:
-        """Iterate over the buckets' documents from the live `_id` `start_id` on, in batches, sorted by `_id`.
+        """Iterate in batches over the documents whose `_id` is `start_id` or greater, sorted by `_id`.
 
-        A batch is of `BATCH_BYTES` at most, too.
+        A batch has at most `max_documents` documents, and `BATCH_BYTES` unless a single document is larger.
 
         Args:
             buckets: All buckets of the load, as `list_buckets` returns them.
-            start_id: The live `_id` at which to begin.
+            start_id: The `_id` at which to begin, as in the live collection.
             max_documents: The maximum number of documents in a batch.
 
         Raises:
-            StagingError: A bucket has disappeared meanwhile.
+            StagingError: A bucket has been deleted meanwhile.
             DuplicateKeyError: Two documents have the same `_id`.
         """
         start_key = start_id.encode()

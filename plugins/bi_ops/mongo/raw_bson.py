@@ -1,4 +1,4 @@
-"""Work on encoded documents where decoding them costs a fifth more; all else is left to the `bson` package.
+"""Reads and extends documents in their encoded form, where to decode them would cost a fifth more.
 
 A live document is the staged one, byte for byte, with the load metadata after its last field. A bucket ends with an
 array of staged documents, whose keys are their places as text (https://bsonspec.org):
