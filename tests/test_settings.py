@@ -26,6 +26,8 @@ def test_defaults_match_documents() -> None:
         "max_shrink": 0.5,
         "pseudonymise": (),
         "settle_minutes": 5,
+        "self_heal": False,
+        "max_heal_periods": 3,
         "deadline_hours": 24,
     }
 
@@ -83,6 +85,7 @@ def test_pseudonymise_all_or_some_regions(value: str, regions: tuple[str, ...]) 
         ("BI_PSEUDONYMISE", "mars", "regions of MEG_REGIONS"),
         ("BI_SETTLE_MINUTES", "-1", "greater than or equal to 0"),
         ("BI_SETTLE_MINUTES", "soon", "number"),
+        ("BI_MAX_HEAL_PERIODS", "0", "greater than or equal to 1"),
         ("BI_DEADLINE_HOURS", "0", "greater than 0"),
         ("BI_DEADLINE_HOURS", "soon", "number"),
     ],

@@ -85,6 +85,8 @@ class Settings(BaseModel):
         max_shrink: The share of a slice that a publish may remove without `force`, 0 to 1.
         pseudonymise: The regions in which users' names are replaced.
         settle_minutes: How long after a period's end a load waits before it reads MEG.
+        self_heal: Whether `bi_backfill` loads every day what is missing.
+        max_heal_periods: The most periods that it then loads a day.
         deadline_hours: How long after a period's end its slices are overdue if they are not published.
     """
 
@@ -100,6 +102,8 @@ class Settings(BaseModel):
     max_shrink: float = Field(0.5, alias="BI_MAX_SHRINK", ge=0, le=1)
     pseudonymise: Annotated[tuple[str, ...], BeforeValidator(_region_subset)] = Field((), alias="BI_PSEUDONYMISE")
     settle_minutes: float = Field(5, alias="BI_SETTLE_MINUTES", ge=0, le=24 * 60)
+    self_heal: Annotated[bool, BeforeValidator(to_bool)] = Field(False, alias="BI_SELF_HEAL")
+    max_heal_periods: int = Field(3, alias="BI_MAX_HEAL_PERIODS", ge=1, le=100)
     deadline_hours: float = Field(24, alias="BI_DEADLINE_HOURS", gt=0, le=24 * 28)
 
     @property

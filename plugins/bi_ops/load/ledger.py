@@ -1,14 +1,48 @@
-"""Writes the ledger (collection `bi_loads`): a document per published slice, in the transaction that publishes it."""
+"""The ledger (collection `bi_loads`), a document per published slice: writes it, and finds what is missing in it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from pymongo.client_session import ClientSession
 
+from bi_ops.catalog.slices import Slice
 from bi_ops.load.load_state import StagedLoad
 from bi_ops.mongo.store import Document, Store
+
+
+def unpublished(store: Store, slices: Iterable[Slice], *, since: datetime | None = None) -> list[Slice]:
+    """Those of the due slices that are not published, in their order.
+
+    Args:
+        store: The databases.
+        slices: Due slices.
+        since: What was published before this instant counts as not published.
+    """
+    slices = list(slices)
+    ids = sorted({slice_.ledger_id for slice_ in slices})
+    query: Document = {"_id": {"$in": ids}, **({"published_at": {"$gte": since}} if since else {})}
+    rows = {row["_id"]: row for row in store.ledger.find(query)}
+    return [slice_ for slice_ in slices if not is_published(slice_, rows.get(slice_.ledger_id))]
+
+
+def is_published(slice_: Slice, row: Mapping[str, Any] | None) -> bool:
+    """Whether a due slice, or a later one that replaces it, is published as a whole.
+
+    Periods are compared by name, since the same period begins at another instant in another time zone.
+
+    Args:
+        slice_: The due slice.
+        row: The ledger's row of its `ledger_id`; None if there is none.
+    """
+    if row is None or not row.get("published_at") or row.get("publishing"):
+        return False
+    if slice_.period:
+        return bool(row["period"] >= slice_.period.name)
+    return bool(row["as_of"] >= slice_.as_of)
 
 
 @dataclass(frozen=True)

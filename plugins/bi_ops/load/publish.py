@@ -21,7 +21,7 @@ from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
 
-from bi_ops.catalog.slices import IdRange
+from bi_ops.catalog.slices import IdRange, Slice
 from bi_ops.errors import BiError, PartialPublishError, StagingError, SupersededError
 from bi_ops.load.background_worker import BackgroundWorker
 from bi_ops.load.guards import LiveTotals, check_not_stale, check_shrink
@@ -109,6 +109,15 @@ def publish(
     )
 
 
+def measure_live(store: Store, slice_: Slice) -> LiveTotals:
+    """The size of the live slice."""
+    total = {"documents": {"$sum": 1}, "measure": {"$sum": f"${slice_.job.measure}"}}
+    pipeline = [{"$match": slice_.id_range.filter}, {"$group": {"_id": None, **total}}]
+    for row in store.live[slice_.job.name].aggregate(pipeline):
+        return LiveTotals(row["documents"], row["measure"])
+    return LiveTotals(0, 0)
+
+
 class _Publish:
     def __init__(self, store: Store, load: Load, started_at: datetime, max_transaction_documents: int) -> None:
         self._store = store
@@ -125,7 +134,7 @@ class _Publish:
         self._staged, self._buckets = self._check_complete()
         if not force:
             check_not_stale(self._store, self._staged)
-        self._live_before = self._measure_live()
+        self._live_before = measure_live(self._store, self._slice)
         if not force:
             check_shrink(self._staged, self._live_before, max_shrink)
         if dry_run:
@@ -151,13 +160,6 @@ class _Publish:
                 f"the rest of the previous load; staged: {error.actual}",
                 hint=clear_group_hint(self._slice.task_group),
             ) from None
-
-    def _measure_live(self) -> LiveTotals:
-        total = {"documents": {"$sum": 1}, "measure": {"$sum": f"${self._slice.job.measure}"}}
-        pipeline = [{"$match": self._slice.id_range.filter}, {"$group": {"_id": None, **total}}]
-        for row in self._store.live[self._slice.job.name].aggregate(pipeline):
-            return LiveTotals(row["documents"], row["measure"])
-        return LiveTotals(0, 0)
 
     def _replace(self, *, forced: bool) -> _Progress:
         """Replace the slice, in as many transactions as necessary."""

@@ -24,6 +24,9 @@ from bi_ops.mongo.raw_bson import split
 LEDGER_COLLECTION = "bi_loads"
 PUBLISH_LOCKS = "publish_locks"
 LOADS_COLLECTION = "loads"
+FAILURES = "failures"
+REGION_STARTS = "region_starts"
+WATCH_COLLECTION = "bi_watch"
 STAGING_SUFFIX = "_staging"
 """The staging database's name is the live one's with this suffix."""
 STAGING_TTL = timedelta(days=30)
@@ -82,6 +85,21 @@ class Store:
     def loads(self) -> Collection[Document]:
         """One document for each planned load, kept as long as its staged data."""
         return self._staging[LOADS_COLLECTION]
+
+    @property
+    def failures(self) -> Collection[Document]:
+        """The last failure of each slice that no retry resolves."""
+        return self._staging[FAILURES]
+
+    @property
+    def region_starts(self) -> Collection[Document]:
+        """When each region began to use MEG."""
+        return self._staging[REGION_STARTS]
+
+    @property
+    def watch(self) -> Collection[Document]:
+        """One document for each slice whose lateness has been reported, until it is published."""
+        return self.live[WATCH_COLLECTION]
 
     def live_collection(self, name: str) -> Collection[RawBSONDocument]:
         """A live collection that returns encoded documents."""
