@@ -12,6 +12,7 @@ import pytest
 from airflow.models import DagBag
 from airflow.providers.common.compat.sdk import ParamValidationError
 
+from bi_ops.airflow.backfill_dag import build_backfill_dag
 from bi_ops.airflow.dag_factory import build_dag
 from bi_ops.airflow.lineage import extract_tables
 from bi_ops.airflow.operators import StageOperator
@@ -36,8 +37,8 @@ def dags() -> dict[str, Any]:
 
 
 def test_dags_match_cadences(dags: dict[str, Any]) -> None:
-    """There is one DAG for each cadence, and the doctor."""
-    assert set(dags) == {job.cadence.dag_id for job in JOBS} | {"bi_doctor"}
+    """There is one DAG for each cadence, and those that look after them."""
+    assert set(dags) == {job.cadence.dag_id for job in JOBS} | {"bi_backfill", "bi_doctor"}
 
 
 def test_task_groups_match_jobs_and_regions(dags: dict[str, Any]) -> None:
@@ -77,12 +78,28 @@ def test_dag_schedules(dags: dict[str, Any], dag_id: str, cron: str, *, catchup:
     assert all(task.retries > 0 and task.retry_exponential_backoff for task in dag.tasks)
 
 
+@pytest.mark.parametrize(("self_heal", "schedule"), [("", None), ("0", None), ("1", "0 6 * * *")])
+def test_backfill_runs_daily_if_self_heal_is_on(
+    monkeypatch: pytest.MonkeyPatch, self_heal: str, schedule: str | None
+) -> None:
+    """bi_backfill has a schedule only where BI_SELF_HEAL is on."""
+    monkeypatch.setenv("BI_SELF_HEAL", self_heal)
+    monkeypatch.setenv("BI_TIMEZONE", "Europe/Dublin")
+    dag = build_backfill_dag(None)
+    assert dag.timetable.can_be_scheduled is bool(schedule)
+    if schedule:
+        assert dag.timetable.serialize()["expression"] == schedule
+        assert str(dag.timezone) == "Europe/Dublin"
+    assert (dag.catchup, dag.max_active_runs) == (False, 1)
+    assert dag.get_task("load").partial_kwargs["retries"] == 0
+
+
 def test_dags_and_tasks_have_docs(dags: dict[str, Any]) -> None:
     """Each DAG and task has documentation in the UI."""
     for dag in dags.values():
         assert "MEG" in dag.doc_md
         assert "{" not in dag.doc_md
-        assert ("the slice would shrink too much" in dag.doc_md) is (dag.dag_id != "bi_doctor")
+        assert ("the slice would shrink too much" in dag.doc_md) is dag.dag_id.endswith("ly")
         assert dag.description
         groups = dag.task_group.get_task_group_dict()
         assert all(group.tooltip for name, group in groups.items() if name)
@@ -132,7 +149,8 @@ def test_invalid_setting_is_import_error(monkeypatch: pytest.MonkeyPatch) -> Non
         build_dag(Cadence.MONTHLY, None)
 
 
-def test_parsing_imports_no_driver() -> None:
+@pytest.mark.parametrize("dag_file", sorted((ROOT / "dags").glob("*.py")), ids=lambda file: file.stem)
+def test_parsing_imports_no_driver(dag_file: Path) -> None:
     """Parsing a DAG connects to nothing and imports no driver."""
     program = (
         "import runpy, socket, sys\n"
@@ -140,7 +158,7 @@ def test_parsing_imports_no_driver() -> None:
         "def refuse(*_): raise AssertionError('a connection while parsing')\n"
         "socket.socket.connect = refuse\n"
         "before = set(sys.modules)\n"
-        f"runpy.run_path({str(ROOT / 'dags' / 'bi_monthly.py')!r})\n"
+        f"runpy.run_path({str(dag_file)!r})\n"
         "heavy = {'psycopg', 'pymongo', 'bson', 'pandas', 'sqlalchemy'} & (set(sys.modules) - before)\n"
         "assert not heavy, heavy\n"
     )

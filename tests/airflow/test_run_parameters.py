@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from bi_ops.airflow.run_parameters import check_run_parameters
+from bi_ops.airflow.run_parameters import check_backfill_parameters, check_run_parameters
 from bi_ops.catalog.periods import Cadence, RunDates
 from bi_ops.errors import RunParametersError
+from bi_ops.load.selection import Selection
 from tests.meg_factory import utc
 
 pytestmark = pytest.mark.fast
@@ -30,6 +31,7 @@ def check(conf: dict[str, Any], cadence: Cadence = Cadence.MONTHLY, dates: RunDa
         {"period": ""},
         {"period": "2026-10"},
         {"jobs": ["top_users"], "regions": ["uk", "eu"], "force": True, "dry_run": False},
+        {"openlineage": {"parentRunId": "1"}},
     ],
 )
 def test_request_with_allowed_values_passes(conf: dict[str, Any]) -> None:
@@ -85,3 +87,37 @@ def test_request_for_future_interval_is_refused() -> None:
     with pytest.raises(RunParametersError, match="2027-02"):
         check({}, dates=future)
     check({}, Cadence.WEEKLY, dates=future)
+
+
+def backfill(conf: dict[str, Any]) -> Selection:
+    return check_backfill_parameters(conf, jobs=JOBS, regions=["eu", "uk"], timezone="UTC")
+
+
+def test_backfill_selects_everything_by_default() -> None:
+    assert backfill({}) == backfill({"from": "", "to": None}) == Selection(JOBS, ["eu", "uk"])
+
+
+def test_backfill_request_selects_months() -> None:
+    selection = backfill({"jobs": ["top_users"], "from": "2026-03", "to": "2026-05", "only_missing": False})
+    assert (selection.jobs, selection.only_missing) == (["top_users"], False)
+    assert selection.first
+    assert selection.last
+    assert (selection.first.start, selection.last.end) == (utc(2026, 3, 1), utc(2026, 6, 1))
+
+
+@pytest.mark.parametrize(
+    ("conf", "expected", "actual"),
+    [
+        ({"from": "2026-Q3"}, "from: a month such as 2026-10", "from: '2026-Q3'"),
+        ({"to": 202610}, "to: a month such as 2026-10", "to: '202610'"),
+        ({"from": "2026-05", "to": "2026-04"}, "from: a month that is not after to", "from: 2026-05, to: 2026-04"),
+        ({"only_missing": "no"}, "only_missing: true or false", "only_missing: 'no'"),
+        ({"regions": ["mars"]}, "eu, uk", "regions: 'mars'"),
+        ({"period": "2026-10"}, "only the parameters jobs, regions, from", "parameter 'period'"),
+    ],
+)
+def test_backfill_request_with_bad_value_is_refused(conf: dict[str, Any], expected: str, actual: str) -> None:
+    with pytest.raises(RunParametersError, match="DAG bi_backfill") as caught:
+        backfill(conf)
+    assert expected in caught.value.expected
+    assert actual in caught.value.actual

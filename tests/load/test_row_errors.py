@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from bi_ops.airflow.base_operator import load_settings
 from bi_ops.airflow.connections import open_meg
-from bi_ops.airflow.operators import _load_settings
 from bi_ops.catalog.jobs import JOBS, get_job
 from bi_ops.catalog.slices import Slice
 from bi_ops.catalog.sql_templates import render_sql
@@ -262,7 +262,7 @@ def test_load_with_changed_setting_is_refused(changed: dict[str, str], name: str
     """A load that was planned with one setting is neither staged nor published with another."""
     slice_, before = make_slice("top_users", utc(2026, 11, 1)), {"MEG_REGIONS": "eu"}
     settings, changed_settings = (
-        _load_settings(slice_, Settings.from_env(environment)) for environment in (before, before | changed)
+        load_settings(slice_, Settings.from_env(environment)) for environment in (before, before | changed)
     )
     load = Load(slice_, RUN, settings, ([None],), utc(2026, 11, 1))
     load.check_settings(settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from airflow.providers.standard.operators.python import ShortCircuitOperator
 from airflow.sdk import DAG, Asset, Param, TaskGroup
@@ -31,7 +32,7 @@ _PERIOD_HELP = {
     Cadence.QUARTERLY: f"{PERIOD_EXAMPLES[Cadence.QUARTERLY].capitalize()}; empty for the last one.",
     Cadence.WEEKLY: f"A snapshot of the end of {PERIOD_EXAMPLES[Cadence.WEEKLY]}; empty for now.",
 }
-_RETRIES = {  # after 30 s, 1, 2, 4, 8 and 15 minutes: enough for an outage of half an hour
+RETRIES: dict[str, Any] = {  # after 30 s, 1, 2, 4, 8 and 15 minutes: enough for an outage of half an hour
     "retries": 6,
     "retry_delay": timedelta(seconds=30),
     "retry_exponential_backoff": True,
@@ -57,7 +58,7 @@ def build_dag(cadence: Cadence, doc_md: str | None) -> DAG:
         start_date=settings.start_datetime,
         catchup=cadence is not Cadence.WEEKLY,  # only the newest weekly snapshot matters
         max_active_runs=1,
-        default_args=_RETRIES,
+        default_args=RETRIES,
         on_failure_callback=BiNotifier(),
         params=_params(cadence, jobs, settings),
         template_searchpath=[str(include_dir() / "sql")],
@@ -87,7 +88,7 @@ def build_doctor_dag(doc_md: str | None) -> DAG:
         description="Checks what the BI jobs need: settings, connections, privileges, required columns, indexes",
         doc_md=doc_md,
         schedule=None,
-        params={"regions": _regions(settings, "The regions to check.")},
+        params={"regions": regions_param(settings, "The regions to check.")},
         tags=["meg-bi", "doctor"],
     ) as dag:
         DoctorOperator(task_id="examine", execution_timeout=timedelta(minutes=30), doc_md="The report is in its log.")
@@ -113,17 +114,9 @@ def _wait(hour: int) -> WaitUntilHourOperator:
 
 
 def _params(cadence: Cadence, jobs: tuple[Job, ...], settings: Settings) -> dict[str, Param]:
-    names = [job.name for job in jobs]
     return {
-        "jobs": Param(
-            names,
-            type="array",
-            items={"type": "string", "enum": names},
-            examples=names,
-            title="Jobs",
-            description="The jobs to run; the others are skipped.",
-        ),
-        "regions": _regions(settings, "The regions to load; the others are skipped."),
+        "jobs": jobs_param(jobs, "The jobs to run; the others are skipped."),
+        "regions": regions_param(settings, "The regions to load; the others are skipped."),
         "period": Param(
             None,
             type=["null", "string"],
@@ -143,16 +136,19 @@ def _params(cadence: Cadence, jobs: tuple[Job, ...], settings: Settings) -> dict
     }
 
 
-def _regions(settings: Settings, description: str) -> Param:
-    names = list(settings.regions)
-    return Param(
-        names,
-        type="array",
-        items={"type": "string", "enum": names},
-        examples=names,
-        title="Regions",
-        description=description,
-    )
+def jobs_param(jobs: tuple[Job, ...], description: str) -> Param:
+    """The parameter `jobs` of a DAG, with all of them as its default."""
+    return _names_param("Jobs", [job.name for job in jobs], description)
+
+
+def regions_param(settings: Settings, description: str) -> Param:
+    """The parameter `regions` of a DAG, with all of them as its default."""
+    return _names_param("Regions", [*settings.regions], description)
+
+
+def _names_param(title: str, names: list[str], description: str) -> Param:
+    items = {"type": "string", "enum": names}
+    return Param(names, type="array", items=items, examples=names, title=title, description=description)
 
 
 def _job_group(job: Job, settings: Settings) -> TaskGroup:

@@ -11,29 +11,22 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pendulum
-from airflow.providers.common.compat.sdk import (
-    AirflowException,
-    AirflowFailException,
-    AirflowSkipException,
-    BaseOperator,
-)
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
-from bi_ops.airflow.gate import require_open_gate, run_dates
-from bi_ops.airflow.task_error_log import log_error
+from bi_ops.airflow.base_operator import BiOperator, dag_run_ref, load_settings
+from bi_ops.airflow.gate import run_dates
 from bi_ops.airflow.ui_links import CollectionLink, ReportLink
 from bi_ops.airflow.version_compat import SUPPORTS_SHRINKING_MAPPED_TASKS
 from bi_ops.catalog.jobs import Job
 from bi_ops.catalog.slices import Slice
-from bi_ops.errors import BiError, DryRunError, NotSelectedError, SkippedError, abbreviate
+from bi_ops.errors import DryRunError, NotSelectedError, abbreviate
 from bi_ops.settings import Settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from bi_ops.load.load_state import Chunk, LoadSettings
+    from bi_ops.load.load_state import Chunk
     from bi_ops.load.publish import PublishResult
-    from bi_ops.meg.reader import MegReader
-    from bi_ops.mongo.store import DagRunRef
 
 XCOM_LOAD_KEY = "load"
 """The XCom with which `plan` passes the load's id to `stage` and `publish`."""
@@ -41,73 +34,7 @@ XCOM_LOAD_KEY = "load"
 _MAX_FORM_NAMES = 3
 
 
-class _BiOperator(BaseOperator):
-    """A task that runs only while `BI_AGGREGATE` is on, logs its errors, and is retried only if that may help."""
-
-    _meg: MegReader | None = None
-
-    def execute(self, context: Context) -> Any:
-        try:
-            require_open_gate(Settings.from_env())
-            return self._run_step(context)
-        except SkippedError as error:
-            log_error(self.log.info, error)
-            raise AirflowSkipException(error.summary) from None
-        except BiError as error:
-            log_error(self.log.error, error)
-            if error.retryable:
-                raise AirflowException(error.summary) from None
-            raise AirflowFailException(error.summary) from None
-
-    def execute_complete(self, context: Context, event: Any = None) -> Any:  # noqa: ARG002 - Airflow passes it
-        """Resume after a deferral."""
-        return self.execute(context)
-
-    def _run_step(self, context: Context) -> Any:
-        raise NotImplementedError  # implemented by each operator
-
-    def on_kill(self) -> None:
-        """Cancel this task's query on MEG."""
-        if self._meg:
-            self._meg.cancel()
-
-    @property
-    def _region_group(self) -> str:
-        """The task group of the job and region, which is cleared to load the slice again."""
-        return str(self.task_id.rpartition(".")[0])
-
-    @property
-    def _store_context(self) -> str:
-        return self.task_id.replace(".", " ")
-
-    def _defer_until(self, moment: datetime, reason: str) -> None:
-        """Defer the task until an instant, without holding a worker slot; return at once if it is past."""
-        if moment <= datetime.now(timezone.utc):
-            return
-        from airflow.providers.standard.triggers.temporal import DateTimeTrigger
-
-        self.log.info("Waiting until %s: %s", moment.isoformat(), reason)
-        self.defer(trigger=DateTimeTrigger(moment=moment), method_name="execute_complete")
-
-
-def _dag_run(context: Context) -> DagRunRef:
-    from bi_ops.mongo.store import DagRunRef
-
-    return DagRunRef(context["dag"].dag_id, context["run_id"])
-
-
-def _load_settings(slice_: Slice, settings: Settings) -> LoadSettings:
-    from bi_ops.load.load_state import LoadSettings
-
-    return LoadSettings(settings.timezone, settings.forms_per_chunk, _pseudonymised(slice_, settings))
-
-
-def _pseudonymised(slice_: Slice, settings: Settings) -> bool:
-    """Whether names in the slice are replaced by pseudonyms."""
-    return slice_.region in settings.pseudonymise and any(field.person_id_field for field in slice_.job.fields)
-
-
-class WaitUntilHourOperator(_BiOperator):
+class WaitUntilHourOperator(BiOperator):
     """Wait, without holding a worker slot, until the given hour of the day on which the run's data interval ends.
 
     If that hour is past, as in a catchup run, or the run has no data interval, the task ends at once.
@@ -154,7 +81,7 @@ class DoctorOperator(BaseOperator):
             raise AirflowFailException(f"Checks failed: {'; '.join(failed)}. The report above has a hint for each.")
 
 
-class PlanOperator(_BiOperator):
+class PlanOperator(BiOperator):
     """Plan the load of one job and region: its slice and the chunks of each stage task.
 
     Returns a list of chunks (lists of form ids) for each stage task, and pushes the load's id under `load`.
@@ -184,7 +111,7 @@ class PlanOperator(_BiOperator):
         self._check_selected(context)
         settings = Settings.from_env()
         started_at = datetime.now(timezone.utc)
-        slice_ = self._slice(context, settings)
+        self._slice = slice_ = self._resolve_slice(context, settings)
         self._wait_until_settled(context, slice_, settings)
         self.log.info("Planning %s, as of %s", slice_, slice_.as_of.isoformat())
         with (
@@ -203,7 +130,7 @@ class PlanOperator(_BiOperator):
             )
             if not SUPPORTS_SHRINKING_MAPPED_TASKS:
                 tasks += [[]] * (self._stage_tasks(context) - len(tasks))
-            load = Load(slice_, _dag_run(context), _load_settings(slice_, settings), tuple(tasks), started_at)
+            load = Load(slice_, dag_run_ref(context), load_settings(slice_, settings), tuple(tasks), started_at)
             LoadStates(store).create(load)
         self.log.info("%s: load %s, %d chunks in %d stage tasks", slice_, load.id, load.chunks, len(tasks))
         context["ti"].xcom_push(XCOM_LOAD_KEY, load.id)
@@ -235,7 +162,7 @@ class PlanOperator(_BiOperator):
                     hint="No action needed.",
                 )
 
-    def _slice(self, context: Context, settings: Settings) -> Slice:
+    def _resolve_slice(self, context: Context, settings: Settings) -> Slice:
         return Slice.for_dag_run(
             self.job,
             self.region,
@@ -246,7 +173,7 @@ class PlanOperator(_BiOperator):
         )
 
 
-class StageOperator(_BiOperator):
+class StageOperator(BiOperator):
     """Read chunks of one job and region from MEG into the staging database, and return the number of documents.
 
     Args:
@@ -265,7 +192,6 @@ class StageOperator(_BiOperator):
         self.sql = sql
         self.load = load
         self.chunks = chunks
-        self._slice: Slice | None = None
         self._forms: list[str] = []
         self._documents = 0
 
@@ -278,7 +204,7 @@ class StageOperator(_BiOperator):
         with open_store(self._store_context) as store:
             load = LoadStates(store).get(self.load, self._region_group)
             self._slice = slice_ = load.slice
-            load.check_settings(_load_settings(slice_, settings))
+            load.check_settings(load_settings(slice_, settings))
             pseudonyms = load_pseudonymizer(slice_.region, settings) if load.settings.pseudonymised else None
             with open_meg(slice_.region, application_name=f"{slice_} stage") as self._meg:
                 task = context["ti"].map_index or 0
@@ -306,7 +232,7 @@ class StageOperator(_BiOperator):
         return f"{label}: {abbreviate((name[:40] for name in self._forms), _MAX_FORM_NAMES)}"
 
 
-class PublishOperator(_BiOperator):
+class PublishOperator(BiOperator):
     """Publish the staged slice of one job and region.
 
     Args:
@@ -320,7 +246,6 @@ class PublishOperator(_BiOperator):
     def __init__(self, *, load: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.load = load
-        self._slice: Slice | None = None
         self._documents = 0
 
     def _run_step(self, context: Context) -> dict[str, int]:
@@ -333,7 +258,7 @@ class PublishOperator(_BiOperator):
         with open_store(self._store_context) as store:
             load = LoadStates(store).get(self.load, self._region_group)
             self._slice = slice_ = load.slice
-            load.check_settings(_load_settings(slice_, settings))
+            load.check_settings(load_settings(slice_, settings))
             result = publish(
                 store,
                 load,

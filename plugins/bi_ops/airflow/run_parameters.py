@@ -8,10 +8,15 @@ from datetime import datetime
 from difflib import get_close_matches
 from typing import Any
 
-from bi_ops.catalog.periods import PERIOD_EXAMPLES, Cadence, RunDates, resolve_period
+from bi_ops.catalog.periods import PERIOD_EXAMPLES, Cadence, Period, RunDates, resolve_period
 from bi_ops.errors import PeriodError, RunParametersError
+from bi_ops.load.selection import Selection
 
 PARAMETERS = ("jobs", "regions", "period", "force", "dry_run")
+BACKFILL_PARAMETERS = ("jobs", "regions", "from", "to", "only_missing", "dry_run")
+BACKFILL_DAG_ID = "bi_backfill"
+_ADDED_BY_AIRFLOW = {"openlineage"}
+"""What TriggerDagRunOperator adds to the parameters where OpenLineage's provider is active."""
 
 
 @dataclass(frozen=True)
@@ -45,27 +50,63 @@ def check_run_parameters(
         RunParametersError: Parameters are invalid; the message names each with the allowed values.
     """
     problems = [
-        *_unknown_names(conf),
+        *_unknown_names(conf, PARAMETERS),
         *_selection(conf, "jobs", jobs),
         *_selection(conf, "regions", regions),
-        *_flags(conf),
+        *_flags(conf, ("force", "dry_run")),
         *_period(cadence, conf, timezone, dates, now),
     ]
+    _raise_for(problems, cadence.dag_id)
+
+
+def check_backfill_parameters(
+    conf: Mapping[str, Any], *, jobs: Sequence[str], regions: Sequence[str], timezone: str
+) -> Selection:
+    """Check the parameters that a run of `bi_backfill` was triggered with, and return what they select.
+
+    Args:
+        conf: The parameters that were set; the others have their defaults.
+        jobs: All jobs.
+        regions: All regions.
+        timezone: The time zone of the months.
+
+    Raises:
+        RunParametersError: Parameters are invalid; the message names each with the allowed values.
+    """
+    months: dict[str, Period | None] = {}
+    problems = [
+        *_unknown_names(conf, BACKFILL_PARAMETERS),
+        *_selection(conf, "jobs", jobs),
+        *_selection(conf, "regions", regions),
+        *_flags(conf, ("only_missing", "dry_run")),
+        *_months(conf, timezone, months),
+    ]
+    _raise_for(problems, BACKFILL_DAG_ID)
+    return Selection(
+        jobs=conf.get("jobs", jobs),
+        regions=conf.get("regions", regions),
+        first=months["from"],
+        last=months["to"],
+        only_missing=conf.get("only_missing", True),
+    )
+
+
+def _raise_for(problems: Sequence[_Problem], dag_id: str) -> None:
     if problems:
         raise RunParametersError(
             "invalid run parameters",
-            context=f"DAG {cadence.dag_id}",
+            context=f"DAG {dag_id}",
             expected="\n".join(problem.expected for problem in problems),
             actual="\n".join(problem.actual for problem in problems),
             hint="Trigger the run again with valid parameters; nothing was read.",
         )
 
 
-def _unknown_names(conf: Mapping[str, Any]) -> Iterator[_Problem]:
-    for name in conf.keys() - set(PARAMETERS):
-        matches = get_close_matches(name.lower().replace("-", "_"), PARAMETERS, n=1)
+def _unknown_names(conf: Mapping[str, Any], known: Sequence[str]) -> Iterator[_Problem]:
+    for name in conf.keys() - set(known) - _ADDED_BY_AIRFLOW:
+        matches = get_close_matches(name.lower().replace("-", "_"), known, n=1)
         suggestion = f"; did you mean {matches[0]}?" if matches else ""
-        yield _Problem(f"only the parameters {', '.join(PARAMETERS)}", f"parameter {name!r}{suggestion}")
+        yield _Problem(f"only the parameters {', '.join(known)}", f"parameter {name!r}{suggestion}")
 
 
 def _selection(conf: Mapping[str, Any], name: str, known: Sequence[str]) -> Iterator[_Problem]:
@@ -79,8 +120,8 @@ def _selection(conf: Mapping[str, Any], name: str, known: Sequence[str]) -> Iter
         yield _Problem(expected, f"{name}: {', '.join(map(repr, unknown))}")
 
 
-def _flags(conf: Mapping[str, Any]) -> Iterator[_Problem]:
-    for name in ("force", "dry_run"):
+def _flags(conf: Mapping[str, Any], names: Sequence[str]) -> Iterator[_Problem]:
+    for name in names:
         if not isinstance(conf.get(name, False), bool):
             yield _Problem(f"{name}: true or false", f"{name}: {conf[name]!r}")
 
@@ -98,3 +139,18 @@ def _period(
         resolve_period(cadence, timezone, requested=requested, dates=dates, now=now)
     except PeriodError as error:
         yield _Problem(f"period: {error.expected}", f"period: {error.actual}")
+
+
+def _months(conf: Mapping[str, Any], timezone: str, months: dict[str, Period | None]) -> Iterator[_Problem]:
+    """The problems of `from` and `to`, which are put into `months`."""
+    for name in ("from", "to"):
+        months[name] = None
+        if not (value := conf.get(name)):
+            continue
+        try:
+            months[name] = Period.parse(str(value).strip(), Cadence.MONTHLY, timezone)
+        except PeriodError as error:
+            yield _Problem(f"{name}: {error.expected}", f"{name}: {error.actual}")
+    first, last = months["from"], months["to"]
+    if first and last and first.name > last.name:
+        yield _Problem("from: a month that is not after to", f"from: {first.name}, to: {last.name}")

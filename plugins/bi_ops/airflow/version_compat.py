@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 from airflow import __version__
 from packaging.version import Version
 
@@ -13,3 +15,9 @@ CALLBACKS_SEE_TASK_STATES = Version("3.1") <= _AIRFLOW
 """A DAG's callback can read the states of its tasks."""
 SUPPORTS_SHRINKING_MAPPED_TASKS = Version("3.3") <= _AIRFLOW
 """A cleared plan can return fewer stage tasks than before: https://github.com/apache/airflow/issues/48816."""
+CAN_SEE_PAUSED_DAGS = Version("3.2") <= _AIRFLOW and Version(version("apache-airflow-providers-standard")) >= Version(
+    "1.17"
+)
+"""TriggerDagRunOperator can fail when the DAG is paused; its run would otherwise wait until somebody unpauses it."""
+RUNS_HAVE_NOTES = Version(version("apache-airflow-providers-standard")) >= Version("1.12")
+"""TriggerDagRunOperator can add a note to the run."""
