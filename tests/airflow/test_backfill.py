@@ -113,8 +113,9 @@ def test_one_trigger_loads_what_is_missing(installation: Installation, first_run
         if task_id == "load"
     ]
     assert [label[:7] for label in labels] == [MONTHS[3], MONTHS[2], MONTHS[1], MONTHS[0]]
-    ends = [(run.split("__")[1], installation.get(f"/dags/bi_monthly/dagRuns/{run}")["start_date"]) for run in runs]
-    assert [name for name, _ in sorted(ends, key=lambda end: end[1])] == MONTHS[::-1]
+    details = [installation.get(f"/dags/bi_monthly/dagRuns/{run}") for run in runs]
+    notes = [run["note"] for run in sorted(details, key=lambda run: run["start_date"])]
+    assert notes == [f"{MONTHS[3]}: {JOB} of au, uk", *(f"{name}: {JOB} of au, eu" for name in MONTHS[2::-1])]
 
     second = installation.run()
     assert installation.monthly_runs() == runs
@@ -129,7 +130,7 @@ def test_dry_run_lists_and_loads_nothing(installation: Installation) -> None:
     installation.store.ledger.delete_one({"_id": f"{JOB}:uk:{MONTHS[1]}"})
     runs = installation.monthly_runs()
     run_id = installation.run(dry_run=True)
-    assert any(f"{JOB} uk {MONTHS[1]}" in line for line in installation.log_lines(run_id, "find"))
+    assert any(f"{MONTHS[1]}: {JOB} of uk" in line for line in installation.log_lines(run_id, "find"))
     assert installation.monthly_runs() == runs
     installation.run()
     assert f"{JOB}:uk:{MONTHS[1]}" in installation.loads()

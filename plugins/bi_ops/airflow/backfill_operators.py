@@ -88,9 +88,11 @@ class FindSlicesOperator(BiOperator):
         return FoundSlices(slices, {**found.blocked, **failures})
 
     def _log_slices(self, found: FoundSlices, *, only_missing: bool) -> None:
+        from bi_ops.load.backfill import group_into_requests
+
         self.log.info("%s slices: %d", "Missing" if only_missing else "Due", len(found.slices))
-        for slice_ in found.slices:
-            self.log.info("    %s, as of %s", slice_, slice_.as_of.isoformat())
+        for request in group_into_requests(found.slices):
+            self.log.info("    %s", request)
         for error in dict.fromkeys(found.blocked.values()):
             names = [str(slice_) for slice_, cause in found.blocked.items() if cause is error]
             self.log.warning("Not loaded: %s, because of:", abbreviate(names))
@@ -200,7 +202,8 @@ class BackfillReportOperator(BiOperator):
         missing = self._missing(
             requested, context["dag_run"].start_date, only_missing=context["params"]["only_missing"]
         )
-        self.log.info("Slices loaded: %d", len(requested) - len(missing))
+        if requested:
+            self.log.info("Slices loaded: %d of %d", len(requested) - len(missing), len(requested))
         problems = [
             *(f"{slice_}: not loaded; see its run, in the task load" for slice_ in missing),
             *(pull(task_ids="find", key=_XCOM_BLOCKED_KEY) or []),
