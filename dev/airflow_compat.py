@@ -19,6 +19,7 @@ from rich.table import Table
 
 from bi_ops.catalog.jobs import JOBS
 from dev import airflow, demo_meg, demo_regions, embedded_stack, mongo, postgres, run_dags
+from dev.api_client import ApiClient
 from dev.console import console
 from dev.processes import StackError
 
@@ -150,10 +151,24 @@ def _load(services: airflow.AirflowServices, servers: embedded_stack.DatabaseSer
             admin.execute(_HIDE_INSTITUTIONS_SQL)
         # The second time, runs are cleared: the monthly one then has fewer stage tasks.
         states = run_dags.run_and_wait(api, *requests, seconds=600)
+        states |= _backfill(api, servers, periods["bi_monthly"])
         plugins = run_dags.api_request(api, "GET", "/plugins")["plugins"]
     [plugin] = [plugin for plugin in plugins if plugin["name"] == "meg_bi"]
     failed = [f"{name} failed" for name, runs in states.items() if set(runs.values()) != {"success"}]
     return failed, "yes" if plugin.get("external_views") else "no"
+
+
+def _backfill(api: ApiClient, servers: embedded_stack.DatabaseServers, month: str) -> dict[str, dict[str, str]]:
+    """Let bi_backfill load a slice that the ledger has lost, then audit the month; returns the states of its runs."""
+    with servers.mongo.client() as client:
+        client[embedded_stack.LIVE_DATABASE]["bi_loads"].delete_one({"_id": f"monthly_submissions:eu:{month}"})
+    missing = {"from": month, "jobs": ["monthly_submissions"]}
+    audit = {**missing, "only_missing": False, "dry_run": True}
+    states: dict[str, str] = {}
+    for run_id, conf in (("compatible", missing), ("compatible-audit", audit)):
+        request = run_dags.RunRequest("bi_backfill", triggered=(run_id, conf))
+        states |= run_dags.run_and_wait(api, request, seconds=300)["bi_backfill"]
+    return {"bi_backfill": states}
 
 
 def _integrity_problems(environment: dict[str, str]) -> list[str]:
