@@ -19,7 +19,7 @@ from bi_ops.airflow.backfill_operators import (
 from bi_ops.airflow.dag_factory import RETRIES, jobs_param, regions_param
 from bi_ops.airflow.notifier import BiNotifier
 from bi_ops.airflow.run_parameters import BACKFILL_DAG_ID
-from bi_ops.airflow.version_compat import CAN_SEE_PAUSED_DAGS
+from bi_ops.airflow.version_compat import CAN_SEE_PAUSED_DAGS, COUNTS_DEFERRED_TASKS
 from bi_ops.catalog.jobs import JOBS
 from bi_ops.catalog.periods import PERIOD_EXAMPLES, Cadence
 from bi_ops.settings import Settings
@@ -54,7 +54,7 @@ def build_backfill_dag(doc_md: str | None) -> DAG:
             logical_date=None,
             wait_for_completion=True,
             reset_dag_run=True,  # when this task is cleared
-            deferrable=True,
+            deferrable=COUNTS_DEFERRED_TASKS,  # else all periods would be triggered at once
             poke_interval=_POLL_SECONDS,
             retries=0,  # the tasks of the run that it waits for have been retried
             max_active_tis_per_dagrun=1,

@@ -15,6 +15,8 @@ CALLBACKS_SEE_TASK_STATES = Version("3.1") <= _AIRFLOW
 """A DAG's callback can read the states of its tasks."""
 SUPPORTS_SHRINKING_MAPPED_TASKS = Version("3.3") <= _AIRFLOW
 """A cleared plan can return fewer stage tasks than before: https://github.com/apache/airflow/issues/48816."""
+COUNTS_DEFERRED_TASKS = Version("3.3") <= _AIRFLOW
+"""`max_active_tis_per_dagrun` counts a task that is deferred."""
 CAN_SEE_PAUSED_DAGS = Version("3.2") <= _AIRFLOW and Version(version("apache-airflow-providers-standard")) >= Version(
     "1.17"
 )
