@@ -18,7 +18,8 @@ regions only, one after the other, the newest first. Triggering it again is alwa
 **By itself**: with `BI_SELF_HEAL=1` it runs every day at 06:00 (`BI_TIMEZONE`), loads up to `BI_MAX_HEAL_PERIODS`
 periods of what is late, and leaves out what failed for a reason that no retry resolves; its log says which and why.
 
-**When the task `load` fails**, the run that it triggered has failed: its link *Triggered DAG* leads there.
+**When the task `load` fails**, the run that it triggered has failed: its link *Triggered DAG* leads there. To try
+again, trigger `bi_backfill` again instead of clearing it: it then looks at what is missing by then.
 """
 
 from bi_ops.airflow.backfill_dag import build_backfill_dag
