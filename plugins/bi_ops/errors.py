@@ -191,6 +191,12 @@ class MongoUnavailableError(BiError):
     retryable = True
 
 
+class NotificationError(BiError):
+    """A notification was not delivered."""
+
+    retryable = True
+
+
 class ReportError(BiError):
     """A report's definition or a request for it is invalid."""
 

@@ -69,15 +69,6 @@ class FindSlicesOperator(BiOperator):
         push(XCOM_AUDITS_KEY, _by_period(slices) if params["dry_run"] and not selection.only_missing else [])
         return [self._load_arguments(request, number, context) for number, request in enumerate(requests)]
 
-    def _read_region_start(self, store: Store, region: str) -> datetime | None:
-        from bi_ops.airflow.connections import open_meg
-        from bi_ops.load.region_starts import read_region_start, store_region_start
-
-        with open_meg(region, application_name=f"{self.dag_id} {region}") as self._meg:
-            start = read_region_start(self._meg)
-        store_region_start(store, region, start)
-        return start
-
     def _without_failures(self, store: Store, found: FoundSlices) -> FoundSlices:
         """What was found, without the slices whose last load failed for a reason that remains."""
         from bi_ops.load.backfill import FoundSlices

@@ -5,10 +5,11 @@ A connection to another machine without TLS or without verification of the certi
 
 from __future__ import annotations
 
+import json
 import os
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,6 +41,7 @@ from bi_ops.settings import Settings, to_bool
 MONGO_CONN_ID = "bi_mongo"
 REPORTS_CONN_ID = "bi_reports"
 PSEUDONYMS_CONN_ID = "bi_pseudonyms"
+NOTIFY_CONN_ID = "bi_notify"
 DEFAULT_DATABASE = "bi"
 
 _POSTGRES_DEFAULTS = {
@@ -170,6 +172,31 @@ def load_pseudonymizer(region: str, settings: Settings) -> Pseudonymizer | None:
             hint="Set the key as the connection's password, and never change it: another key gives other pseudonyms.",
         )
     return Pseudonymizer(key, region)
+
+
+def load_notification_services() -> list[dict[str, Any]]:
+    """The services of the connection `bi_notify`, each with its Apprise URL as `path` and optionally a `tag`.
+
+    Raises:
+        ConnectionConfigError: There is no such connection, or its extra does not hold services.
+    """
+    config = _read(NOTIFY_CONN_ID, "apprise", BaseHook.get_connection).extra_dejson.get("config")
+    if isinstance(config, str):  # as Airflow's form for connections stores it
+        with suppress(ValueError):
+            config = json.loads(config)
+    services = [config] if isinstance(config, dict) else config
+    if not services or not isinstance(services, list) or not all(map(_is_service, services)):
+        raise ConnectionConfigError(
+            "the connection's extra names no service",
+            context=f"connection {NOTIFY_CONN_ID}",
+            expected='"config" in the extra, an object with the service\'s URL as "path", or a list of these',
+            hint='Set {"config": {"path": "<the service\'s URL>"}} as the connection\'s extra.',
+        )
+    return services
+
+
+def _is_service(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("path"), str)
 
 
 def _postgres_parameters(name: str, hook: PostgresHook) -> dict[str, Any]:

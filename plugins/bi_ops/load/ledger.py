@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import pendulum
 from pymongo.client_session import ClientSession
 
 from bi_ops.catalog.slices import Slice
@@ -32,7 +33,8 @@ def unpublished(store: Store, slices: Iterable[Slice], *, since: datetime | None
 def is_published(slice_: Slice, row: Mapping[str, Any] | None) -> bool:
     """Whether a due slice, or a later one that replaces it, is published as a whole.
 
-    Periods are compared by name, since the same period begins at another instant in another time zone.
+    Periods are compared by name, and instants by the clocks of their time zones: in another time zone the same period
+    begins, and the same snapshot is due, at another instant.
 
     Args:
         slice_: The due slice.
@@ -42,7 +44,10 @@ def is_published(slice_: Slice, row: Mapping[str, Any] | None) -> bool:
         return False
     if slice_.period:
         return bool(row["period"] >= slice_.period.name)
-    return bool(row["as_of"] >= slice_.as_of)
+    if not row.get("timezone"):  # published by an earlier version
+        return bool(row["as_of"] >= slice_.as_of)
+    local = pendulum.instance(row["as_of"]).in_timezone(row["timezone"])
+    return bool(local.naive() >= pendulum.instance(slice_.as_of).naive())
 
 
 @dataclass(frozen=True)

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from functools import partial
 from typing import Any
 
 import pendulum
 
+from bi_ops.catalog.due_slices import due_slices
 from bi_ops.catalog.jobs import JOBS, Job, LoadMode
-from bi_ops.catalog.periods import Cadence, Period
+from bi_ops.catalog.slices import Slice
+from bi_ops.load.ledger import is_published
 from bi_ops.mongo.store import Store
 from bi_ops.reports.airflow_paths import dag_run_path
 from bi_ops.reports.ledger_problems import LedgerProblem, ledger_problems, ledger_rows, unknown_documents
 from bi_ops.reports.query_execution import Steps, execute
 from bi_ops.settings import Settings
 
-_IsOverdue = Callable[[Mapping[str, Any]], bool]
 _STRIP = 24
 """The number of periods shown."""
+_ANY_REGION = ""
+"""The same slices are due for each region: this page shows gaps since `BI_START_DATE`, and asks no MEG."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Freshness:
         published_at: When it was published, in ISO 8601; empty if nothing was published.
         seconds: How long its load took.
         run_path: The path in Airflow's UI of the DAG run that published it, or of all runs.
-        overdue: Whether a later publish is missing, `BI_DEADLINE_HOURS` after it was due.
+        overdue: Whether a later publish is missing, `BI_DEADLINE_HOURS` after it was due, or none was ever made.
         periods: For an append job, its periods since `BI_START_DATE`, the latest last.
         publishing: The progress of its last slice's publish, while one of several transactions is under way.
     """
@@ -123,21 +125,33 @@ def overview_steps(database: str, settings: Settings, now: datetime | None = Non
         by_slice[row["job"], row["region"]].append(row)
     now = now or datetime.now(timezone.utc)
     jobs = []
+    ended = due_slices(settings, _ANY_REGION, now)
+    late = due_slices(settings, _ANY_REGION, now - timedelta(hours=settings.deadline_hours))
     for job in JOBS:
-        periods = list(_periods(job, settings, now))
         for region in settings.regions:
-            slice_rows = by_slice[job.name, region]
-            states = tuple(_period_states(job, slice_rows, periods, settings, now))
-            jobs.append(_freshness(job, region, slice_rows, states, partial(_is_overdue, job, settings, now)))
+            slice_rows = {row["_id"]: row for row in by_slice[job.name, region]}
+            due = [replace(slice_, region=region) for slice_ in late if slice_.job == job]
+            periods = [replace(slice_, region=region) for slice_ in ended if slice_.job == job][_STRIP - 1 :: -1]
+            jobs.append(_freshness(job, region, slice_rows, due, periods))
     return Overview(jobs, ledger_problems(rows, documents, database, settings, now))
 
 
 def _freshness(
-    job: Job, region: str, rows: list[dict[str, Any]], states: tuple[PeriodStatus, ...], is_overdue: _IsOverdue
+    job: Job, region: str, rows: dict[str, dict[str, Any]], due: list[Slice], ended: list[Slice]
 ) -> Freshness:
-    published = [row for row in rows if row.get("published_at")]
+    """What one job published of one region.
+
+    Args:
+        job: The job.
+        region: The region.
+        rows: The ledger's rows of both, by `_id`.
+        due: The slices whose deadline has passed, the newest first.
+        ended: The slices whose period has ended, the latest last.
+    """
+    states = tuple(_period_states(job, rows, due, ended))
+    published = [row for row in rows.values() if row.get("published_at")]
     if not published:
-        unfinished = next((row for row in rows if row.get("publishing")), None)
+        unfinished = next((row for row in rows.values() if row.get("publishing")), None)
         return Freshness(
             job.name,
             region,
@@ -160,24 +174,18 @@ def _freshness(
         published_at=published_at.isoformat(),
         seconds=round((published_at - last.get("started_at", published_at)).total_seconds(), 1),
         run_path=dag_run_path(job.cadence.dag_id, last["run_id"]),
-        overdue=is_overdue(last),
+        overdue=_is_overdue(due, rows),
         periods=states,
         publishing=_publishing(job, last),
     )
 
 
-def _is_overdue(job: Job, settings: Settings, now: datetime, row: Mapping[str, Any]) -> bool:
-    """Whether a later publish is missing: a period or week has ended, and its deadline has passed.
-
-    Periods are compared by name, since the same period begins at another instant in another time zone.
-    """
-    settled = now - timedelta(hours=settings.deadline_hours)
-    if job.cadence is Cadence.WEEKLY:
-        return bool(row["as_of"] < settled - timedelta(weeks=1))
-    current = Period.containing(settled, job.cadence, settings.timezone)
-    if period := row.get("period"):
-        return bool(period < current.previous().name)
-    return Period.containing(row["as_of"], job.cadence, row.get("timezone") or settings.timezone).name < current.name
+def _is_overdue(due: list[Slice], rows: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the last slice whose deadline has passed is missing; one that is being replaced is not."""
+    if not due:
+        return False
+    row = rows.get(due[0].ledger_id)
+    return not is_published(due[0], row and {**row, "publishing": None})
 
 
 def _publishing(job: Job, row: Mapping[str, Any] | None) -> Publishing | None:
@@ -188,25 +196,19 @@ def _publishing(job: Job, row: Mapping[str, Any] | None) -> Publishing | None:
     return Publishing(state.get("documents") or 0, state.get("of") or 0, run)
 
 
-def _periods(job: Job, settings: Settings, now: datetime) -> Iterator[Period]:
-    """The periods of an append job that have ended since the start date."""
-    if job.mode is LoadMode.REPLACE_PERIOD:
-        last = Period.containing(now, job.cadence, settings.timezone).previous()
-        yield from (period for period in last.trailing(_STRIP) if period.start >= settings.start_datetime)
-
-
 def _period_states(
-    job: Job, rows: list[dict[str, Any]], periods: list[Period], settings: Settings, now: datetime
+    job: Job, rows: Mapping[str, Mapping[str, Any]], due: list[Slice], ended: list[Slice]
 ) -> Iterator[PeriodStatus]:
-    """The periods, each with the DAG run that loaded it or that the schedule has for it."""
-    by_period = {row.get("period"): row for row in rows}
-    for period in periods:
-        row = by_period.get(period.name)
+    """The periods of an append job, each with the DAG run that loaded it or that the schedule has for it."""
+    if job.mode is not LoadMode.REPLACE_PERIOD:
+        return
+    for slice_ in ended:
+        name, row = str(slice_.period and slice_.period.name), rows.get(slice_.ledger_id)
         if row and row.get("published_at"):
             run = dag_run_path(job.cadence.dag_id, row["run_id"])
-            yield PeriodStatus(period.name, row["documents"], run, _publishing(job, row))
+            yield PeriodStatus(name, row["documents"], run, _publishing(job, row))
         elif row and (publishing := _publishing(job, row)):
-            yield PeriodStatus(period.name, None, publishing.run_path, publishing)
-        elif period.end + timedelta(hours=settings.deadline_hours) <= now:
-            scheduled = f"scheduled__{pendulum.instance(period.end).in_timezone('UTC').isoformat()}"
-            yield PeriodStatus(period.name, None, dag_run_path(job.cadence.dag_id, scheduled))
+            yield PeriodStatus(name, None, publishing.run_path, publishing)
+        elif slice_ in due:
+            scheduled = f"scheduled__{pendulum.instance(slice_.as_of).in_timezone('UTC').isoformat()}"
+            yield PeriodStatus(name, None, dag_run_path(job.cadence.dag_id, scheduled))
