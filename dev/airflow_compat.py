@@ -18,7 +18,7 @@ import bson
 from rich.table import Table
 
 from bi_ops.catalog.jobs import JOBS
-from dev import airflow, demo_meg, demo_regions, embedded_stack, mongo, postgres, run_dags
+from dev import airflow, demo_meg, demo_regions, embedded_stack, mongo, postgres, run_dags, webhook_server
 from dev.api_client import ApiClient
 from dev.console import console
 from dev.processes import StackError
@@ -115,9 +115,10 @@ def run_current_version(folder: Path) -> dict[str, Any]:
         began = time.monotonic()
         problems, page = _load(services, servers)
         problems += _integrity_problems(environment)
+        problems += _watch_problems(environment)
         with servers.mongo.client() as client:
             live = client[embedded_stack.LIVE_DATABASE]
-            names = sorted(set(live.list_collection_names()) - {"bi_loads"})
+            names = sorted(set(live.list_collection_names()) - {"bi_loads", "bi_watch"})
             documents = {name: list(live[name].find(sort=[("_id", 1)])) for name in names}
             slices = live["bi_loads"].count_documents({})
     if slices != len(JOBS) * len(_FORMS):
@@ -176,6 +177,23 @@ def _integrity_problems(environment: dict[str, str]) -> list[str]:
     test = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, str(ROOT / ".astro")]
     result = subprocess.run(test, env=environment, check=False, capture_output=True, text=True)
     return [f"the integrity test of .astro: {result.stdout[-1500:]}"] if result.returncode else []
+
+
+def _watch_problems(environment: dict[str, str]) -> list[str]:
+    """The failures of bi_watch, which is to send one notification in two runs; the earlier months are late."""
+    with webhook_server.listening() as listener:
+        environment = {
+            **environment,
+            "BI_START_DATE": demo_regions.this_month().subtract(months=3).to_date_string(),
+            "AIRFLOW_CONN_BI_NOTIFY": listener.connection(),
+        }
+        command = [sys.executable, "-m", "airflow", "dags", "test", "bi_watch"]
+        for _ in range(2):
+            result = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+            if result.returncode:
+                return [f"bi_watch: {result.stdout[-1500:]}{result.stderr[-1500:]}"]
+    types = [message["type"] for message in listener.messages]
+    return [] if types == ["warning"] else [f"bi_watch sent {types}; expected one warning"]
 
 
 def _digest(documents: dict[str, list[dict[str, Any]]]) -> str:

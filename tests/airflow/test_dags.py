@@ -38,7 +38,7 @@ def dags() -> dict[str, Any]:
 
 def test_dags_match_cadences(dags: dict[str, Any]) -> None:
     """There is one DAG for each cadence, and those that look after them."""
-    assert set(dags) == {job.cadence.dag_id for job in JOBS} | {"bi_backfill", "bi_doctor"}
+    assert set(dags) == {job.cadence.dag_id for job in JOBS} | {"bi_backfill", "bi_doctor", "bi_watch"}
 
 
 def test_task_groups_match_jobs_and_regions(dags: dict[str, Any]) -> None:
@@ -92,6 +92,14 @@ def test_backfill_runs_daily_if_self_heal_is_on(
         assert str(dag.timezone) == "Europe/Dublin"
     assert (dag.catchup, dag.max_active_runs) == (False, 1)
     assert dag.get_task("load").partial_kwargs["retries"] == 0
+
+
+def test_watch_runs_hourly(dags: dict[str, Any]) -> None:
+    """bi_watch runs every hour, is retried, and does not make up for missed hours."""
+    dag = dags["bi_watch"]
+    assert dag.timetable.serialize()["expression"] == "0 * * * *"
+    assert (dag.catchup, dag.max_active_runs) == (False, 1)
+    assert [(task.task_id, task.retries) for task in dag.tasks] == [("watch", 6)]
 
 
 def test_dags_and_tasks_have_docs(dags: dict[str, Any]) -> None:

@@ -18,11 +18,11 @@ from pymongo import MongoClient
 from bi_ops.mongo.store import Store
 from dev import airflow, run_dags
 from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
+from dev.webhook_server import Listener, listening
 from tests.airflow_env import AirflowApi, new_airflow
 from tests.conftest import ROOT, STACK
 from tests.load_helpers import live_raw_documents, monthly_slice, wait_until
 from tests.meg_factory import MegFactory
-from tests.webhook_server import Listener, listening
 
 pytestmark = pytest.mark.airflow
 
@@ -86,7 +86,11 @@ def installation(servers: DatabaseServers) -> Iterator[Installation]:
     environment = new_airflow(servers, STACK, settings)
     with (
         listening() as listener,
-        airflow.run_services(STACK, environment | notification_env(listener), servers.secret) as services,
+        airflow.run_services(
+            STACK,
+            {**environment, "AIRFLOW_CONN_BI_NOTIFY": listener.connection(PLANTED_SECRETS["notify"])},
+            servers.secret,
+        ) as services,
         services.api() as api,
         servers.mongo.client() as client,
     ):
@@ -96,12 +100,6 @@ def installation(servers: DatabaseServers) -> Iterator[Installation]:
                 api, run_dags.RunRequest(DAG, scheduled_after=FIRST_MONTH, count=MONTHS), seconds=300
             )[DAG]
         yield Installation(api, DAG, store, catchup_states, set(store.ledger.distinct("_id")), listener)
-
-
-def notification_env(listener: Listener) -> dict[str, str]:
-    """The environment variable of the connection for notifications."""
-    config = {"path": f"json://bi:{PLANTED_SECRETS['notify']}@127.0.0.1:{listener.port}"}
-    return {"AIRFLOW_CONN_BI_NOTIFY": json.dumps({"conn_type": "apprise", "extra": {"config": config}})}
 
 
 @contextmanager
@@ -306,6 +304,27 @@ def test_xcom_holds_ids_and_counts_only(installation: Installation) -> None:
     assert "Form 1" not in str(xcoms)
 
 
+def test_watch_reports_lateness_once(installation: Installation) -> None:
+    """bi_watch reports a slice that the ledger has lost once, and once that it is published again."""
+    slice_id, name = f"monthly_submissions:uk:{MONTH_NAMES[0]}", f"monthly_submissions uk: {MONTH_NAMES[0]}"
+    watch = AirflowApi(installation.api, "bi_watch")
+    installation.api.patch("/dags/bi_watch", json={"is_paused": False}).raise_for_status()
+    row = installation.store.ledger.find_one_and_delete({"_id": slice_id})
+    assert row
+
+    def messages_about_slice() -> list[dict[str, Any]]:
+        for _ in range(2):
+            assert watch.wait_for_run(watch.trigger()) == "success"
+        return [message for message in installation.listener.messages if name in message["message"]]
+
+    [late] = messages_about_slice()
+    assert late["type"] == "warning"
+    assert "/dags/bi_backfill" in late["message"]
+    installation.store.ledger.insert_one(row)
+    _, published = messages_about_slice()
+    assert (published["type"], published["title"]) == ("success", "MEG BI: 1 published again")
+
+
 def test_doctor_dag_logs_report(installation: Installation) -> None:
     """The doctor DAG succeeds and logs its report."""
     installation.api.patch("/dags/bi_doctor", json={"is_paused": False}).raise_for_status()
@@ -353,5 +372,10 @@ def test_staging_has_own_database(installation: Installation) -> None:
     """Staged data is in a database of its own."""
     client: MongoClient[dict[str, Any]] = installation.store.client
     loaded = {"monthly_submissions", "monthly_sessions", "top_users"}
-    assert set(client[LIVE_DATABASE].list_collection_names()) == {*loaded, "bi_loads"}
-    assert set(client[f"{LIVE_DATABASE}_staging"].list_collection_names()) == {*loaded, "publish_locks", "loads"}
+    assert set(client[LIVE_DATABASE].list_collection_names()) == {*loaded, "bi_loads", "bi_watch"}
+    assert set(client[f"{LIVE_DATABASE}_staging"].list_collection_names()) == {
+        *loaded,
+        "publish_locks",
+        "loads",
+        "region_starts",
+    }

@@ -14,7 +14,14 @@ from bi_ops.doctor.meg_checks import check_clock
 from bi_ops.doctor.results import Finding, Status, check_result, run_checks
 from bi_ops.errors import MongoConfigurationError, ReportError, abbreviate
 from bi_ops.mongo.mongo_error_rules import translate_pymongo_errors
-from bi_ops.mongo.store import LEDGER_COLLECTION, LOADS_COLLECTION, STAGING_SUFFIX, STAGING_TTL, Store
+from bi_ops.mongo.store import (
+    LEDGER_COLLECTION,
+    LOADS_COLLECTION,
+    STAGING_SUFFIX,
+    STAGING_TTL,
+    WATCH_COLLECTION,
+    Store,
+)
 from bi_ops.mongo.transactions import TRANSACTION_OPTIONS
 from bi_ops.reports.ledger_problems import find_ledger_problems
 from bi_ops.settings import Settings
@@ -201,7 +208,7 @@ def _clock_skew(store: Store) -> Iterator[Finding]:
 
 def _collections(store: Store) -> Iterator[Finding]:
     """Whether each live collection is one that can be published to."""
-    special = store.special_live([*_JOB_NAMES, LEDGER_COLLECTION])
+    special = store.special_live([*_JOB_NAMES, LEDGER_COLLECTION, WATCH_COLLECTION])
     yield check_result(
         MONGO_SUBJECT,
         "collections",
