@@ -87,7 +87,7 @@ class Settings(BaseModel):
         settle_minutes: How long after a period's end a load waits before it reads MEG.
         self_heal: Whether `bi_backfill` loads every day what is missing.
         max_heal_periods: The most periods that it then loads a day.
-        deadline_hours: How long after a period's end its slices are overdue if they are not published.
+        deadline_hours: How long after they were due slices are late if they are not published.
     """
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
