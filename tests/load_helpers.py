@@ -88,7 +88,7 @@ def stage_slice(
 def stage_task(store: Store, meg: MegReader, load: Load, task: int, *, sql: str | None = None) -> int:
     """Stage one task of a load; returns the number of documents."""
     sql = render_sql(f"{load.slice.job.name}.sql") if sql is None else sql
-    return sum(batch.documents for batch in stage(meg, store, load, task, load.tasks[task], sql=sql))
+    return sum(stage(meg, store, load, task, load.tasks[task], sql=sql))
 
 
 def load_slice(store: Store, meg: MegReader, slice_: Slice, run: DagRunRef = RUN, **options: Any) -> PublishResult:

@@ -1,4 +1,4 @@
-"""Registers the reports page with Airflow. Every task loads this file, so it imports almost nothing."""
+"""Registers the reports page and the timetable with Airflow. Every task loads this file, so it imports little."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
+from bi_ops.airflow.timetable import PeriodTimetable
 from bi_ops.airflow.ui_links import base_url
 
 URL_PREFIX = "/bi-reports"
@@ -64,13 +65,16 @@ _VIEWS = [
     }
 ]
 
+_TIMETABLES = [PeriodTimetable]
+
 
 class MegBiPlugin(AirflowPlugin):
-    """Adds the page "BI reports" to Airflow's navigation."""
+    """Adds the page "BI reports" to Airflow's navigation, and the schedule of the DAGs."""
 
     name = "meg_bi"
     fastapi_apps = _APPS
     external_views = _VIEWS
+    timetables = _TIMETABLES
 
     @classmethod
     def on_load(cls, *_args: Any, **_kwargs: Any) -> None:

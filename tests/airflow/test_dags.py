@@ -6,11 +6,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.models import DagBag
 from airflow.providers.common.compat.sdk import ParamValidationError
+from airflow.timetables.interval import CronDataIntervalTimetable
 
 from bi_ops.airflow.backfill_dag import build_backfill_dag
 from bi_ops.airflow.dag_factory import build_dag
@@ -21,6 +23,7 @@ from bi_ops.catalog.periods import Cadence
 from bi_ops.catalog.sql_templates import include_dir, render_sql
 from bi_ops.errors import SettingsError
 from tests.conftest import ROOT
+from tests.meg_factory import utc
 
 pytestmark = pytest.mark.fast
 
@@ -70,8 +73,8 @@ def test_regions_are_independent(dags: dict[str, Any]) -> None:
 def test_dag_schedules(dags: dict[str, Any], dag_id: str, cron: str, *, catchup: bool) -> None:
     """The schedules are the documented ones."""
     dag = dags[dag_id]
-    assert type(dag.timetable).__name__ == "CronDataIntervalTimetable"
-    assert dag.timetable.serialize()["expression"] == cron
+    assert isinstance(dag.timetable, CronDataIntervalTimetable)
+    assert dag.timetable.summary == cron
     assert dag.start_date.isoformat() == "2026-03-01T00:00:00+00:00"
     assert str(dag.timezone) == "Europe/Dublin"
     assert (dag.catchup, dag.max_active_runs) == (catchup, 1)
@@ -231,22 +234,30 @@ def test_jobs_are_declared_consistently() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chunks", "forms", "label"),
+    ("job", "chunks", "requested", "label"),
     [
-        ([[7]], [], "forms 7"),
-        ([[11, 12], [20]], [], "forms 11 to 20"),
-        ([[11, 12]], ["Falls", "V.T.E."], "11 to 12: Falls, V.T.E."),
-        ([[1, 2, 3, 4, 5]], ["a", "b", "c", "d", "e"], "1 to 5: a, b, c and 2 more"),
-        ([[1]], ["x" * 300], f"1: {'x' * 40}"),
-        ([], [], "no forms"),
-        ([None], [], "everything"),
+        ("monthly_submissions", [[7]], None, "2026-10: form 7"),
+        ("monthly_submissions", [[11, 12], [20]], None, "2026-10: forms 11\N{EN DASH}20 (3)"),
+        ("monthly_submissions", [[*range(11, 21)]], "2025-02", "2025-02: forms 11\N{EN DASH}20"),
+        ("monthly_submissions", [], None, "2026-10: no forms"),
+        ("top_users", [None], None, "2026-11-01: everything"),
+        ("top_users", [None], "2026-09", "2026-10-01: everything"),
     ],
 )
-def test_map_label_names_forms(chunks: list[Any], forms: list[str], label: str) -> None:
-    """The label of a mapped task names its forms."""
-    operator = StageOperator(task_id="stage", sql="", load={}, chunks=chunks)
-    operator._forms = forms
-    assert operator.map_label == label
+def test_map_label_names_period_and_forms(
+    job: str, chunks: list[Any], requested: str | None, label: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The label of a mapped task names its period and its forms, also before it has run."""
+    monkeypatch.setenv("BI_TIMEZONE", "Europe/Dublin")
+    run = SimpleNamespace(
+        run_after=utc(2026, 11, 1),
+        run_type="scheduled",
+        logical_date=utc(2026, 9, 30, 23),
+        data_interval_start=utc(2026, 9, 30, 23),
+        data_interval_end=utc(2026, 11, 1),
+    )
+    operator = StageOperator(task_id=f"{job}.eu.stage", sql="", load={}, chunks=chunks)
+    assert operator.map_label(run, requested) == label
 
 
 def test_plugins_folder_has_one_plugin() -> None:

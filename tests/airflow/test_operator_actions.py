@@ -350,7 +350,7 @@ def test_cleared_tasks_check_gate_and_settings(region: Region) -> None:
         assert "BI_TIMEZONE has changed since this load was planned" in log
         assert f"Clear the task group {JOB}.eu" in log
         assert live_raw_documents(region.store, monthly_slice()) == before
-        scheduled = f"scheduled__{START.add(months=1).isoformat()}"
+        scheduled = f"scheduled__{START.format('YYYY-MM')}__{START.add(months=1).isoformat()}"
         assert region.dag.clear(scheduled, task_ids=[f"{JOB}.eu.plan"]) == "success"
         assert _get_period(region, scheduled) == START.format("YYYY-MM")
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ MONTHS = 2
 PLANTED_SECRETS = {name: token_urlsafe(24) for name in ("pseudonyms", "notify")}
 """Secrets that must not appear anywhere, in addition to those of the stack."""
 FIRST_MONTH = pendulum.now("UTC").start_of("month").subtract(months=MONTHS)
+THIS_MONTH = FIRST_MONTH.add(months=MONTHS).format("YYYY-MM")
 MONTH_NAMES = [FIRST_MONTH.add(months=number).format("YYYY-MM") for number in range(MONTHS)]
 
 
@@ -83,7 +85,7 @@ def installation(servers: DatabaseServers) -> Iterator[Installation]:
         "PYTHONPATH": str(ROOT / "tests" / "policy"),
         **servers.connections({region: f"meg_{region}" for region in FORMS}),
     }
-    environment = new_airflow(servers, STACK, settings)
+    environment = new_airflow(servers, STACK, settings | bundles_with_example())
     with (
         listening() as listener,
         airflow.run_services(
@@ -100,6 +102,23 @@ def installation(servers: DatabaseServers) -> Iterator[Installation]:
                 api, run_dags.RunRequest(DAG, scheduled_after=FIRST_MONTH, count=MONTHS), seconds=300
             )[DAG]
         yield Installation(api, DAG, store, catchup_states, set(store.ledger.distinct("_id")), listener)
+
+
+def bundles_with_example() -> dict[str, str]:
+    """The environment variable by which Airflow reads the DAGs, and the example of a downstream DAG in the guide."""
+    folder = STACK / "downstream_dags"
+    folder.mkdir(parents=True, exist_ok=True)
+    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "concepts.md").read_text(), re.DOTALL)
+    (folder / "region_month_report.py").write_text(example)
+    bundles = [
+        {
+            "name": path.name,
+            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "kwargs": {"path": str(path)},
+        }
+        for path in (ROOT / "dags", folder)
+    ]
+    return {"AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles)}
 
 
 @contextmanager
@@ -137,6 +156,19 @@ def test_failed_runs_are_notified_once(installation: Installation) -> None:
         assert "Not published: monthly_sessions uk, monthly_submissions uk, top_users uk." in message["message"]
         assert f"/dags/bi_monthly/runs/{quote(run_id, safe='')}" in message["message"]
         assert message["type"] == "failure"
+
+
+def test_run_names_its_period(installation: Installation) -> None:
+    """The id of a scheduled run names its period; the first line of each task's log names job, region and period."""
+    due = [FIRST_MONTH.add(months=number + 1).isoformat() for number in range(MONTHS)]
+    assert list(installation.catchup_states) == [
+        f"scheduled__{name}__{instant}" for name, instant in zip(MONTH_NAMES, due, strict=True)
+    ]
+    run_id = next(iter(installation.catchup_states))
+    for step, verb, map_index in (("plan", "Planning", -1), ("stage", "Staging", 0), ("publish", "Publishing", -1)):
+        lines = installation.log_lines(run_id, f"monthly_submissions.eu.{step}", map_index)
+        [line] = [line for line in lines if line.startswith(verb)]
+        assert line.startswith(f"{verb} monthly_submissions eu {MONTH_NAMES[0]}, as of {due[0]}")
 
 
 def test_catchup_loads_each_month(installation: Installation) -> None:
@@ -236,6 +268,31 @@ def test_publish_updates_asset(installation: Installation) -> None:
     assert extras[0].keys() >= {"documents", "previous_documents", "written"}
 
 
+def test_downstream_dag_runs_per_partition(installation: Installation) -> None:
+    """The guide's DAG runs once for a region and month that both collections published; plain events have no key."""
+    dag_id = "region_month_report"
+    installation.api.patch(f"/dags/{dag_id}", json={"is_paused": False}).raise_for_status()
+    cleared = [f"{job}.uk.publish" for job in ("monthly_submissions", "monthly_sessions")]
+    assert installation.clear(next(iter(installation.catchup_states)), task_ids=cleared) == "success"
+    key = f"uk|{MONTH_NAMES[0]}"
+    wait_until(lambda: bool(installation.get(f"/dags/{dag_id}/dagRuns")["dag_runs"]), 60)
+    [run] = installation.get(f"/dags/{dag_id}/dagRuns")["dag_runs"]
+    assert run["partition_key"] == key
+    assert installation.wait_for_run(run["dag_run_id"], dag_id) == "success"
+    log = installation.get(f"/dags/{dag_id}/dagRuns/{run['dag_run_id']}/taskInstances/report/logs/1", full_content=True)
+    assert f"uk has published {MONTH_NAMES[0]}" in str(log)
+    keys = partition_keys(installation, "top_users_partitions")
+    assert keys == {f"{region}|{name}-01" for region in FORMS for name in [*MONTH_NAMES[1:], THIS_MONTH]}
+    assert partition_keys(installation, "top_users") == {None}
+
+
+def partition_keys(installation: Installation, asset: str) -> set[str | None]:
+    """The keys of an asset's events."""
+    [asset_id] = [row["id"] for row in installation.get("/assets", limit=100)["assets"] if row["name"] == asset]
+    events = installation.get("/assets/events", asset_id=asset_id, limit=100)["asset_events"]
+    return {event["partition_key"] for event in events}
+
+
 def test_dry_run_is_logged(installation: Installation) -> None:
     """A dry run publishes nothing and logs its result."""
     conf = {"period": "2025-03", "jobs": ["monthly_submissions"], "regions": ["uk"], "dry_run": True}
@@ -260,8 +317,8 @@ def test_ui_shows_forms_and_sql(installation: Installation, servers: DatabaseSer
     tasks = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances"
     mapped = installation.get(f"{tasks}/monthly_submissions.eu.stage/listMapped")["task_instances"]
     assert [task["rendered_map_index"] for task in mapped] == [
-        "1 to 10: Form 1, Form 2, Form 3 and 7 more",
-        "11 to 25: Form 11, Form 12, Form 13 and 12 more",
+        f"{MONTH_NAMES[0]}: forms 1\N{EN DASH}10",
+        f"{MONTH_NAMES[0]}: forms 11\N{EN DASH}25 (15)",
     ]
     rendered = mapped[1]["rendered_fields"]
     assert rendered["chunks"] == [[*range(11, 21)], [*range(21, 26)]]

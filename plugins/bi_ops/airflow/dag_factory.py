@@ -7,11 +7,11 @@ from typing import Any
 
 from airflow.providers.standard.operators.python import ShortCircuitOperator
 from airflow.sdk import DAG, Asset, Param, TaskGroup
-from airflow.timetables.interval import CronDataIntervalTimetable
 
 from bi_ops.airflow.gate import check_run
 from bi_ops.airflow.notifier import BiNotifier
 from bi_ops.airflow.operators import (
+    PARTITIONS_SUFFIX,
     XCOM_LOAD_KEY,
     DoctorOperator,
     PlanOperator,
@@ -20,12 +20,12 @@ from bi_ops.airflow.operators import (
     WaitUntilHourOperator,
 )
 from bi_ops.airflow.required_xcom import RequiredXComArg
+from bi_ops.airflow.timetable import PeriodTimetable
+from bi_ops.airflow.version_compat import SUPPORTS_ASSET_PARTITIONS
 from bi_ops.catalog.jobs import Job, jobs_for
 from bi_ops.catalog.periods import PERIOD_EXAMPLES, Cadence
 from bi_ops.catalog.sql_templates import include_dir
 from bi_ops.settings import Settings
-
-_CRON = {Cadence.MONTHLY: "0 0 1 * *", Cadence.QUARTERLY: "0 0 1 1,4,7,10 *", Cadence.WEEKLY: "0 0 * * 6"}
 
 _PERIOD_HELP = {
     Cadence.MONTHLY: f"{PERIOD_EXAMPLES[Cadence.MONTHLY].capitalize()}; empty for the last one.",
@@ -54,7 +54,7 @@ def build_dag(cadence: Cadence, doc_md: str | None) -> DAG:
         dag_id=cadence.dag_id,
         description=f"MEG usage, {cadence.value}: {', '.join(job.name for job in jobs)}",
         doc_md=(doc_md or "").replace("{jobs}", _job_table(jobs)).replace("{failures}", _failure_table()),
-        schedule=CronDataIntervalTimetable(_CRON[cadence], timezone=settings.timezone),
+        schedule=PeriodTimetable(cadence, settings.timezone),
         start_date=settings.start_datetime,
         catchup=cadence is not Cadence.WEEKLY,  # only the newest weekly snapshot matters
         max_active_runs=1,
@@ -168,13 +168,13 @@ def _region_group(job: Job, region: str, settings: Settings) -> None:
             sql=f"{job.name}.sql",
             load=RequiredXComArg(plan, XCOM_LOAD_KEY),
             max_active_tis_per_dag=settings.max_parallel_chunks,  # across all runs: a backfill may run several at once
-            map_index_template="{{ task.map_label }}",
+            map_index_template="{{ task.map_label(dag_run, params.period) }}",
             doc_md=_doc(job),
         ).expand(chunks=RequiredXComArg(plan))
         publish = PublishOperator(
             task_id="publish",
             load=RequiredXComArg(plan, XCOM_LOAD_KEY),
-            outlets=[collection_asset(job)],
+            outlets=[collection_asset(job), *([partitions_asset(job)] if SUPPORTS_ASSET_PARTITIONS else [])],
             doc_md=_doc(job),
         )
         stage >> publish
@@ -183,6 +183,14 @@ def _region_group(job: Job, region: str, settings: Settings) -> None:
 def collection_asset(job: Job) -> Asset:
     """The collection as an Airflow asset that each publish updates, so that other DAGs can be scheduled on it."""
     return Asset(name=job.name, uri=f"x-meg-bi://collections/{job.name}", group="meg-bi")
+
+
+def partitions_asset(job: Job) -> Asset:
+    """The collection as an asset whose events have a partition key, such as `eu|2026-10`.
+
+    It is an asset of its own because an event with a partition key starts no DAG whose schedule is a plain asset.
+    """
+    return Asset(name=f"{job.name}{PARTITIONS_SUFFIX}", uri=f"x-meg-bi://partitions/{job.name}", group="meg-bi")
 
 
 def _doc(job: Job) -> str:

@@ -17,9 +17,9 @@ from bi_ops.airflow.base_operator import BiOperator, dag_run_ref, load_settings
 from bi_ops.airflow.gate import run_dates
 from bi_ops.airflow.ui_links import CollectionLink, ReportLink
 from bi_ops.airflow.version_compat import SUPPORTS_SHRINKING_MAPPED_TASKS
-from bi_ops.catalog.jobs import Job
+from bi_ops.catalog.jobs import Job, get_job
 from bi_ops.catalog.slices import Slice
-from bi_ops.errors import DryRunError, NotSelectedError, abbreviate
+from bi_ops.errors import DryRunError, NotSelectedError
 from bi_ops.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 XCOM_LOAD_KEY = "load"
 """The XCom with which `plan` passes the load's id to `stage` and `publish`."""
 
-_MAX_FORM_NAMES = 3
+PARTITIONS_SUFFIX = "_partitions"
+"""The end of the name of an asset whose events have partition keys."""
+
+_CHUNK_FORMS = 10
+"""The usual number of forms in a chunk, which a label does not repeat."""
 
 
 class WaitUntilHourOperator(BiOperator):
@@ -112,8 +116,8 @@ class PlanOperator(BiOperator):
         settings = Settings.from_env()
         started_at = datetime.now(timezone.utc)
         self._slice = slice_ = self._resolve_slice(context, settings)
-        self._wait_until_settled(context, slice_, settings)
         self.log.info("Planning %s, as of %s", slice_, slice_.as_of.isoformat())
+        self._wait_until_settled(context, slice_, settings)
         with (
             open_store(self._store_context) as store,
             open_meg(self.region, application_name=f"{slice_} plan") as self._meg,
@@ -192,7 +196,6 @@ class StageOperator(BiOperator):
         self.sql = sql
         self.load = load
         self.chunks = chunks
-        self._forms: list[str] = []
         self._documents = 0
 
     def _run_step(self, context: Context) -> int:
@@ -204,13 +207,13 @@ class StageOperator(BiOperator):
         with open_store(self._store_context) as store:
             load = LoadStates(store).get(self.load, self._region_group)
             self._slice = slice_ = load.slice
+            self.log.info("Staging %s, as of %s, load %s", slice_, slice_.as_of.isoformat(), load.id)
             load.check_settings(load_settings(slice_, settings))
             pseudonyms = load_pseudonymizer(slice_.region, settings) if load.settings.pseudonymised else None
             with open_meg(slice_.region, application_name=f"{slice_} stage") as self._meg:
                 task = context["ti"].map_index or 0
-                for batch in stage(self._meg, store, load, task, self.chunks, sql=self.sql, pseudonyms=pseudonyms):
-                    self._documents += batch.documents
-                    self._forms += batch.forms
+                for documents in stage(self._meg, store, load, task, self.chunks, sql=self.sql, pseudonyms=pseudonyms):
+                    self._documents += documents
                     self.log.info("%s: %d documents of %d chunks", slice_, self._documents, len(self.chunks))
         return self._documents
 
@@ -220,16 +223,37 @@ class StageOperator(BiOperator):
 
         return lineage.stage_lineage(self._slice, self.sql, self._documents) if self._slice else None
 
-    @property
-    def map_label(self) -> str:
-        """The label of this mapped task in the UI: its forms, by id until it has run and then by name."""
+    def map_label(self, run: Any, requested: str | None) -> str:
+        """The label of this mapped task in the UI: its period and its forms.
+
+        Args:
+            run: The DAG run.
+            requested: Its `period` parameter.
+        """
         ids = [form_id for chunk in self.chunks if chunk for form_id in chunk]
         if not ids:
-            return "no forms" if not self.chunks else "everything"
-        label = f"{ids[0]}" if len(ids) == 1 else f"{ids[0]} to {ids[-1]}"
-        if not self._forms:
-            return f"forms {label}"
-        return f"{label}: {abbreviate((name[:40] for name in self._forms), _MAX_FORM_NAMES)}"
+            forms = "everything" if self.chunks else "no forms"
+        elif len(ids) == 1:
+            forms = f"form {ids[0]}"
+        else:
+            count = "" if len(ids) == _CHUNK_FORMS else f" ({len(ids)})"
+            forms = f"forms {ids[0]}\N{EN DASH}{ids[-1]}{count}"
+        return f"{self._period_label(run, requested)}: {forms}"
+
+    def _period_label(self, run: Any, requested: str | None) -> str:
+        settings = Settings.from_env()
+        slice_ = self._slice
+        if slice_ is None:
+            job, region = self._region_group.split(".")
+            slice_ = Slice.for_dag_run(
+                get_job(job),
+                region,
+                settings.timezone,
+                requested=requested,
+                dates=run_dates(run),
+                now=datetime.now(timezone.utc),
+            )
+        return slice_.period_label(settings.timezone)
 
 
 class PublishOperator(BiOperator):
@@ -258,6 +282,7 @@ class PublishOperator(BiOperator):
         with open_store(self._store_context) as store:
             load = LoadStates(store).get(self.load, self._region_group)
             self._slice = slice_ = load.slice
+            self.log.info("Publishing %s, as of %s, load %s", slice_, slice_.as_of.isoformat(), load.id)
             load.check_settings(load_settings(slice_, settings))
             result = publish(
                 store,
@@ -277,7 +302,7 @@ class PublishOperator(BiOperator):
             )
         counts = result.documents, result.previous_documents, result.written
         self.log.info("%s: published %d documents (previously %d); %d written", slice_, *counts)
-        return self._record_result(context, slice_, result)
+        return self._record_result(context, slice_, result, settings.timezone)
 
     def get_openlineage_facets_on_complete(self, _task_instance: Any) -> Any:
         """The lineage of this task, for OpenLineage's provider if it is installed."""
@@ -285,10 +310,15 @@ class PublishOperator(BiOperator):
 
         return lineage.publish_lineage(self._slice, self._documents) if self._slice else None
 
-    def _record_result(self, context: Context, slice_: Slice, result: PublishResult) -> dict[str, int]:
-        """Record what was published, in XCom and as the asset event's extra."""
+    def _record_result(
+        self, context: Context, slice_: Slice, result: PublishResult, timezone_name: str
+    ) -> dict[str, int]:
+        """Record what was published, in XCom and in the asset events."""
         counts = asdict(result)
         self._documents = result.documents
         for asset in self.outlets:
-            context["outlet_events"][asset].extra = {**slice_.to_json(), **counts}
+            event = context["outlet_events"][asset]
+            event.extra = {**slice_.to_json(), **counts}
+            if asset.name.endswith(PARTITIONS_SUFFIX):
+                event.add_partitions(f"{slice_.region}|{slice_.period_label(timezone_name)}")
         return counts

@@ -14,6 +14,8 @@ SUPPORTS_UI_PAGES = Version("3.1") <= _AIRFLOW
 """Plugins can add pages to the navigation, for every user who is logged in."""
 CALLBACKS_SEE_TASK_STATES = Version("3.1") <= _AIRFLOW
 """A DAG's callback can read the states of its tasks."""
+SUPPORTS_ASSET_PARTITIONS = Version("3.3") <= _AIRFLOW
+"""A task can add a partition key to its asset events."""
 SUPPORTS_SHRINKING_MAPPED_TASKS = Version("3.3") <= _AIRFLOW
 """A cleared plan can return fewer stage tasks than before: https://github.com/apache/airflow/issues/48816."""
 COUNTS_DEFERRED_TASKS = Version("3.3") <= _AIRFLOW

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import pendulum
+
 from bi_ops.catalog.jobs import Job, LoadMode, get_job
 from bi_ops.catalog.periods import Cadence, Period, RunDates, resolve_period
 
@@ -49,6 +51,12 @@ class Slice:
 
     def __str__(self) -> str:
         return " ".join(filter(None, (self.job.name, self.region, self.period.name if self.period else "")))
+
+    def period_label(self, timezone: str) -> str:
+        """The name of its period; for a snapshot, the date in `timezone` that it describes."""
+        if self.period:
+            return self.period.name
+        return pendulum.instance(self.as_of).in_timezone(timezone).to_date_string()
 
     @property
     def task_group(self) -> str:

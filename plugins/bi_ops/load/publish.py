@@ -132,6 +132,7 @@ class _Publish:
         self._store.check_live_collections(self._slice.job.name)
         self._token = None if dry_run else self._acquire_lock()
         self._staged, self._buckets = self._check_complete()
+        log.info("%s: MEG was read at %s", self._slice, self._staged.read_at.isoformat())
         if not force:
             check_not_stale(self._store, self._staged)
         self._live_before = measure_live(self._store, self._slice)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
@@ -23,19 +22,6 @@ statement timeout applies to each fetch, which is about 20 chunks."""
 _NEVER = datetime.max.replace(tzinfo=timezone.utc)
 
 
-@dataclass(frozen=True)
-class StageProgress:
-    """The progress after a batch of rows has been staged.
-
-    Attributes:
-        documents: The number of documents in the batch.
-        forms: The form names in the order of the rows; empty for a job without chunks.
-    """
-
-    documents: int
-    forms: list[str]
-
-
 def stage(
     meg: MegReader,
     store: Store,
@@ -45,7 +31,7 @@ def stage(
     *,
     sql: str,
     pseudonyms: Pseudonymizer | None = None,
-) -> Iterator[StageProgress]:
+) -> Iterator[int]:
     """Read one task's chunks from MEG into the staging database, replacing the documents of an earlier attempt.
 
     Args:
@@ -58,7 +44,7 @@ def stage(
         pseudonyms: Replaces names of people; None if they are kept.
 
     Yields:
-        The progress after each batch; once exhausted, all documents are staged and the task is complete.
+        The number of documents in each batch; once exhausted, all documents are staged and the task is complete.
 
     Raises:
         SourceUnavailableError: MEG cannot be reached, or the query was interrupted.
@@ -74,9 +60,9 @@ def stage(
     reading = _Reading(meg, load, chunks, sql, pseudonyms)
     documents = 0
     with StagingBuckets(store, load).writer(task, attempt_id) as writer:
-        for progress in reading.copy_to(writer):
-            documents += progress.documents
-            yield progress
+        for batch_documents in reading.copy_to(writer):
+            documents += batch_documents
+            yield batch_documents
     completion = Completion(attempt_id, len(chunks), documents, reading.measure, reading.read_at)
     states.complete_task(load, task, completion)
 
@@ -110,7 +96,7 @@ class _Reading:
         self.measure = 0
         self.read_at = _NEVER
 
-    def copy_to(self, writer: StagingWriter) -> Iterator[StageProgress]:
+    def copy_to(self, writer: StagingWriter) -> Iterator[int]:
         if self._slice.job.chunked and not self._forms:
             self.read_at = self._meg.clock()
             return
@@ -121,7 +107,8 @@ class _Reading:
                 self.read_at = result.read_at
                 for rows in meg_worker.prefetch(result.batches):
                     writer.write(encoder(rows))
-                    yield self._record(result, rows)
+                    self._record(result, rows)
+                    yield len(rows)
         except InvalidSourceRowError as error:
             if error.context == str(self._slice):
                 raise
@@ -136,12 +123,10 @@ class _Reading:
             self._sql = guard(self._sql, described.columns, described.types)
             return encoder
 
-    def _record(self, result: QueryResult, rows: Sequence[Sequence[Any]]) -> StageProgress:
+    def _record(self, result: QueryResult, rows: Sequence[Sequence[Any]]) -> None:
         job = self._slice.job
         self.measure += sum(_column(job.measure, result, rows))
-        if not job.chunked:
-            return StageProgress(len(rows), [])
-        unknown = set(_column("form_id", result, rows)) - self._forms
+        unknown = set(_column("form_id", result, rows)) - self._forms if job.chunked else None
         if unknown:
             raise InvalidSourceRowError(
                 "the query returned a form outside the task's chunks",
@@ -150,7 +135,6 @@ class _Reading:
                 actual=f"form {min(unknown)}",
                 hint=f"Add the filter form_id = ANY(chunk.form_ids::bigint[]) to include/sql/{job.name}.sql.",
             )
-        return StageProgress(len(rows), _column("form_name", result, rows))
 
 
 def _column(name: str, result: QueryResult, rows: Sequence[Sequence[Any]]) -> list[Any]:
