@@ -152,17 +152,39 @@ def test_page_fits_phone(browser: BrowserSession) -> None:
     phone.goto(f"{browser.url}/bi-reports/")
     expect(phone.locator("figure svg")).to_have_count(len(load_reports()), timeout=30_000)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    phone.locator("#loads summary").click()
+    row = phone.locator("#loads tbody tr").first
+    assert row.evaluate("row => row.scrollWidth <= row.clientWidth && row.clientWidth < 390")
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     phone.screenshot(path=SCREENSHOTS_DIR / "phone.png")
     phone.close()
 
 
-def test_missing_month_links_to_run(browser: BrowserSession) -> None:
-    """A missing month links to the run that loads it."""
+def test_missing_month_links_to_runs(browser: BrowserSession) -> None:
+    """A missing month links to the runs that were due at its end; Airflow's UI passes the filter to its API."""
     frame = browser.reports()
-    run = "scheduled__2026-08-01T00:00:00+00:00"
-    with browser.page.expect_response(lambda answer: unquote(answer.url).endswith(f"/bi_monthly/dagRuns/{run}")):
+    due = "run_after_gte=2026-08-01T00:00:00Z"
+    with browser.page.expect_response(
+        lambda answer: "/bi_monthly/dagRuns" in answer.url and due in unquote(answer.url)
+    ):
         frame.locator(".strip a.missing").first.click()
-    browser.page.wait_for_url(lambda url: unquote(url).endswith(f"/dags/bi_monthly/runs/{run}"), timeout=15_000)
+    browser.page.wait_for_url(lambda url: f"/dags/bi_monthly/runs?{due}" in unquote(url), timeout=15_000)
+
+
+def test_loads_link_to_runs(browser: BrowserSession, populated_store: Store) -> None:
+    """The page lists the loads, the newest first, and links each to its run."""
+    newest = populated_store.ledger.find_one(sort=[("published_at", -1)])
+    assert newest
+    frame = browser.reports()
+    rows = frame.locator("#loads tbody tr")
+    expect(rows).to_have_count(populated_store.ledger.count_documents({}))
+    expect(rows.first).to_be_hidden()
+    frame.locator("#loads summary").click()
+    expect(rows.first).to_contain_text(f"{newest['job']}{newest['region']}")
+    expect(rows.first).to_contain_text("schedule")
+    run = f"/runs/{newest['run_id']}"
+    rows.first.locator("a").click()
+    browser.page.wait_for_url(lambda url: unquote(url).endswith(run), timeout=15_000)
 
 
 def test_page_problem_shows_its_command(browser: BrowserSession, populated_store: Store) -> None:

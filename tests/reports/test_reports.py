@@ -297,7 +297,10 @@ def test_freshness_lists_missing_periods(populated_store: Store) -> None:
         ("2026-09", False),
         ("2026-10", False),
     ]
-    assert months.periods[0].run_path == "/dags/bi_monthly/runs/scheduled__2026-08-01T00%3A00%3A00%2B00%3A00"
+    assert (
+        months.periods[0].run_path
+        == "/dags/bi_monthly/runs?run_after_gte=2026-08-01T00%3A00%3A00Z&run_after_lte=2026-08-01T00%3A00%3A00Z"
+    )
     assert (months.as_of, months.documents > 0) == ("2026-10", True)
     assert statuses["institutions", "uk"].as_of == "2026-11-01T00:00:00+00:00"
     never = statuses["forms", "au"]

@@ -62,6 +62,7 @@ def _page(panels: list[dict[str, Any]], store: Store, settings: Settings) -> str
         panels=panels,
         jobs=published.jobs,
         problems=published.problems,
+        loads=published.loads,
         css=(_STATIC / "page.css").read_text(),
         created_at=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )

@@ -8,16 +8,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-import pendulum
-
 from bi_ops.catalog.due_slices import due_slices
 from bi_ops.catalog.jobs import JOBS, Job, LoadMode
 from bi_ops.catalog.slices import Slice
 from bi_ops.load.ledger import is_published
 from bi_ops.mongo.store import Store
-from bi_ops.reports.airflow_paths import dag_run_path
+from bi_ops.reports.airflow_paths import dag_run_path, due_runs_path
 from bi_ops.reports.ledger_problems import LedgerProblem, ledger_problems, ledger_rows, unknown_documents
 from bi_ops.reports.query_execution import Steps, execute
+from bi_ops.reports.timeline import PublishedLoad, list_loads
 from bi_ops.settings import Settings
 
 _STRIP = 24
@@ -48,7 +47,7 @@ class PeriodStatus:
     Attributes:
         period: Its name.
         documents: How many documents it has; None if it was never published.
-        run_path: The path in Airflow's UI of the DAG run that loaded it, or that would load it.
+        run_path: The path in Airflow's UI of the DAG run that loaded it, or of the runs that would load it.
         publishing: The progress of its publish, while one of several transactions is under way.
     """
 
@@ -94,10 +93,12 @@ class Overview:
     Attributes:
         jobs: Each job and region of the settings.
         problems: The problems of the figures.
+        loads: The newest loads, also of regions that are no longer in the settings.
     """
 
     jobs: list[Freshness]
     problems: list[LedgerProblem]
+    loads: list[PublishedLoad]
 
 
 def freshness(store: Store, settings: Settings, now: datetime | None = None) -> list[Freshness]:
@@ -133,7 +134,7 @@ def overview_steps(database: str, settings: Settings, now: datetime | None = Non
             due = [replace(slice_, region=region) for slice_ in late if slice_.job == job]
             periods = [replace(slice_, region=region) for slice_ in ended if slice_.job == job][_STRIP - 1 :: -1]
             jobs.append(_freshness(job, region, slice_rows, due, periods))
-    return Overview(jobs, ledger_problems(rows, documents, database, settings, now))
+    return Overview(jobs, ledger_problems(rows, documents, database, settings, now), list_loads(rows))
 
 
 def _freshness(
@@ -199,7 +200,7 @@ def _publishing(job: Job, row: Mapping[str, Any] | None) -> Publishing | None:
 def _period_states(
     job: Job, rows: Mapping[str, Mapping[str, Any]], due: list[Slice], ended: list[Slice]
 ) -> Iterator[PeriodStatus]:
-    """The periods of an append job, each with the DAG run that loaded it or that the schedule has for it."""
+    """The periods of an append job, each with the DAG run that loaded it or with those that the schedule has for it."""
     if job.mode is not LoadMode.REPLACE_PERIOD:
         return
     for slice_ in ended:
@@ -210,5 +211,4 @@ def _period_states(
         elif row and (publishing := _publishing(job, row)):
             yield PeriodStatus(name, None, publishing.run_path, publishing)
         elif slice_ in due:
-            scheduled = f"scheduled__{pendulum.instance(slice_.as_of).in_timezone('UTC').isoformat()}"
-            yield PeriodStatus(name, None, dag_run_path(job.cadence.dag_id, scheduled))
+            yield PeriodStatus(name, None, due_runs_path(job.cadence.dag_id, slice_.as_of))

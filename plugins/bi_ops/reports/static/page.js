@@ -89,6 +89,8 @@ function airflowLink(path, text, attributes = {}) {
   return link;
 }
 
+const formatInstant = (text) => text.replace("T", " ").replace(/:\d\d(\.\d+)?\+.*/, "");
+
 const formatNumber = (value) => (value === null ? "" : value.toLocaleString());
 
 const formatProgress = ({ documents, total }) => `${formatNumber(documents)} of ${formatNumber(total)} documents`;
@@ -104,12 +106,12 @@ function createFreshnessRow(job) {
   const row = createElement("tr");
   row.append(createElement("td", job.job), createElement("td", job.region));
   const asOf = createElement("td");
-  if (job.as_of) asOf.append(airflowLink(job.run_path, job.as_of.replace("T", " ").replace(/:\d\d(\.\d+)?\+.*/, "")));
+  if (job.as_of) asOf.append(airflowLink(job.run_path, formatInstant(job.as_of)));
   else asOf.append(createElement("span", "never published", { class: "never" }));
   if (job.as_of && job.overdue) asOf.append(createElement("span", " overdue", { class: "never" }));
   if (job.publishing) asOf.append(createElement("span", ` publishing, ${formatProgress(job.publishing)}`, { class: "never" }));
   row.append(asOf, createElement("td", formatNumber(job.documents), { class: "number" }));
-  row.append(createElement("td", job.published_at.slice(0, 16).replace("T", " ")));
+  row.append(createElement("td", formatInstant(job.published_at)));
   row.append(createElement("td", job.published_at ? `${job.seconds} s` : "", { class: "number" }));
   const strip = createElement("span", undefined, { class: "strip" });
   for (const { period, documents, run_path: runPath, publishing } of job.periods) {
@@ -125,10 +127,24 @@ function createFreshnessRow(job) {
   return row;
 }
 
+function createLoadRow(load) {
+  const row = createElement("tr");
+  row.append(createElement("td", formatInstant(load.published_at)), createElement("td", load.job), createElement("td", load.region));
+  const asOf = createElement("td", undefined, { "data-label": "As of" });
+  asOf.append(airflowLink(load.run_path, formatInstant(load.as_of)));
+  const trigger = createElement("td", load.trigger, { "data-label": "Started by" });
+  if (load.forced) trigger.append(createElement("span", ", forced", { class: "never" }));
+  row.append(asOf, trigger);
+  row.append(createElement("td", formatNumber(load.documents), { class: "number", "data-label": "Documents" }));
+  row.append(createElement("td", formatNumber(load.previous_documents), { class: "number", "data-label": "Before" }));
+  return row;
+}
+
 async function loadFreshness() {
-  const { jobs, problems } = await fetchJson("api/freshness");
+  const { jobs, problems, loads } = await fetchJson("api/freshness");
   document.querySelector("#freshness .problems").replaceChildren(...problems.map(createProblem));
   document.querySelector("#freshness tbody").replaceChildren(...jobs.map(createFreshnessRow));
+  document.querySelector("#loads tbody").replaceChildren(...loads.map(createLoadRow));
 }
 
 function fillTable(table, columns, rows) {
