@@ -134,6 +134,27 @@ def test_doctor_warns_of_closed_gate(target: DoctorTarget) -> None:
 
 
 @pytest.mark.usefixtures("store")
+def test_doctor_warns_of_unlisted_connection(target: DoctorTarget, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection of a region that the settings do not name is a warning."""
+    monkeypatch.setenv("AIRFLOW_CONN_MEG_AU", "postgres://au.example.com/meg")
+    findings = warnings(target.run_checks())
+    assert list(findings) == ["unlisted connections"]
+    assert findings["unlisted connections"].message.endswith(": meg_au")
+    assert "MEG_REGIONS" in findings["unlisted connections"].hint
+    assert warnings(target.run_checks(MEG_REGIONS="eu,uk,au")) == {}
+
+
+@pytest.mark.usefixtures("store")
+def test_doctor_reports_missing_connection(target: DoctorTarget, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A region of the settings without a connection is a failure."""
+    monkeypatch.delenv("AIRFLOW_CONN_MEG_UK")
+    findings = failed(target.run_checks())
+    assert list(findings) == ["MEG uk, connection"]
+    assert findings["MEG uk, connection"].message == "Airflow has no such connection"
+    assert "AIRFLOW_CONN_MEG_UK" in findings["MEG uk, connection"].hint
+
+
+@pytest.mark.usefixtures("store")
 def test_doctor_reports_missing_pseudonym_key(target: DoctorTarget) -> None:
     """Pseudonyms without a key are reported."""
     findings = failed(target.run_checks(BI_PSEUDONYMISE="uk"))

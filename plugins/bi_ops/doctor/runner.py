@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -17,6 +18,8 @@ from bi_ops.settings import Settings
 
 _READER = "bi_doctor"
 _DISTINCT = "distinct database"
+_MEG_CONNECTION = "AIRFLOW_CONN_MEG_"
+"""How the environment variable of a region's connection starts."""
 
 
 class Connections(Protocol):
@@ -41,6 +44,7 @@ def run_all_checks(settings: Settings, regions: Sequence[str], connections: Conn
         connections: Opens MEG and MongoDB.
     """
     yield from _settings(settings)
+    yield _unlisted_connections(settings)
     databases: dict[tuple[object, ...], str] = {}
     for region in regions:
         with connections.open_meg(region, application_name=_READER) as meg:
@@ -75,6 +79,28 @@ def _settings(settings: Settings) -> Iterator[Finding]:
         shown = ", ".join(value) if isinstance(value, tuple) else str(value)
         default = " (the default)" if value == field.default else ""
         yield Finding("settings", str(field.alias), Status.OK, f"{shown or 'off'}{default}")
+
+
+def _unlisted_connections(settings: Settings) -> Finding:
+    """Whether each region with a connection is in the settings.
+
+    Only connections in environment variables can be listed: Airflow reads its database and the secrets backends by id.
+    """
+    names = (name for name in os.environ if name.startswith(_MEG_CONNECTION))
+    regions = {name.removeprefix(_MEG_CONNECTION).lower() for name in names} - {*settings.regions}
+    unlisted = ", ".join(f"meg_{region}" for region in sorted(regions))
+    return check_result(
+        "settings",
+        "unlisted connections",
+        f"connections of regions that MEG_REGIONS does not list, so they are not loaded: {unlisted}"
+        if unlisted
+        else "",
+        ok_message="none in the environment",
+        expected="each region with a connection is in MEG_REGIONS",
+        actual=f"MEG_REGIONS={','.join(settings.regions)}",
+        hint="Add the region to MEG_REGIONS, or remove its connection.",
+        warn_only=True,
+    )
 
 
 def _check_distinct_database(
