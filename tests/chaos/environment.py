@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import multiprocessing
 import os
@@ -11,23 +10,21 @@ import signal
 import subprocess
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import bson
 import psutil
 import psycopg
-from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
 from dev.processes import run_as
 from tests.chaos.attempt import MONTH, Kill, run_attempt
 from tests.chaos.proxy import Proxy
+from tests.chaos.reader import FORMS, READER_INDEX, Reader, expected
+from tests.chaos.stats import ChaosStats
 from tests.conftest import stack_folder
 from tests.load_helpers import SUBMISSIONS, wait_until
 from tests.meg_factory import MegFactory
@@ -35,10 +32,10 @@ from tests.meg_factory import MegFactory
 STACK = stack_folder("chaos")
 SEED = int(os.environ.setdefault("BI_CHAOS_SEED", str(int(time.time()))))  # for the processes of `pytest -n` too
 MONGOD_PARAMETERS = {"transactionLifetimeLimitSeconds": "1", "enableTestCommands": "1"}
-FORMS = 2_450
-"""Enough for two batches of writes in one transaction; each version lacks a seventh of them."""
 DEMO_INSTITUTION = 1_000_001
 """The institution that a form belongs to while it is missing."""
+TRANSACTION_POLL = 0.005
+"""Seconds between two looks for an open transaction."""
 Attempt = tuple[str, Any, dict[str, Any]]
 """The outcome of a step, its result or error message, and its XComs."""
 MAX_ATTEMPTS = 7
@@ -47,83 +44,6 @@ _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(
     ["tests.chaos.attempt", "bi_ops.airflow.connections", "bi_ops.load.stage", "bi_ops.load.publish"]
 )
-
-
-@dataclass
-class ChaosStats:
-    """The faults that were injected, and their effects.
-
-    `freed` counts the tasks that stayed queued after a kill until the scheduler was started again; `remarks` are
-    printed below the table.
-    """
-
-    faults: Counter[str] = field(default_factory=Counter)
-    freed: int = 0
-    attempts: int = 0
-    loads: int = 0
-    reads: int = 0
-    unread: int = 0
-    lost: int = 0
-    doubled: int = 0
-    stale: int = 0
-    torn_reads: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-
-    def as_property(self, title: str) -> dict[str, Any]:
-        """The statistics so far, as a test records them for the summary at the end (tests/chaos/conftest.py)."""
-        worker = os.environ.get("PYTEST_XDIST_WORKER", "")
-        return {**asdict(self), "faults": dict(self.faults), "title": title, "worker": worker}
-
-
-def expected(version: int) -> set[int]:
-    """The form ids of a version: from one version to the next some appear, some disappear and all others change."""
-    return {form for form in range(1, FORMS + 1) if form % 7 != version % 7}
-
-
-def describe_content(documents: list[dict[str, Any]]) -> str:
-    """The version that the documents are, `v1`, `v2`, ..., or what they are where they are no whole version."""
-    names = {document.get("form_name") for document in documents}
-    ids = sorted(document.get("form_id", 0) for document in documents)
-    name = str(*names) if len(names) == 1 else ""
-    if name.startswith("v") and ids == sorted(expected(int(name[1:]))):
-        return name
-    return f"{len(documents)} documents, versions {sorted(map(str, names))}"
-
-
-class Reader(threading.Thread):
-    """Reads the live slice in snapshots continuously, and compares each with the versions that may be live."""
-
-    def __init__(self, client: MongoClient[dict[str, Any]], stats: ChaosStats) -> None:
-        super().__init__(daemon=True)
-        self._client = client
-        self._stats = stats
-        self._ended = threading.Event()
-        self.allowed: set[int] = set()
-
-    def run(self) -> None:
-        collection = self._client[LIVE_DATABASE][SUBMISSIONS.name]
-        query, fields = {"region": "eu", "period": MONTH.name}, {"form_id": 1, "form_name": 1}
-        contents: dict[bytes, str] = {}  # by digest, so that equal bytes are decoded once
-        while not self._ended.is_set():
-            allowed = set(self.allowed)
-            try:
-                with self._client.start_session(snapshot=True) as session:
-                    batches = collection.find_raw_batches(query, fields, sort=[("_id", 1)], session=session)
-                    encoded = b"".join(batches)
-            except PyMongoError:
-                self._stats.unread += 1  # the server is down, which is the fault and not the pipeline's
-                continue
-            self._stats.reads += 1
-            digest = hashlib.sha256(encoded).digest()
-            if digest not in contents:
-                contents[digest] = describe_content(bson.decode_all(encoded))
-            if contents[digest] not in {f"v{version}" for version in allowed | self.allowed}:
-                self._stats.torn_reads.append(contents[digest])
-            self._ended.wait(0.01)
-
-    def end(self) -> None:
-        self._ended.set()
-        self.join()
 
 
 class ChaosEnvironment:
@@ -163,6 +83,7 @@ class ChaosEnvironment:
             meg_factory.institution(id=DEMO_INSTITUTION, is_demo=True)
         self.next_version()
         self.load()
+        self.client[LIVE_DATABASE][SUBMISSIONS.name].create_index(READER_INDEX)
         self.reader.start()
         try:
             yield
@@ -318,9 +239,14 @@ class ChaosEnvironment:
 
     def wait_for_transaction(self) -> bool:
         """Wait until a transaction of a publish is open; returns whether one was."""
+        pipeline: list[dict[str, Any]] = [
+            {"$currentOp": {"allUsers": True, "idleSessions": True}},
+            {"$match": {"transaction.parameters.autocommit": False}},
+        ]
         while self.loading.is_set():
-            if self.client.admin.command("serverStatus")["transactions"]["currentOpen"]:
+            if list(self.client.admin.aggregate(pipeline)):  # a third of the work of serverStatus
                 return True
+            time.sleep(TRANSACTION_POLL)
         return False
 
     def _environment(self, *, through_proxy: bool) -> dict[str, str]:
