@@ -3,6 +3,8 @@
 .PHONY: help setup run up doctor report atlas test test-fast chaos bench bench-workers compare compat mwaa check audit format docs pins release clean
 PYTHON ?= python3
 export PYTHON
+# Else each process of Airflow compiles what it imports: three seconds that bytecode saves.
+unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 # Each process has databases of its own, and runs whole files.
 SIDE_BY_SIDE := --numprocesses=2 --dist=loadfile --no-loadscope-reorder

@@ -84,7 +84,7 @@ def celery_run(servers: DatabaseServers, store: Store, meg_factory: MegFactory) 
     environment = new_airflow(servers, STACK, settings)
     with (
         workers.redis_broker(STACK, environment) as celery,
-        airflow.run_services(STACK, environment | celery, servers.secret) as services,
+        airflow.run_services(STACK, environment | celery, servers.secret, triggerer=False) as services,
         workers.run_workers(services, STACK, count=2, concurrency=2) as running_workers,
         services.api() as api,
         servers.postgres.connect("meg_eu") as meg,

@@ -88,7 +88,7 @@ def region(servers: DatabaseServers) -> Iterator[Region]:
     settings |= servers.connections({"eu": "meg_eu"})
     environment = new_airflow(servers, STACK, settings)
     with (
-        airflow.run_services(STACK, environment, servers.secret) as services,
+        airflow.run_services(STACK, environment, servers.secret, triggerer=False) as services,
         services.api() as api,
         servers.mongo.client() as client,
     ):

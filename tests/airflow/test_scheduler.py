@@ -92,6 +92,7 @@ def installation(servers: DatabaseServers) -> Iterator[Installation]:
             STACK,
             {**environment, "AIRFLOW_CONN_BI_NOTIFY": listener.connection(PLANTED_SECRETS["notify"])},
             servers.secret,
+            triggerer=False,
         ) as services,
         services.api() as api,
         servers.mongo.client() as client,

@@ -164,7 +164,7 @@ def installation(*, all_faults: bool) -> Iterator[AirflowUnderTest]:
         }
         environment = new_airflow(servers, STACK, settings)
         with (
-            airflow.run_services(STACK, environment, servers.secret) as services,
+            airflow.run_services(STACK, environment, servers.secret, triggerer=False) as services,
             services.api() as api,
             proxies(servers.postgres.port, servers.mongo.port) as (to_meg, to_mongo),
         ):

@@ -64,7 +64,7 @@ def services(servers: DatabaseServers) -> Iterator[AirflowServices]:
         **servers.connections({region: f"meg_reports_{region}" for region in ("eu", "uk")}),
     }
     environment = new_airflow(servers, STACK, settings)
-    with airflow.run_services(STACK, environment, servers.secret) as running:
+    with airflow.run_services(STACK, environment, servers.secret, scheduler=False, triggerer=False) as running:
         yield running
 
 
