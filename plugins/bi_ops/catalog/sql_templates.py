@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import jinja2
@@ -16,8 +17,10 @@ def include_dir() -> Path:
 
 def render_sql(template: str) -> str:
     """The SQL of a template, with its includes."""
-    loader = jinja2.FileSystemLoader(include_dir() / "sql")
-    environment = jinja2.Environment(
-        loader=loader, undefined=jinja2.StrictUndefined, autoescape=jinja2.select_autoescape()
-    )
-    return environment.get_template(template).render()
+    return _environment(include_dir() / "sql").get_template(template).render()
+
+
+@cache  # it keeps the compiled templates, and compiles one again when its file has changed
+def _environment(folder: Path) -> jinja2.Environment:
+    loader = jinja2.FileSystemLoader(folder)
+    return jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, autoescape=jinja2.select_autoescape())
