@@ -22,6 +22,8 @@ from tests.load_helpers import SUBMISSIONS
 
 DAG = "bi_monthly"
 MONTH = Period.parse("2026-10", SUBMISSIONS.cadence, "UTC")
+LIST_FORMS = render_sql("list_forms.sql")
+QUERY = render_sql(f"{SUBMISSIONS.name}.sql")
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,8 @@ def run_attempt(
 def _operator(step: str, inputs: Mapping[str, Any]) -> Any:
     task_id, timeout = f"{SUBMISSIONS.name}.eu.{step}", timedelta(minutes=2)
     if step == "plan":
-        sql = render_sql("list_forms.sql")
-        return PlanOperator(task_id=task_id, job=SUBMISSIONS, region="eu", sql=sql, execution_timeout=timeout)
+        return PlanOperator(task_id=task_id, job=SUBMISSIONS, region="eu", sql=LIST_FORMS, execution_timeout=timeout)
     if step == "stage":
-        sql = render_sql(f"{SUBMISSIONS.name}.sql")
         load, chunks = inputs["load"], inputs["chunks"]
-        return StageOperator(task_id=task_id, sql=sql, load=load, chunks=chunks, execution_timeout=timeout)
+        return StageOperator(task_id=task_id, sql=QUERY, load=load, chunks=chunks, execution_timeout=timeout)
     return PublishOperator(task_id=task_id, **inputs, execution_timeout=timeout)

@@ -42,7 +42,17 @@ MAX_ATTEMPTS = 7
 """As many as the operators' retries allow."""
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(
-    ["tests.chaos.attempt", "bi_ops.airflow.connections", "bi_ops.load.stage", "bi_ops.load.publish"]
+    [
+        "tests.chaos.attempt",
+        "bi_ops.airflow.connections",
+        "bi_ops.load.stage",
+        "bi_ops.load.publish",
+        "airflow.sdk.execution_time.cache",
+        "airflow.sdk.execution_time.supervisor",
+        "pymongo.saslprep",
+        "pymongo.synchronous.auth",
+        "tests.chaos.freeze_gc",  # after all others
+    ]
 )
 
 
