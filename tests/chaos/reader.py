@@ -18,7 +18,7 @@ FORMS = 2_450
 """Enough for two batches of writes in one transaction; each version lacks a seventh of them."""
 READER_INDEX = {"region": 1, "period": 1, "form_id": 1, "form_name": 1}
 """Holds all that the reader compares, so that a read of the slice costs a third of one that fetches the documents."""
-READER_PAUSE = 0.02
+READER_PAUSE = 0.01
 """Seconds between two reads of the slice."""
 
 
