@@ -122,7 +122,7 @@ def stack(servers: DatabaseServers, connections: dict[str, str]) -> Iterator[tup
     """A running Airflow whose DAGs are not paused."""
     settings = {**NO_SCHEDULED_RUNS, "MEG_REGIONS": "au", "BI_MAX_MAPPED_TASKS": "1", **connections}
     environment = new_airflow(servers, STACK, settings)
-    with airflow.run_services(STACK, environment, servers.secret, triggerer=False) as running, running.api() as api:
+    with airflow.run_services(STACK, environment, servers.secret) as running, running.api() as api:
         for dag_id in ("bi_monthly", "bi_quarterly", "bi_weekly"):
             run_dags.wait_for_dag(api, dag_id)
             run_dags.api_request(api, "PATCH", f"/dags/{dag_id}", json={"is_paused": False})
