@@ -48,7 +48,7 @@ class WatchOperator(BiOperator):
             if changes.late or changes.published:
                 self._send(changes, settings)
             mark_reported(store, changes, now)  # last: a notification that is not sent is sent by the next attempt
-        self.log.info("%d slices became late, %d are published again", len(changes.late), len(changes.published))
+        self.log.info("Slices that became late: %d; published again: %d", len(changes.late), len(changes.published))
         return {"late": len(changes.late), "published": len(changes.published)}
 
     def _region_start(self, store: Store, starts: Mapping[str, datetime | None], region: str) -> datetime | None:

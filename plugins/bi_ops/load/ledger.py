@@ -37,7 +37,7 @@ def is_published(slice_: Slice, row: Mapping[str, Any] | None) -> bool:
     begins, and the same snapshot is due, at another instant.
 
     Args:
-        slice_: The due slice.
+        slice_: The due slice; its `as_of` is in the settings' time zone.
         row: The ledger's row of its `ledger_id`; None if there is none.
     """
     if row is None or not row.get("published_at") or row.get("publishing"):
