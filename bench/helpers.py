@@ -9,10 +9,10 @@ import psycopg
 
 from bi_ops.catalog.slices import Slice
 from bi_ops.catalog.sql_templates import render_sql
-from bi_ops.load.load_state import Chunk, Load, LoadSettings, LoadStates
 from bi_ops.load.plan import plan
 from bi_ops.load.publish import publish
 from bi_ops.load.stage import stage
+from bi_ops.load.staged_loads import Chunk, Load, LoadSettings, LoadStates
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import DagRunRef, Store
 from bi_ops.settings import Settings

@@ -21,8 +21,8 @@ from bi_ops.catalog.jobs import get_job
 from bi_ops.catalog.periods import Cadence, Period
 from bi_ops.catalog.slices import Slice
 from bi_ops.catalog.sql_templates import render_sql
-from bi_ops.load.load_state import Chunk
 from bi_ops.load.plan import split_into_tasks
+from bi_ops.load.staged_loads import Chunk
 from bi_ops.meg.reader import MegReader
 from bi_ops.settings import Settings
 from dev import demo_meg

@@ -21,9 +21,9 @@ from bench.results import Ratio, Section, ratios
 from bi_ops.catalog.jobs import Field, FieldType, Job, LoadMode
 from bi_ops.catalog.periods import Cadence, Period
 from bi_ops.catalog.slices import Slice
-from bi_ops.load.load_state import Load, LoadSettings, LoadStates
 from bi_ops.load.publish import publish
 from bi_ops.load.stage import stage
+from bi_ops.load.staged_loads import Load, LoadSettings, LoadStates
 from bi_ops.mongo.store import DagRunRef, Store
 from dev import demo_meg, embedded_stack
 

@@ -1,14 +1,14 @@
 """
 # BI watch
 
-Notifies of what is late. Every hour it compares the ledger (`bi_loads`) with what is due: a slice of a region's MEG is
-late if it is not published `BI_DEADLINE_HOURS` after its period ended, or after its snapshot was due. The cause does
-not matter: a run failed, a DAG is paused or was never parsed, Airflow was off, or `BI_AGGREGATE` is off.
+Reports what is late. Every hour it compares the ledger (`bi_loads`) with what is due: a slice is late if it is not
+published `BI_DEADLINE_HOURS` after its period ended, or after its snapshot was due. The cause does not matter: a run
+failed, a DAG is paused or was never parsed, Airflow was off, or `BI_AGGREGATE` is off.
 
 Each late slice is reported once to the connection `bi_notify`, and once more when it is published. The collection
 `bi_watch` holds what was reported. Without the connection the DAG does nothing, and its log says so.
 
-**Trigger** it at any time; it has no parameters, and reports nothing twice.
+**Trigger** it at any time; it has no parameters, and repeats no report.
 
 **When the task `watch` fails**, the last lines of its log say what to do. What could not be sent is sent by the next
 attempt or run.

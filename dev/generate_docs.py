@@ -69,7 +69,7 @@ def replace_section(text: str, name: str, table: str) -> str:
 def job_table() -> str:
     """The README's table of jobs."""
     lines = [
-        "| job (collection) | one document is | DAG, when | slice | task in MEG |",
+        "| job (collection) | one document is | DAG, when | slice | replaces MEG's task |",
         "| --- | --- | --- | --- | --- |",
     ]
     for job in JOBS:

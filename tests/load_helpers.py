@@ -14,10 +14,10 @@ from bi_ops.catalog.jobs import Job, LoadMode, get_job
 from bi_ops.catalog.periods import Period
 from bi_ops.catalog.slices import Slice
 from bi_ops.catalog.sql_templates import render_sql
-from bi_ops.load.load_state import Chunk, Completion, Load, LoadSettings, LoadStates
 from bi_ops.load.plan import plan
 from bi_ops.load.publish import PublishResult, publish
 from bi_ops.load.stage import stage
+from bi_ops.load.staged_loads import Chunk, Completion, Load, LoadSettings, LoadStates
 from bi_ops.load.staging_buckets import StagingBuckets
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.raw_bson import get_id

@@ -9,7 +9,7 @@ import pytest
 from bi_ops.airflow.run_parameters import check_backfill_parameters, check_run_parameters
 from bi_ops.catalog.periods import Cadence, RunDates
 from bi_ops.errors import RunParametersError
-from bi_ops.load.selection import Selection
+from bi_ops.load.backfill_selection import Selection
 from tests.meg_factory import utc
 
 pytestmark = pytest.mark.fast

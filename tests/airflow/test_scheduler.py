@@ -246,7 +246,7 @@ def test_xcom_holds_ids_and_counts_only(installation: Installation) -> None:
 
 
 def test_watch_reports_lateness_once(installation: Installation) -> None:
-    """bi_watch reports a slice that the ledger has lost once, and once that it is published again."""
+    """bi_watch reports a slice that the ledger has lost once, and once that it has been published."""
     slice_id, name = f"monthly_submissions:uk:{MONTH_NAMES[0]}", f"monthly_submissions uk: {MONTH_NAMES[0]}"
     watch = AirflowApi(installation.api, "bi_watch")
     installation.api.patch("/dags/bi_watch", json={"is_paused": False}).raise_for_status()
@@ -263,7 +263,7 @@ def test_watch_reports_lateness_once(installation: Installation) -> None:
     assert "/dags/bi_backfill" in late["message"]
     installation.store.ledger.insert_one(row)
     _, published = messages_about_slice()
-    assert (published["type"], published["title"]) == ("success", "MEG BI: 1 published again")
+    assert (published["type"], published["title"]) == ("success", "MEG BI: 1 no longer late")
 
 
 def test_doctor_dag_logs_report(installation: Installation) -> None:

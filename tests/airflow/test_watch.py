@@ -61,7 +61,7 @@ def test_lateness_is_sent_once(watch: Watch, listener: Listener, store: Store) -
     assert watch() == {"late": 0, "published": 1}
     assert watch() == {"late": 0, "published": 0}
     success = listener.messages[1]
-    assert (success["type"], success["title"]) == ("success", "MEG BI: 1 published again")
+    assert (success["type"], success["title"]) == ("success", "MEG BI: 1 no longer late")
     assert f"- monthly_submissions eu: {NAME}" in success["message"]
     assert len(listener.messages) == 2
 

@@ -15,8 +15,8 @@ from bi_ops.doctor.meg_checks import check_clock
 from bi_ops.doctor.results import Finding, Status, format_report
 from bi_ops.errors import StaleLoadError
 from bi_ops.load.ledger import LedgerEntry
-from bi_ops.load.load_state import LoadStates
 from bi_ops.load.publish import publish
+from bi_ops.load.staged_loads import LoadStates
 from bi_ops.mongo.store import Store
 from dev.embedded_stack import LIVE_DATABASE
 from tests.doctor.doctor_scenarios import SCENARIOS, DoctorTarget, account, failed, sql

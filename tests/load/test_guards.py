@@ -11,9 +11,9 @@ from bi_ops.catalog.jobs import LoadMode
 from bi_ops.catalog.slices import Slice
 from bi_ops.catalog.sql_templates import render_sql
 from bi_ops.errors import ShrinkError, StagingError, StaleLoadError
-from bi_ops.load.load_state import LoadStates
 from bi_ops.load.publish import publish
 from bi_ops.load.stage import stage
+from bi_ops.load.staged_loads import LoadStates
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import DagRunRef, Store
 from tests.load_helpers import (

@@ -14,11 +14,11 @@ from pymongo import MongoClient
 from bi_ops.catalog.sql_templates import render_sql
 from bi_ops.errors import InvalidSourceRowError
 from bi_ops.load import documents
-from bi_ops.load.load_state import LoadStates
 from bi_ops.load.publish import publish
 from bi_ops.load.stage import stage
+from bi_ops.load.staged_loads import LoadStates
+from bi_ops.meg.query_guard import MAX_TEXT_BYTES
 from bi_ops.meg.reader import MegReader
-from bi_ops.meg.value_limits import MAX_TEXT_BYTES
 from bi_ops.mongo.store import DagRunRef, Store
 from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
 from tests.load.test_transactions import failing

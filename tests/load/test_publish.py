@@ -17,8 +17,8 @@ from bi_ops.catalog.slices import Slice
 from bi_ops.errors import ShrinkError, StagingError, StaleLoadError, SupersededError
 from bi_ops.load import publish as module
 from bi_ops.load import staging_buckets
-from bi_ops.load.load_state import Load, StagedLoad
 from bi_ops.load.publish import PublishResult, merge_join, publish
+from bi_ops.load.staged_loads import Load, StagedLoad
 from bi_ops.load.staging_buckets import StagingBuckets
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import DagRunRef, Store

@@ -13,8 +13,8 @@ from bi_ops.catalog.slices import Slice
 from bi_ops.catalog.sql_templates import render_sql
 from bi_ops.errors import BiError, InvalidSourceRowError, MongoConfigurationError, ShrinkError, StagingError
 from bi_ops.load.documents import Pseudonymizer
-from bi_ops.load.load_state import Load
 from bi_ops.load.stage import stage
+from bi_ops.load.staged_loads import Load
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.mongo_error_rules import translate_pymongo_errors
 from bi_ops.mongo.store import Store

@@ -6,8 +6,8 @@ import pytest
 
 from bi_ops.catalog.sql_templates import render_sql
 from bi_ops.errors import DuplicateKeyError, InvalidSourceRowError, SourceQueryError
-from bi_ops.load.load_state import LoadStates
 from bi_ops.load.publish import publish
+from bi_ops.load.staged_loads import LoadStates
 from bi_ops.load.staging_buckets import StagingBuckets
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import DagRunRef, Store

@@ -10,7 +10,7 @@ from bson import ObjectId
 
 from bi_ops.errors import DuplicateKeyError, SupersededError
 from bi_ops.load import staging_buckets
-from bi_ops.load.load_state import Completion, Load, LoadStates, StagedLoad
+from bi_ops.load.staged_loads import Completion, Load, LoadStates, StagedLoad
 from bi_ops.load.staging_buckets import StagingBuckets
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.raw_bson import get_id

@@ -1,4 +1,4 @@
-"""Tests which slices are reported as late and as published again, and that each is reported once."""
+"""Tests which slices are reported as late and as published since, and that each is reported once."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from bi_ops.catalog.due_slices import due_slices
 from bi_ops.catalog.slices import Slice
 from bi_ops.errors import ShrinkError
-from bi_ops.load.failures import record_failure
 from bi_ops.load.ledger import is_published
+from bi_ops.load.permanent_failures import record_failure
 from bi_ops.load.publish import publish
 from bi_ops.load.watch import LatenessChanges, describe_slices, find_changes, mark_reported
 from bi_ops.mongo.store import Store

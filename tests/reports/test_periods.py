@@ -18,7 +18,7 @@ from bi_ops.reports.definitions import get_report
 from bi_ops.reports.export import export_dashboard
 from bi_ops.reports.filters import Filters
 from bi_ops.reports.freshness import freshness, overview
-from bi_ops.reports.ledger_problems import find_ledger_problems, unknown_documents
+from bi_ops.reports.published_data_problems import find_ledger_problems, unknown_documents
 from bi_ops.reports.report_queries import run_report
 from bi_ops.settings import Settings
 from tests.meg_factory import utc

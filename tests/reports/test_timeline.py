@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bi_ops.reports.timeline import MAX_LOADS, list_loads
+from bi_ops.reports.load_history import MAX_LOADS, list_loads
 from tests.meg_factory import utc
 
 pytestmark = pytest.mark.fast

@@ -21,7 +21,7 @@ from bi_ops.settings import Settings
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from bi_ops.load.backfill import FoundSlices, LoadRequest
+    from bi_ops.load.missing_slices import FoundSlices, LoadRequest
     from bi_ops.mongo.store import Store
 
 XCOM_AUDITS_KEY = "audits"
@@ -42,7 +42,7 @@ class FindSlicesOperator(BiOperator):
 
     def _run_step(self, context: Context) -> list[dict[str, Any]]:
         from bi_ops.airflow.connections import open_store
-        from bi_ops.load.backfill import find_slices, group_into_requests, limit_periods
+        from bi_ops.load.missing_slices import find_slices, group_into_requests, limit_periods
 
         settings, params, now = Settings.from_env(), context["params"], datetime.now(timezone.utc)
         selection = check_backfill_parameters(
@@ -71,15 +71,15 @@ class FindSlicesOperator(BiOperator):
 
     def _without_failures(self, store: Store, found: FoundSlices) -> FoundSlices:
         """What was found, without the slices whose last load failed for a reason that remains."""
-        from bi_ops.load.backfill import FoundSlices
-        from bi_ops.load.failures import find_failures
+        from bi_ops.load.missing_slices import FoundSlices
+        from bi_ops.load.permanent_failures import find_failures
 
         failures = find_failures(store, found.slices)
         slices = [slice_ for slice_ in found.slices if slice_ not in failures]
         return FoundSlices(slices, {**found.blocked, **failures})
 
     def _log_slices(self, found: FoundSlices, *, only_missing: bool) -> None:
-        from bi_ops.load.backfill import group_into_requests
+        from bi_ops.load.missing_slices import group_into_requests
 
         self.log.info("%s slices: %d", "Missing" if only_missing else "Due", len(found.slices))
         for request in group_into_requests(found.slices):
@@ -137,7 +137,7 @@ class AuditOperator(BiOperator):
     def _audit(self, store: Store, slice_: Slice, settings: Settings, context: Context) -> dict[str, Any]:
         """The row of one slice; one that cannot be compared does not keep the others from it."""
         from bi_ops.airflow.connections import load_pseudonymizer, open_meg
-        from bi_ops.load.audit import audit
+        from bi_ops.load.compare_with_meg import audit
 
         self.log.info("Comparing %s with MEG", slice_)
         run = dag_run_ref(context)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from bi_ops.catalog.slices import Slice
-    from bi_ops.load.load_state import LoadSettings
+    from bi_ops.load.staged_loads import LoadSettings
     from bi_ops.meg.reader import MegReader
     from bi_ops.mongo.store import DagRunRef, Store
 
@@ -61,7 +61,7 @@ class BiOperator(BaseOperator):
         if self._slice is None or isinstance(error, StagingError):
             return  # a new load plans and stages again
         from bi_ops.airflow.connections import open_store
-        from bi_ops.load.failures import record_failure
+        from bi_ops.load.permanent_failures import record_failure
 
         try:
             with open_store(self._store_context) as store:
@@ -112,7 +112,7 @@ def dag_run_ref(context: Context) -> DagRunRef:
 
 def load_settings(slice_: Slice, settings: Settings) -> LoadSettings:
     """The settings that decide a slice's documents."""
-    from bi_ops.load.load_state import LoadSettings
+    from bi_ops.load.staged_loads import LoadSettings
 
     return LoadSettings(settings.timezone, settings.forms_per_chunk, _pseudonymised(slice_, settings))
 

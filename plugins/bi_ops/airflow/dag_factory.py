@@ -97,7 +97,7 @@ def build_doctor_dag(doc_md: str | None) -> DAG:
 
 def _job_table(jobs: tuple[Job, ...]) -> str:
     rows = [f"| `{job.name}` | {job.summary} | `{job.celery_task}` |" for job in jobs]
-    return "\n".join(["| job | one document is | task in MEG |", "| --- | --- | --- |", *rows])
+    return "\n".join(["| job | one document is | replaces MEG's task |", "| --- | --- | --- |", *rows])
 
 
 def _failure_table() -> str:

@@ -25,8 +25,8 @@ from bi_ops.settings import Settings
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from bi_ops.load.load_state import Chunk
     from bi_ops.load.publish import PublishResult
+    from bi_ops.load.staged_loads import Chunk
 
 XCOM_LOAD_KEY = "load"
 """The XCom with which `plan` passes the load's id to `stage` and `publish`."""
@@ -109,8 +109,8 @@ class PlanOperator(BiOperator):
 
     def _run_step(self, context: Context) -> list[list[Chunk]]:
         from bi_ops.airflow.connections import open_meg, open_store
-        from bi_ops.load.load_state import Load, LoadStates
         from bi_ops.load.plan import check_source, plan
+        from bi_ops.load.staged_loads import Load, LoadStates
 
         self._check_selected(context)
         settings = Settings.from_env()
@@ -200,8 +200,8 @@ class StageOperator(BiOperator):
 
     def _run_step(self, context: Context) -> int:
         from bi_ops.airflow.connections import load_pseudonymizer, open_meg, open_store
-        from bi_ops.load.load_state import LoadStates
         from bi_ops.load.stage import stage
+        from bi_ops.load.staged_loads import LoadStates
 
         settings = Settings.from_env()
         with open_store(self._store_context) as store:
@@ -274,8 +274,8 @@ class PublishOperator(BiOperator):
 
     def _run_step(self, context: Context) -> dict[str, int]:
         from bi_ops.airflow.connections import open_store
-        from bi_ops.load.load_state import LoadStates
         from bi_ops.load.publish import publish
+        from bi_ops.load.staged_loads import LoadStates
 
         settings = Settings.from_env()
         params = context["params"]

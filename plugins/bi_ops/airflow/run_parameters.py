@@ -10,7 +10,7 @@ from typing import Any
 
 from bi_ops.catalog.periods import PERIOD_EXAMPLES, Cadence, Period, RunDates, resolve_period
 from bi_ops.errors import PeriodError, RunParametersError
-from bi_ops.load.selection import Selection
+from bi_ops.load.backfill_selection import Selection
 
 PARAMETERS = ("jobs", "regions", "period", "force", "dry_run")
 BACKFILL_PARAMETERS = ("jobs", "regions", "from", "to", "only_missing", "dry_run")

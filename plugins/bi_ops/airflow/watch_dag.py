@@ -14,7 +14,7 @@ from bi_ops.settings import Settings
 
 
 def build_watch_dag(doc_md: str | None) -> DAG:
-    """The DAG that reports, every hour, which slices became late and which are published again.
+    """The DAG that reports, every hour, which slices became late and which have been published since.
 
     Args:
         doc_md: Its documentation in Airflow.

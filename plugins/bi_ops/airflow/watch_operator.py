@@ -1,4 +1,4 @@
-"""The operator of `bi_watch`: reports which slices became late, and which of them are published again."""
+"""The operator of `bi_watch`: reports which slices became late, and which of them have been published since."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAX_PARAGRAPHS = 40
 
 
 class WatchOperator(BiOperator):
-    """Report to `bi_notify` the slices that became late, once each, and once each that they are published again.
+    """Report to `bi_notify` the slices that became late, once each, and once for each that has been published since.
 
     Returns the numbers of both, under `late` and `published`. Without the connection it does nothing.
     """
@@ -48,7 +48,7 @@ class WatchOperator(BiOperator):
             if changes.late or changes.published:
                 self._send(changes, settings)
             mark_reported(store, changes, now)  # last: a notification that is not sent is sent by the next attempt
-        self.log.info("Slices that became late: %d; published again: %d", len(changes.late), len(changes.published))
+        self.log.info("Slices that became late: %d; published since: %d", len(changes.late), len(changes.published))
         return {"late": len(changes.late), "published": len(changes.published)}
 
     def _region_start(self, store: Store, starts: Mapping[str, datetime | None], region: str) -> datetime | None:
@@ -73,7 +73,7 @@ class WatchOperator(BiOperator):
                 f"{hint} {base_url()}/dags/{BACKFILL_DAG_ID}",
             ]
         if changes.published:
-            counts.append(f"{len(changes.published)} published again")
+            counts.append(f"{len(changes.published)} no longer late")
             parts += ["No longer late, since they are published:", *_bullets(describe_slices(changes.published, {}))]
         body = "\n".join(parts)
         self.log.info("Sending this notification:\n%s", body)

@@ -104,7 +104,7 @@ JOBS = (
         cadence=Cadence.MONTHLY,
         mode=LoadMode.REPLACE_PERIOD,
         key="{form_id}",
-        summary="A form's submissions in a month: the observations of its submitted sessions.",
+        summary="A form's submissions in a month: the observations of the sessions that were submitted in it.",
         fields=(
             *_FORM,
             Field("submissions", FieldType.INTEGER, "Observations whose session was submitted in the month."),
@@ -156,7 +156,7 @@ JOBS = (
         cadence=Cadence.MONTHLY,
         mode=LoadMode.REPLACE_REGION,
         key="{action}:{rank:02}",
-        summary="One of the ten most active users of an action in the 365 days before the as-of instant.",
+        summary="One of the ten users who performed an action most often in the 365 days before the as-of instant.",
         fields=(
             Field(
                 "action",
@@ -189,7 +189,7 @@ JOBS = (
         cadence=Cadence.QUARTERLY,
         mode=LoadMode.REPLACE_REGION,
         key="{period}:{form_id}",
-        summary="A form's use in a quarter, for each of the last eight quarters.",
+        summary="A form's use in one quarter; each load writes the last eight quarters.",
         fields=(
             Field("period", FieldType.TEXT, "The quarter, such as 2026-Q3."),
             Field("period_start", FieldType.TIMESTAMP, "Its first midnight, in `BI_TIMEZONE`."),

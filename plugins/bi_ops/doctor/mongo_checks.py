@@ -23,7 +23,7 @@ from bi_ops.mongo.store import (
     Store,
 )
 from bi_ops.mongo.transactions import TRANSACTION_OPTIONS
-from bi_ops.reports.ledger_problems import find_ledger_problems
+from bi_ops.reports.published_data_problems import find_ledger_problems
 from bi_ops.settings import Settings
 
 MONGO_SUBJECT = "MongoDB"

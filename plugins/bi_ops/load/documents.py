@@ -15,7 +15,7 @@ from bson import DatetimeMS
 from bi_ops.catalog.jobs import Field, FieldType, LoadMode
 from bi_ops.catalog.slices import Slice
 from bi_ops.errors import InvalidSourceRowError
-from bi_ops.meg.value_limits import MAX_ARRAY_BYTES, MAX_TEXT_BYTES
+from bi_ops.meg.query_guard import MAX_ARRAY_BYTES, MAX_TEXT_BYTES
 
 SCHEMA_VERSION = 1
 """Increased when the meaning of a collection's documents changes."""

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from bi_ops.catalog.jobs import LoadMode
 from bi_ops.errors import ShrinkError, StaleLoadError
-from bi_ops.load.load_state import StagedLoad
+from bi_ops.load.staged_loads import StagedLoad
 from bi_ops.mongo.store import Store
 
 _LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)

@@ -11,7 +11,7 @@ import pendulum
 from pymongo.client_session import ClientSession
 
 from bi_ops.catalog.slices import Slice
-from bi_ops.load.load_state import StagedLoad
+from bi_ops.load.staged_loads import StagedLoad
 from bi_ops.mongo.store import Document, Store
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from bi_ops.catalog.slices import Slice
 from bi_ops.errors import PeriodError, PeriodNotEndedError
-from bi_ops.load.load_state import Chunk
+from bi_ops.load.staged_loads import Chunk
 from bi_ops.meg.reader import MegReader
 from bi_ops.meg.server_time_zone import check_timezone
 

@@ -26,7 +26,7 @@ from bi_ops.errors import BiError, PartialPublishError, StagingError, Superseded
 from bi_ops.load.background_worker import BackgroundWorker
 from bi_ops.load.guards import LiveTotals, check_not_stale, check_shrink
 from bi_ops.load.ledger import LedgerEntry
-from bi_ops.load.load_state import Load, LoadStates, StagedLoad, clear_group_hint
+from bi_ops.load.staged_loads import Load, LoadStates, StagedLoad, clear_group_hint
 from bi_ops.load.staging_buckets import BATCH_BYTES, BucketInfo, StagingBuckets, staging_mismatch
 from bi_ops.mongo.mongo_error_rules import translate
 from bi_ops.mongo.raw_bson import append_load_metadata, encode_load_metadata, equal_ignoring_load_metadata, get_id

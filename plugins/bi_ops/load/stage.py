@@ -9,11 +9,11 @@ from typing import Any
 from bi_ops.errors import InvalidSourceRowError, StagingError
 from bi_ops.load.background_worker import BackgroundWorker
 from bi_ops.load.documents import DocumentEncoder, Pseudonymizer
-from bi_ops.load.load_state import Chunk, Completion, Load, LoadStates, clear_group_hint
+from bi_ops.load.staged_loads import Chunk, Completion, Load, LoadStates, clear_group_hint
 from bi_ops.load.staging_buckets import StagingBuckets, StagingWriter
 from bi_ops.load.value_locator import ValueLocator, array_literal
+from bi_ops.meg.query_guard import describe, guard
 from bi_ops.meg.reader import MegReader, QueryResult
-from bi_ops.meg.value_limits import describe, guard
 from bi_ops.mongo.store import Store
 
 _FETCH_ROWS = 200

@@ -23,7 +23,7 @@ from pymongo.collection import Collection
 from bi_ops.catalog.slices import IdRange, Slice
 from bi_ops.errors import DuplicateKeyError, StagingError
 from bi_ops.load.background_worker import BackgroundWorker
-from bi_ops.load.load_state import Load, StagedLoad, clear_group_hint
+from bi_ops.load.staged_loads import Load, StagedLoad, clear_group_hint
 from bi_ops.mongo.raw_bson import MAX_BUCKET_DOCUMENTS, decode_bucket, encode_bucket, get_id
 from bi_ops.mongo.store import Store, find_raw_batches
 

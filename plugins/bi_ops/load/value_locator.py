@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bi_ops.errors import BiError, InvalidSourceRowError
-from bi_ops.load.load_state import Chunk
+from bi_ops.load.staged_loads import Chunk
 from bi_ops.meg.reader import MegReader
 
 _MAX_SECONDS = 300

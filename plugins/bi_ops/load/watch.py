@@ -1,4 +1,4 @@
-"""Finds the slices that became late since the last notification, and those that are published again.
+"""Finds the slices that became late since the last notification, and those that have been published since.
 
 The ledger alone decides what is late, whatever Airflow ran. The collection `bi_watch` holds one document for each slice
 that was reported as late, until it is reported as published.
@@ -15,10 +15,10 @@ from bi_ops.catalog.jobs import JOBS
 from bi_ops.catalog.periods import Period
 from bi_ops.catalog.slices import Slice
 from bi_ops.errors import BiError
-from bi_ops.load.backfill import find_slices
-from bi_ops.load.failures import find_failures
+from bi_ops.load.backfill_selection import Selection
 from bi_ops.load.ledger import unpublished
-from bi_ops.load.selection import Selection
+from bi_ops.load.missing_slices import find_slices
+from bi_ops.load.permanent_failures import find_failures
 from bi_ops.mongo.store import Store
 from bi_ops.settings import Settings
 

@@ -14,9 +14,9 @@ from bi_ops.catalog.slices import Slice
 from bi_ops.load.ledger import is_published
 from bi_ops.mongo.store import Store
 from bi_ops.reports.airflow_paths import dag_run_path, due_runs_path
-from bi_ops.reports.ledger_problems import LedgerProblem, ledger_problems, ledger_rows, unknown_documents
+from bi_ops.reports.load_history import PublishedLoad, list_loads
+from bi_ops.reports.published_data_problems import LedgerProblem, ledger_problems, ledger_rows, unknown_documents
 from bi_ops.reports.query_execution import Steps, execute
-from bi_ops.reports.timeline import PublishedLoad, list_loads
 from bi_ops.settings import Settings
 
 _STRIP = 24

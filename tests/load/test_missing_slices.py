@@ -15,18 +15,18 @@ from bi_ops.catalog.jobs import JOBS
 from bi_ops.catalog.periods import Cadence, Period
 from bi_ops.catalog.slices import Slice
 from bi_ops.errors import ShrinkError, SourceUnavailableError
-from bi_ops.load.backfill import (
+from bi_ops.load.backfill_selection import Selection
+from bi_ops.load.ledger import unpublished
+from bi_ops.load.missing_slices import (
     FoundSlices,
     LoadRequest,
     find_slices,
     group_into_requests,
     limit_periods,
 )
-from bi_ops.load.failures import find_failures, record_failure
-from bi_ops.load.ledger import unpublished
+from bi_ops.load.permanent_failures import find_failures, record_failure
 from bi_ops.load.publish import publish
 from bi_ops.load.region_starts import read_region_start, store_region_start, stored_region_starts
-from bi_ops.load.selection import Selection
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import Store
 from bi_ops.settings import Settings

@@ -6,8 +6,8 @@ import pytest
 
 from bi_ops.catalog.jobs import get_job
 from bi_ops.catalog.slices import Slice
-from bi_ops.load.audit import Difference, audit
-from bi_ops.load.load_state import LoadSettings
+from bi_ops.load.compare_with_meg import Difference, audit
+from bi_ops.load.staged_loads import LoadSettings
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import DagRunRef, Store
 from tests.load_helpers import live_raw_documents, load_slice, monthly_slice

@@ -11,10 +11,10 @@ from pymongo.read_concern import ReadConcern
 from bi_ops.catalog.slices import Slice
 from bi_ops.catalog.sql_templates import render_sql
 from bi_ops.load.documents import Pseudonymizer
-from bi_ops.load.load_state import Load, LoadSettings, LoadStates
 from bi_ops.load.plan import plan
 from bi_ops.load.publish import measure_live, merge_join
 from bi_ops.load.stage import stage
+from bi_ops.load.staged_loads import Load, LoadSettings, LoadStates
 from bi_ops.load.staging_buckets import StagingBuckets
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.raw_bson import equal_ignoring_load_metadata

@@ -12,8 +12,8 @@ from bi_ops.catalog.due_slices import due_slices
 from bi_ops.catalog.periods import Cadence
 from bi_ops.catalog.slices import Slice
 from bi_ops.errors import BiError
+from bi_ops.load.backfill_selection import Selection
 from bi_ops.load.ledger import unpublished
-from bi_ops.load.selection import Selection
 from bi_ops.mongo.store import Store
 from bi_ops.settings import Settings
 
