@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +18,9 @@ from bi_ops.reports.async_reader import MAX_QUERIES, REQUEST_SECONDS
 from bi_ops.reports.circuit_breaker import RETRY_SECONDS
 from dev import mongo
 from dev.mongo import Mongo
-from dev.processes import Service, free_port, stop
-from tests.conftest import ROOT
+from dev.processes import free_port
 from tests.reports.page_load import put_under_load
+from tests.reports.page_server import page_server
 
 PROMPT_SECONDS = 1.0
 """Far more than a healthy response takes on a busy machine, and far less than the driver's time limits."""
@@ -45,41 +43,6 @@ def frozen(server: Mongo) -> Iterator[None]:
         yield
     finally:
         os.kill(server.pid, signal.SIGCONT)
-
-
-@contextmanager
-def page_server(folder: Path, mongo_port: int) -> Iterator[str]:
-    """Run a server with the page and a synchronous route; yields its URL."""
-    connection = {
-        "conn_type": "mongo",
-        "host": "127.0.0.1",
-        "port": mongo_port,
-        "login": mongo.ADMIN,
-        "password": "secret",
-        "schema": "bi",
-        "extra": {"authSource": "admin"},
-    }
-    environment = {
-        **os.environ,
-        "AIRFLOW_CONN_BI_REPORTS": json.dumps(connection),
-        "PYTHONPATH": f"{ROOT / 'plugins'}:{ROOT}",
-    }
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "tests.reports.reports_server", str(port)]
-    service = Service("the page's server", command, log=folder / "server.log", environment=environment)
-
-    def is_ready() -> bool:
-        try:
-            return httpx.get(f"{url}/version", trust_env=False).is_success
-        except httpx.HTTPError:
-            return False
-
-    try:
-        service.wait_until(is_ready, seconds=60)
-        yield url
-    finally:
-        stop(service)
 
 
 def test_frozen_mongodb_api_stays_prompt(mongod: Mongo, tmp_path: Path) -> None:
