@@ -88,3 +88,12 @@ def hover_mark(page: Page, figure: Locator) -> tuple[float, float]:
     position = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.move(*position)
     return position
+
+
+def test_strip_starts_at_first_loaded_month(page: Page) -> None:
+    """The freshness strip begins before BI_START_DATE where an earlier month is loaded, and lists the gaps."""
+    titles = [
+        link.get_attribute("title") or "" for link in page.locator("#freshness tr").nth(1).locator(".strip a").all()
+    ]
+    assert [title[:7] for title in titles[:6]] == [f"2026-{month:02}" for month in range(5, 11)]
+    assert ["missing" in title for title in titles[:6]] == [False, True, True, False, False, False]

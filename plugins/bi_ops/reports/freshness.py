@@ -10,6 +10,7 @@ from typing import Any
 
 from bi_ops.catalog.due_slices import due_slices
 from bi_ops.catalog.jobs import JOBS, Job, LoadMode
+from bi_ops.catalog.periods import Cadence, Period
 from bi_ops.catalog.slices import Slice
 from bi_ops.load.ledger import is_published
 from bi_ops.mongo.store import Store
@@ -19,10 +20,8 @@ from bi_ops.reports.published_data_problems import LedgerProblem, ledger_problem
 from bi_ops.reports.query_execution import Steps, execute
 from bi_ops.settings import Settings
 
-_STRIP = 24
-"""The number of periods shown."""
 _ANY_REGION = ""
-"""The same slices are due for each region: this page shows gaps since `BI_START_DATE`, and asks no MEG."""
+"""The same slices are due for each region: this page asks no MEG."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Freshness:
         seconds: How long its load took.
         run_path: The path in Airflow's UI of the DAG run that published it, or of all runs.
         overdue: Whether a later publish is missing, `BI_DEADLINE_HOURS` after it was due, or none was ever made.
-        periods: For an append job, its periods since `BI_START_DATE`, the latest last.
+        periods: For an append job, its periods since `BI_START_DATE` or the first one loaded, the latest last.
         publishing: The progress of its last slice's publish, while one of several transactions is under way.
     """
 
@@ -126,19 +125,23 @@ def overview_steps(database: str, settings: Settings, now: datetime | None = Non
         by_slice[row["job"], row["region"]].append(row)
     now = now or datetime.now(timezone.utc)
     jobs = []
-    ended = due_slices(settings, _ANY_REGION, now)
-    late = due_slices(settings, _ANY_REGION, now - timedelta(hours=settings.deadline_hours))
+    deadline = now - timedelta(hours=settings.deadline_hours)
+    late = due_slices(settings, _ANY_REGION, deadline)
+    start = _strip_start(rows, settings)
+    ended = due_slices(settings, _ANY_REGION, now, start=start)
+    missing = due_slices(settings, _ANY_REGION, deadline, start=start)
     for job in JOBS:
         for region in settings.regions:
             slice_rows = {row["_id"]: row for row in by_slice[job.name, region]}
             due = [replace(slice_, region=region) for slice_ in late if slice_.job == job]
-            periods = [replace(slice_, region=region) for slice_ in ended if slice_.job == job][_STRIP - 1 :: -1]
-            jobs.append(_freshness(job, region, slice_rows, due, periods))
+            periods = [replace(slice_, region=region) for slice_ in reversed(ended) if slice_.job == job]
+            states = tuple(_period_states(job, slice_rows, [slice_.as_of for slice_ in missing], periods))
+            jobs.append(_freshness(job, region, slice_rows, due, states))
     return Overview(jobs, ledger_problems(rows, documents, database, settings, now), list_loads(rows))
 
 
 def _freshness(
-    job: Job, region: str, rows: dict[str, dict[str, Any]], due: list[Slice], ended: list[Slice]
+    job: Job, region: str, rows: dict[str, dict[str, Any]], due: list[Slice], states: tuple[PeriodStatus, ...]
 ) -> Freshness:
     """What one job published of one region.
 
@@ -147,9 +150,8 @@ def _freshness(
         region: The region.
         rows: The ledger's rows of both, by `_id`.
         due: The slices whose deadline has passed, the newest first.
-        ended: The slices whose period has ended, the latest last.
+        states: The periods of an append job, the latest last.
     """
-    states = tuple(_period_states(job, rows, due, ended))
     published = [row for row in rows.values() if row.get("published_at")]
     if not published:
         unfinished = next((row for row in rows.values() if row.get("publishing")), None)
@@ -197,8 +199,15 @@ def _publishing(job: Job, row: Mapping[str, Any] | None) -> Publishing | None:
     return Publishing(state.get("documents") or 0, state.get("of") or 0, run)
 
 
+def _strip_start(rows: list[dict[str, Any]], settings: Settings) -> datetime:
+    """Where the strips begin: at `BI_START_DATE`, or at the first period that a region of the settings has."""
+    names = [row["period"] for row in rows if row.get("period") and row["region"] in settings.regions]
+    starts = [Period.parse(name, Cadence.MONTHLY, settings.timezone).start for name in names if "Q" not in name]
+    return min([settings.start_datetime, *starts])
+
+
 def _period_states(
-    job: Job, rows: Mapping[str, Mapping[str, Any]], due: list[Slice], ended: list[Slice]
+    job: Job, rows: Mapping[str, Mapping[str, Any]], missing: list[datetime], ended: list[Slice]
 ) -> Iterator[PeriodStatus]:
     """The periods of an append job, each with the DAG run that loaded it or with those that the schedule has for it."""
     if job.mode is not LoadMode.REPLACE_PERIOD:
@@ -210,5 +219,5 @@ def _period_states(
             yield PeriodStatus(name, row["documents"], run, _publishing(job, row))
         elif row and (publishing := _publishing(job, row)):
             yield PeriodStatus(name, None, publishing.run_path, publishing)
-        elif slice_ in due:
+        elif slice_.as_of in missing:
             yield PeriodStatus(name, None, due_runs_path(job.cadence.dag_id, slice_.as_of))
