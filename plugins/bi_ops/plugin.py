@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
@@ -31,6 +31,14 @@ _PRELOADED_MODULES = (
 """The modules that a stage task imports; the first two are imported by `expand`."""
 
 
+def _base_path() -> str:
+    return urlsplit(base_url()).path
+
+
+def _page_path() -> str:
+    return f"{_base_path()}{URL_PREFIX}/"
+
+
 @lru_cache
 def _app() -> Any:
     """Created once, in a separate thread that Airflow does not need: it imports for seconds and reads files."""
@@ -40,7 +48,9 @@ def _app() -> Any:
     from bi_ops.airflow.reports_connection import reports_client_settings
     from bi_ops.reports.web import create_app
 
-    return create_app(reports_client_settings, requires_access_view(AccessView.PLUGINS))
+    # Airflow's own route chooses the login of the auth manager in force, and checks the page to return to.
+    login_path = f"{_base_path()}/api/v2/auth/login?{urlencode({'next': _page_path()})}"
+    return create_app(reports_client_settings, requires_access_view(AccessView.PLUGINS), login_path=login_path)
 
 
 @lru_cache
@@ -58,7 +68,7 @@ _APPS = [{"app": reports_app, "url_prefix": URL_PREFIX, "name": "MEG BI reports"
 _VIEWS = [
     {
         "name": "BI reports",
-        "href": f"{urlsplit(base_url()).path}{URL_PREFIX}/",
+        "href": _page_path(),
         "url_route": "bi-reports",
         "destination": "nav",
         "nav_top_level": True,

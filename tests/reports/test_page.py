@@ -235,3 +235,17 @@ def test_page_requires_login(services: AirflowServices) -> None:
         "bi.charts",
     ):
         assert httpx.get(f"{services.url}/bi-reports/{path}", trust_env=False).status_code == 401, path
+
+
+def test_page_leads_to_login_and_back(browser: BrowserSession, services: AirflowServices) -> None:
+    """A browser without a login that opens the page's own address is sent to the login, and then back."""
+    assert browser.context.browser
+    context = browser.context.browser.new_context()
+    page = context.new_page()
+    page.goto(f"{browser.url}/bi-reports/")
+    page.fill("input[name=username]", airflow.LOGIN)
+    page.fill("input[name=password]", services.password)
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"{browser.url}/bi-reports/", timeout=30_000)
+    expect(page.locator("figure svg")).to_have_count(len(load_reports()), timeout=30_000)
+    context.close()

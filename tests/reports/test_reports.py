@@ -205,6 +205,20 @@ def test_reports_require_plugin_access() -> None:
         assert guarded.get(path).status_code == 403, path
 
 
+def test_logged_out_browser_is_redirected() -> None:
+    """Only the page itself, opened in a browser, leads to the login; other requests get status 401."""
+
+    def refuse(_request: Request) -> None:
+        raise HTTPException(401)
+
+    app = TestClient(create_app(reports_client_settings, refuse, login_path="/login?next=x"), follow_redirects=False)
+    browser = {"Accept": "text/html,*/*"}
+    response = app.get("/", headers=browser)
+    assert (response.status_code, response.headers["location"]) == (307, "/login?next=x")
+    assert app.get("/").status_code == 401
+    assert app.get("/api/page", headers=browser).status_code == 401
+
+
 def test_writing_pipeline_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipeline that could write is refused."""
     definition = get_report("retention").model_dump(exclude={"name"})

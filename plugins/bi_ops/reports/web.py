@@ -10,10 +10,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.exception_handlers import http_exception_handler
+from fastapi.responses import RedirectResponse
 
 from bi_ops.errors import BiError, MongoUnavailableError, ReportError, ReportsUnavailableError
 from bi_ops.reports import atlas
@@ -81,12 +84,13 @@ async def _request_reader(request: Request) -> RequestReader:
 ReaderDep = Annotated[RequestReader, Depends(_request_reader)]
 
 
-def create_app(get_client_settings: GetClientSettings, *dependencies: Any) -> FastAPI:
+def create_app(get_client_settings: GetClientSettings, *dependencies: Any, login_path: str = "") -> FastAPI:
     """Create the app. This reads files, so it should not run in a server's event loop.
 
     Args:
         get_client_settings: Returns the target of the reports' connection; it may block.
         *dependencies: FastAPI dependencies of every request, such as Airflow's check of access to plugins.
+        login_path: Where a browser without a login is sent that opens the page; it leads back to the page.
     """
     app = FastAPI(
         title="MEG BI reports",
@@ -97,7 +101,9 @@ def create_app(get_client_settings: GetClientSettings, *dependencies: Any) -> Fa
         lifespan=_lifespan,
     )
     app.state.get_client_settings = get_client_settings
+    app.state.login_path = login_path
     app.add_exception_handler(BiError, _error_response)
+    app.add_exception_handler(HTTPException, _login_or_error)
     app.middleware("http")(_add_security_headers)
     for name, media_type in (("page.html", "text/html"), ("page.css", "text/css"), ("page.js", "text/javascript")):
         path = "/" if name == "page.html" else f"/{name}"
@@ -134,6 +140,14 @@ async def _error_response(_request: Request, error: Exception) -> Response:
         seconds = error.retry_after if isinstance(error, ReportsUnavailableError) else RETRY_SECONDS
         headers["Retry-After"] = str(seconds)
     return _json({"detail": str(error)}, 503, headers)
+
+
+async def _login_or_error(request: Request, error: Any) -> Response:
+    """A redirect to the login where a browser opens the page itself; an error for every other request."""
+    opens_page = request.url.path.endswith("/") and "text/html" in request.headers.get("Accept", "")
+    if error.status_code == HTTPStatus.UNAUTHORIZED and opens_page and request.app.state.login_path:
+        return RedirectResponse(request.app.state.login_path)
+    return await http_exception_handler(request, error)
 
 
 def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
