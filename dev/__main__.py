@@ -55,6 +55,7 @@ def _run(folder: Path, *, stay: bool) -> int:
         exit_stack.enter_context(embedded_stack.stack_lock(folder))
         databases = exit_stack.enter_context(demo_regions.databases(folder))
         settings = demo_regions.demo_env(databases)
+        exit_stack.enter_context(demo_regions.shared_env(folder, settings))
         with console.status("Starting Airflow"):
             env = airflow.build_env(folder, databases.postgres, databases.secret, settings, port=airflow.UI_PORT)
             airflow.migrate(folder, databases.postgres, databases.secret, env)

@@ -1,7 +1,8 @@
 """Commands that need no running Airflow: the doctor, the reports as files, the dashboard for Atlas.
 
 They use the connections of the environment where `AIRFLOW_CONN_BI_MONGO` or `AIRFLOW_CONN_BI_REPORTS` is set, else the
-embedded stack. Airflow reads its environment when it is first imported, so modules that need it are imported late.
+embedded stack, also while `make up` runs it. Airflow reads its environment when it is first imported, so modules that
+need it are imported late.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from dev import demo_regions, embedded_stack
 from dev.console import console
-from dev.processes import StackError
+from dev.processes import StackError, StackRunningError
 
 if TYPE_CHECKING:
     from bi_ops.settings import Settings
@@ -23,12 +24,18 @@ DIST = Path(__file__).parents[1] / "dist"
 
 
 @contextmanager
-def _connected_settings(folder: Path) -> Iterator[Settings]:
+def connected_settings(folder: Path) -> Iterator[Settings]:
+    """The settings, with the connections in the environment; the embedded stack runs until the block ends.
+
+    Args:
+        folder: The embedded stack's folder.
+
+    Raises:
+        StackError: The embedded stack cannot be used, or a setting is invalid.
+    """
     with ExitStack() as exit_stack:
         if not {"AIRFLOW_CONN_BI_MONGO", "AIRFLOW_CONN_BI_REPORTS"} & set(os.environ):
-            exit_stack.enter_context(embedded_stack.stack_lock(folder))
-            servers = exit_stack.enter_context(demo_regions.databases(folder))
-            os.environ.update(demo_regions.demo_env(servers))
+            os.environ.update(_stack_env(folder, exit_stack))
         os.environ.setdefault("AIRFLOW_HOME", str(folder / "airflow"))
         from bi_ops.errors import BiError
         from bi_ops.settings import Settings
@@ -39,9 +46,20 @@ def _connected_settings(folder: Path) -> Iterator[Settings]:
             raise StackError(str(error)) from None
 
 
+def _stack_env(folder: Path, exit_stack: ExitStack) -> dict[str, str]:
+    """The environment of the embedded stack, which is started unless `make up` runs it."""
+    try:
+        exit_stack.enter_context(embedded_stack.stack_lock(folder))
+    except StackRunningError:
+        if environment := demo_regions.running_env(folder):
+            return environment
+        raise
+    return demo_regions.demo_env(exit_stack.enter_context(demo_regions.databases(folder)))
+
+
 def doctor(folder: Path) -> int:
     """Run every check, print the report, and return the exit status: 1 where a check failed."""
-    with _connected_settings(folder) as settings:
+    with connected_settings(folder) as settings:
         from bi_ops.airflow import connections
         from bi_ops.doctor.results import Status, format_report
         from bi_ops.doctor.runner import run_all_checks
@@ -54,7 +72,7 @@ def doctor(folder: Path) -> int:
 
 def report(folder: Path) -> int:
     """Write the dashboard as one HTML page and PNGs, and return the exit status."""
-    with _connected_settings(folder) as settings:
+    with connected_settings(folder) as settings:
         from bi_ops.airflow.reports_connection import open_reports_store
         from bi_ops.reports.export import export_dashboard
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -12,11 +13,12 @@ import pendulum
 from dev import demo_meg, embedded_stack
 from dev.console import console
 from dev.postgres import Postgres
-from dev.processes import StackError
+from dev.processes import StackError, write_secret
 
 DEMO_FORMS = {"eu": 180, "uk": 120}
 DEMO_DATABASES = {region: f"meg_demo_{region}" for region in DEMO_FORMS}
 CATCHUP_MONTHS = 3
+_SHARED_ENV_FILE = "environment.json"
 
 
 @contextmanager
@@ -51,6 +53,24 @@ def demo_env(servers: embedded_stack.DatabaseServers) -> dict[str, str]:
         "BI_START_DATE": first_month().to_date_string(),
         **servers.connections(DEMO_DATABASES),
     }
+
+
+@contextmanager
+def shared_env(folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    """Let other processes use the running stack until the block ends; they read the environment from its folder."""
+    file = folder / _SHARED_ENV_FILE
+    write_secret(file, json.dumps(dict(environment)))
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def running_env(folder: Path) -> dict[str, str]:
+    """The environment of the stack that another process runs; empty if it does not share it."""
+    file = folder / _SHARED_ENV_FILE
+    environment: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+    return environment
 
 
 def this_month() -> pendulum.DateTime:

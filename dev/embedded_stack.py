@@ -16,7 +16,7 @@ from typing import Any
 from dev import airflow, demo_meg, mongo, postgres
 from dev.mongo import Mongo
 from dev.postgres import Postgres
-from dev.processes import StackError, kill_stale_processes, write_secret
+from dev.processes import StackRunningError, kill_stale_processes, write_secret
 
 LIVE_DATABASE = "bi"
 WRITER_USER = "bi_writer"
@@ -73,7 +73,7 @@ def stack_lock(stack: Path, *, reset: bool = False) -> Iterator[None]:
         reset: Whether to empty the folder first.
 
     Raises:
-        StackError: Another process holds the lock.
+        StackRunningError: Another process holds the lock.
     """
     stack = stack.resolve()
     stack.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def stack_lock(stack: Path, *, reset: bool = False) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            raise StackError(
+            raise StackRunningError(
                 f"The stack in {stack} is already running (process {lock.read().strip()}). Hint: stop it first."
             ) from None
         lock.truncate(0)

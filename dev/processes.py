@@ -27,6 +27,10 @@ class StackError(Exception):
     """The stack cannot be started or used; the message says why, with a hint."""
 
 
+class StackRunningError(StackError):
+    """Another process runs the stack."""
+
+
 class PortTakenError(Exception):
     """Another program listens on the port that was chosen for a server."""
 

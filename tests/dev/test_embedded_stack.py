@@ -15,9 +15,9 @@ import psycopg
 import pytest
 
 from bi_ops.settings import Settings
-from dev import demo_regions, mongo, postgres
+from dev import commands, demo_regions, mongo, postgres
 from dev.embedded_stack import DatabaseServers, databases, stack_lock
-from dev.processes import STACK_ENV_VAR, StackError, free_port
+from dev.processes import STACK_ENV_VAR, StackError, StackRunningError, free_port
 from tests.conftest import ROOT
 from tests.load_helpers import wait_until
 
@@ -182,3 +182,16 @@ def test_stack_completes_replica_set(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(mongo, "ensure_admin_user", interrupted)
     with mongo.running(tmp_path, "secret") as server, server.client() as client:
         assert client.admin.command("ping")["ok"] == 1
+
+
+def test_command_uses_running_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While `make up` runs, `make report` uses its databases; while another command runs, it is refused."""
+    monkeypatch.setattr(os, "environ", {**os.environ})
+    with stack_lock(tmp_path):
+        with pytest.raises(StackRunningError, match="already running"), commands.connected_settings(tmp_path):
+            pass
+        with demo_regions.shared_env(tmp_path, {"MEG_REGIONS": "mars"}):
+            assert (tmp_path / "environment.json").stat().st_mode & 0o077 == 0
+            with commands.connected_settings(tmp_path) as settings:
+                assert settings.regions == ("mars",)
+    assert demo_regions.running_env(tmp_path) == {}
