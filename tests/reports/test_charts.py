@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from bi_ops.mongo.store import Store
 from bi_ops.reports.definitions import load_reports
 from dev import mongo
 from tests.reports.browser import CHROMIUM, NEEDS_CHROMIUM, SCREENSHOTS_DIR
-from tests.reports.page_data import insert_page_data
+from tests.reports.page_data import INSTITUTIONS, insert_page_data
 from tests.reports.page_server import page_server
 
 pytestmark = NEEDS_CHROMIUM
@@ -97,3 +98,14 @@ def test_strip_starts_at_first_loaded_month(page: Page) -> None:
     ]
     assert [title[:7] for title in titles[:6]] == [f"2026-{month:02}" for month in range(5, 11)]
     assert ["missing" in title for title in titles[:6]] == [False, True, True, False, False, False]
+
+
+def test_csv_has_all_rows(page: Page) -> None:
+    """The CSV has every institution, where the chart and its table have the first fifteen."""
+    figure = page.locator("#submissions_by_institution")
+    expect(figure.locator("tbody tr")).to_have_count(15)
+    with page.expect_download() as download:
+        figure.locator("[data-action=csv]").click()
+    lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("\ufeff")
+    assert len(lines) == 1 + sum(map(len, INSTITUTIONS.values()))

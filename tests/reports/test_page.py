@@ -124,7 +124,7 @@ def test_page_downloads_csv_png_svg(browser: BrowserSession, populated_store: St
     figure = frame.locator("#submissions_by_region")
     with browser.page.expect_download() as download:
         figure.locator("[data-action=csv]").click()
-    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8-sig"))))
     total = sum(document["submissions"] for document in populated_store.live["monthly_submissions"].find())
     assert sum(int(row["submissions"]) for row in rows) == total
     for kind, start in (("png", b"\x89PNG"), ("svg", b"<svg")):

@@ -23,8 +23,12 @@ _FORMULA = re.compile(f"(^|{_SEPARATOR})(?={_IGNORED}*{_SIGN})")
 
 
 def csv_text(report: Report, result: ReportResult) -> str:
-    """The rows as CSV (RFC 4180), with each cell that could become a formula quoted as text."""
+    """The rows as CSV (RFC 4180), with each cell that could become a formula quoted as text.
+
+    It begins with a byte-order mark: without one Excel takes UTF-8 for a legacy encoding and breaks accents.
+    """
     buffer = io.StringIO()
+    buffer.write("\ufeff")
     writer = csv.writer(buffer)
     names = [column.name for column in report.columns]
     writer.writerow(names)

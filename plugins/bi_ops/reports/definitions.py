@@ -84,6 +84,7 @@ class Report(BaseModel):
         collection: The collection that it reads.
         periods: Whether it shows all selected periods, or the latest of them.
         pipeline: The aggregation pipeline that computes its rows.
+        selection: The stages that select the rows to show; the CSV has all.
         columns: The columns of its rows.
         spec: The chart, as a Vega-Lite specification without data.
         atlas: The chart in Atlas Charts.
@@ -99,6 +100,7 @@ class Report(BaseModel):
     collection: str
     periods: Literal["all", "latest"] = "all"
     pipeline: list[dict[str, Any]]
+    selection: list[dict[str, Any]] = Field(default_factory=list)
     columns: list[Column]
     spec: dict[str, Any]
     atlas: AtlasChart
@@ -157,8 +159,9 @@ def _read(path: Path) -> Report:
 
 
 def _check_read_only(report: Report, context: str) -> None:
-    text = json.dumps(report.pipeline)
-    stages = [name for stage in report.pipeline for name in stage]
+    pipeline = [*report.pipeline, *report.selection]
+    text = json.dumps(pipeline)
+    stages = [name for stage in pipeline for name in stage]
     forbidden = [name for name in stages if name not in _STAGES] + [name for name in _CODE if f'"{name}"' in text]
     if forbidden:
         raise ReportError(

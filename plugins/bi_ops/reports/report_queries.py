@@ -46,12 +46,13 @@ def run_report(database: Database[Document], report: Report, filters: Filters) -
     return execute(database, report_steps(report, filters))
 
 
-def report_steps(report: Report, filters: Filters) -> Steps[ReportResult]:
+def report_steps(report: Report, filters: Filters, *, all_rows: bool = False) -> Steps[ReportResult]:
     """The queries that compute a report.
 
     Args:
         report: The report.
         filters: The filters.
+        all_rows: Whether to compute also the rows that the chart leaves out.
 
     Raises:
         ReportError: A filter is invalid.
@@ -69,7 +70,9 @@ def report_steps(report: Report, filters: Filters) -> Steps[ReportResult]:
             return ReportResult([], truncated=False)
         period = latest[0]["period"]
         match = {**match, "period": period}
-    rows = yield Query(report.collection, [{"$match": match}, *report.pipeline, {"$limit": MAX_ROWS + 1}], context)
+    selection = [] if all_rows else report.selection
+    pipeline = [{"$match": match}, *report.pipeline, *selection, {"$limit": MAX_ROWS + 1}]
+    rows = yield Query(report.collection, pipeline, context)
     names = [column.name for column in report.columns]
     result_rows = [{name: row.get(name) for name in names} for row in rows[:MAX_ROWS]]
     return ReportResult(result_rows, len(rows) > MAX_ROWS, period)

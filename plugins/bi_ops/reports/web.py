@@ -202,9 +202,11 @@ async def _filters(
 FiltersDep = Annotated[Filters, Depends(_filters)]
 
 
-async def _read(name: str, filters: Filters, reader: RequestReader) -> tuple[Report, ReportResult]:
+async def _read(
+    name: str, filters: Filters, reader: RequestReader, *, all_rows: bool = False
+) -> tuple[Report, ReportResult]:
     report = get_report(name)
-    return report, await reader.run(report_steps(report, filters))
+    return report, await reader.run(report_steps(report, filters, all_rows=all_rows))
 
 
 async def _page(reader: ReaderDep) -> Response:
@@ -232,7 +234,7 @@ async def _report(name: str, filters: FiltersDep, reader: ReaderDep) -> Response
 
 
 async def _csv(name: str, filters: FiltersDep, reader: ReaderDep) -> Response:
-    report, result = await _read(name, filters, reader)
+    report, result = await _read(name, filters, reader, all_rows=True)
     headers = {"Content-Disposition": f'attachment; filename="{report.name}.csv"'}
     return Response(csv_text(report, result), media_type="text/csv; charset=utf-8", headers=headers)
 
