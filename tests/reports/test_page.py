@@ -109,12 +109,14 @@ def test_filter_changes_charts(browser: BrowserSession) -> None:
     figure = frame.locator("#submissions_by_region")
     figure.locator("[data-action=table]").click()
     assert figure.locator("tbody tr").count() == 6
-    frame.locator("select[name=region]").select_option(["uk"])
+    frame.get_by_role("button", name="Region: All").click()
+    frame.get_by_role("checkbox", name="uk").check()
     expect(figure.locator("tbody tr")).to_have_count(3)
     assert set(figure.locator("tbody td:nth-child(2)").all_inner_texts()) == {"uk"}
-    frame.locator("button[type=reset]").click()
+    frame.get_by_role("button", name="Reset").click()
     expect(figure.locator("tbody tr")).to_have_count(6)
-    frame.locator("input[name=from_month]").fill("2031-01")
+    frame.get_by_label("From year").select_option("")
+    frame.get_by_label("To year").select_option("2025")
     expect(figure.locator(".chart")).to_have_text("Nothing to show for these filters.")
 
 
@@ -228,6 +230,7 @@ def test_page_requires_login(services: AirflowServices) -> None:
     for path in (
         "",
         "page.js",
+        "figures.js",
         "vega.js",
         "api/page",
         "api/freshness",

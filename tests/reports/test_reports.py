@@ -188,7 +188,8 @@ def test_page_is_read_only_and_local(client: TestClient) -> None:
     """The page writes nothing and names no other host."""
     for route in client.app.routes:
         assert route.methods <= {"GET", "HEAD"}
-    for path in ("/", "/page.js", "/page.css", "/api/page", "/api/freshness"):
+    modules = [f"/{file.name}" for file in (ROOT / "plugins/bi_ops/reports/static").glob("*.js")]
+    for path in ("/", "/page.css", "/api/page", "/api/freshness", *modules):
         response = client.get(path)
         assert response.status_code == 200, path
         assert "default-src 'self'" in response.headers["content-security-policy"]
@@ -364,6 +365,9 @@ def test_exported_dashboard_is_self_contained(populated_store: Store, tmp_path: 
     settings = Settings.from_env({"MEG_REGIONS": "eu,uk"})
     page = export_dashboard(populated_store, settings, tmp_path / "report").read_text()
     assert page.count("<svg") == len(load_reports())
+    freshness_table = page[page.index('class="freshness"') : page.index("</table>")]
+    assert re.search(r"<td>\d{4}-\d\d-\d\d \d\d:\d\d</td>", freshness_table)
+    assert not re.search(r"\d\.\d{3,}|\dT\d", freshness_table)
     assert XSS_NAME not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     outside = [url for url in re.findall(r"""(?:src|href)=["']([^"'#]+)""", page) if not url.startswith("data:")]

@@ -83,8 +83,9 @@ class Report(BaseModel):
         order: Its position among the reports.
         collection: The collection that it reads.
         periods: Whether it shows all selected periods, or the latest of them.
+        empty_message: What the page says of selected institutions without a row.
         pipeline: The aggregation pipeline that computes its rows.
-        selection: The stages that select the rows to show; the CSV has all.
+        selection: The stages that select the rows to show; the CSV, and a choice of institutions, have all.
         columns: The columns of its rows.
         spec: The chart, as a Vega-Lite specification without data.
         atlas: The chart in Atlas Charts.
@@ -99,6 +100,7 @@ class Report(BaseModel):
     order: int
     collection: str
     periods: Literal["all", "latest"] = "all"
+    empty_message: str = ""
     pipeline: list[dict[str, Any]]
     selection: list[dict[str, Any]] = Field(default_factory=list)
     columns: list[Column]

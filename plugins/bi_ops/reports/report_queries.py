@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pymongo.database import Database
 
 from bi_ops.catalog.jobs import JOBS
-from bi_ops.mongo.store import Document
+from bi_ops.mongo.store import LEDGER_COLLECTION, Document
+from bi_ops.reports.coverage import Coverage, coverage_steps
 from bi_ops.reports.definitions import Report
 from bi_ops.reports.filters import Filters, filter_fields
 from bi_ops.reports.query_execution import MAX_ROWS, Query, Steps, execute
@@ -25,11 +26,13 @@ class ReportResult:
         rows: Its rows, in their order.
         truncated: Whether there are more.
         period: The period that it shows, if it shows only the latest.
+        coverage: The periods that are loaded, for a collection that has periods.
     """
 
     rows: list[dict[str, Any]]
     truncated: bool
     period: str = ""
+    coverage: Coverage = field(default_factory=Coverage)
 
 
 def run_report(database: Database[Document], report: Report, filters: Filters) -> ReportResult:
@@ -70,12 +73,15 @@ def report_steps(report: Report, filters: Filters, *, all_rows: bool = False) ->
             return ReportResult([], truncated=False)
         period = latest[0]["period"]
         match = {**match, "period": period}
-    selection = [] if all_rows else report.selection
+    # Who selects institutions wants to see them, and not those of them that are among the first.
+    selection = [] if all_rows or filters.institutions else report.selection
     pipeline = [{"$match": match}, *report.pipeline, *selection, {"$limit": MAX_ROWS + 1}]
     rows = yield Query(report.collection, pipeline, context)
+    has_periods = "period" in filter_fields(report.job) and not all_rows
+    coverage = (yield from coverage_steps(report.job, filters)) if has_periods else Coverage()
     names = [column.name for column in report.columns]
     result_rows = [{name: row.get(name) for name in names} for row in rows[:MAX_ROWS]]
-    return ReportResult(result_rows, len(rows) > MAX_ROWS, period)
+    return ReportResult(result_rows, len(rows) > MAX_ROWS, period, coverage)
 
 
 def filter_option_steps() -> Steps[Mapping[str, list[str]]]:
@@ -88,3 +94,10 @@ def filter_option_steps() -> Steps[Mapping[str, list[str]]]:
                 rows = yield Query(job.name, [{"$group": {"_id": f"${fields[name]}"}}], "the filters")
                 options[name] |= {row["_id"] for row in rows if isinstance(row["_id"], str)}
     return {name: sorted(values) for name, values in options.items()}
+
+
+def first_month_steps() -> Steps[str]:
+    """The query for the first month that is loaded of any region; empty if none is."""
+    match = {"job": "monthly_submissions", "published_at": {"$ne": None}}
+    rows = yield Query(LEDGER_COLLECTION, [{"$match": match}, {"$group": {"_id": None, "first": {"$min": "$period"}}}])
+    return rows[0]["first"] or "" if rows else ""

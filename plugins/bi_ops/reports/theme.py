@@ -23,7 +23,16 @@ def _theme(text: str, lines: str) -> dict[str, Any]:
             "domainColor": lines,
             "tickColor": lines,
         },
-        "legend": {"labelColor": text, "titleColor": text, "titleFontWeight": "normal", "orient": "top"},
+        "axisXQuantitative": {"labelOverlap": True, "labelSeparation": 8},
+        "legend": {
+            "labelColor": text,
+            "titleColor": text,
+            "titleFontWeight": "normal",
+            "symbolBaseFillColor": text,
+            "symbolBaseStrokeColor": text,
+            "labelLimit": 0,
+            "orient": "top",
+        },
         "title": {"color": text},
     }
 

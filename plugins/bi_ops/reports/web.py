@@ -27,13 +27,14 @@ from bi_ops.reports.async_reader import (
     close_current_reader,
     current_reader,
 )
+from bi_ops.reports.chart_spec import chart_rows, chart_spec, time_field
 from bi_ops.reports.circuit_breaker import RETRY_SECONDS
 from bi_ops.reports.csv_text import csv_text
 from bi_ops.reports.definitions import Report, get_report, load_reports
 from bi_ops.reports.filters import Filters, ignored_filters
 from bi_ops.reports.freshness import overview_steps
 from bi_ops.reports.query_execution import Steps
-from bi_ops.reports.report_queries import ReportResult, filter_option_steps, report_steps
+from bi_ops.reports.report_queries import ReportResult, filter_option_steps, first_month_steps, report_steps
 from bi_ops.reports.theme import THEMES
 from bi_ops.reports.vega_bundle import vega_bundle
 from bi_ops.settings import Settings
@@ -105,9 +106,10 @@ def create_app(get_client_settings: GetClientSettings, *dependencies: Any, login
     app.add_exception_handler(BiError, _error_response)
     app.add_exception_handler(HTTPException, _login_or_error)
     app.middleware("http")(_add_security_headers)
-    for name, media_type in (("page.html", "text/html"), ("page.css", "text/css"), ("page.js", "text/javascript")):
-        path = "/" if name == "page.html" else f"/{name}"
-        app.get(path)(_static(name, media_type))
+    app.get("/")(_static("page.html", "text/html"))
+    app.get("/page.css")(_static("page.css", "text/css"))
+    for module in _STATIC.glob("*.js"):
+        app.get(f"/{module.name}")(_static(module.name, "text/javascript"))
     app.get("/vega.js")(_vega)
     app.get("/api/page")(_page)
     app.get("/api/reports/{name}.csv")(_csv)  # before the next route, which would match it too
@@ -211,10 +213,11 @@ async def _read(
 
 async def _page(reader: ReaderDep) -> Response:
     """The reports' definitions and the filters' options."""
-    public = {"name", "title", "question", "section", "columns", "spec", "collection"}
+    public = {"name", "title", "question", "section", "columns", "collection", "empty_message"}
     return _json(
         {
             "filter_options": await _filter_options(reader),
+            "first_month": await reader.run(first_month_steps()),
             "reports": [report.model_dump(include=public) for report in load_reports()],
             "themes": THEMES,
         }
@@ -223,9 +226,13 @@ async def _page(reader: ReaderDep) -> Response:
 
 async def _report(name: str, filters: FiltersDep, reader: ReaderDep) -> Response:
     report, result = await _read(name, filters, reader)
+    options = await _filter_options(reader)
     return _json(
         {
             "rows": result.rows,
+            "spec": chart_spec(report, result.rows, result.coverage, options),
+            "chart_rows": chart_rows(report, result.rows, result.coverage) if time_field(report) else None,
+            "partial": result.coverage.partial,
             "truncated": result.truncated,
             "period": result.period,
             "ignored": list(ignored_filters(report.job, filters)),
