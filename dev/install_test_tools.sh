@@ -4,6 +4,7 @@ set -eu
 missing=
 have() { for name in "$@"; do command -v "$name" >/dev/null 2>&1 && return; done; return 1; }
 have chromium chromium-browser google-chrome || missing="$missing chromium"
+have firefox-esr firefox || missing="$missing firefox-esr"
 docker compose version >/dev/null 2>&1 || have docker-compose || missing="$missing docker-compose"
 have npm || missing="$missing npm"
 have curl || missing="$missing curl"

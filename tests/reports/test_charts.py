@@ -16,7 +16,9 @@ from bi_ops.reports.definitions import load_reports
 from bi_ops.reports.export import export_dashboard
 from bi_ops.settings import Settings
 from dev import mongo
+from tests.load_helpers import wait_until
 from tests.reports.browser import CHROMIUM, NEEDS_CHROMIUM, SCREENSHOTS_DIR
+from tests.reports.firefox import NEEDS_FIREFOX, running_firefox
 from tests.reports.page_data import INSTITUTIONS, QUIET_INSTITUTION, insert_page_data
 from tests.reports.page_server import page_server
 
@@ -312,3 +314,25 @@ def overlap(one: Any, other: Any) -> bool:
         and one["y"] + one["height"] > other["y"] + 2
         and other["y"] + other["height"] > one["y"] + 2
     )
+
+
+@NEEDS_FIREFOX
+def test_filters_work_in_firefox(url: str, tmp_path: Path) -> None:
+    """In Firefox, which has no month input and no usable list of several values, charts and filters work as well."""
+    with running_firefox(tmp_path) as firefox:
+        firefox.open(url)
+        drawn = "document.querySelectorAll('figure svg').length"
+        wait_until(lambda: firefox.evaluate(drawn) == len(load_reports()))
+        choose_uk = """(() => {
+          document.querySelector('.multiselect[data-name=region] button').click();
+          const box = document.querySelector('.multiselect[data-name=region] input[value=uk]');
+          const visible = box.checkVisibility();
+          box.click();
+          return visible;
+        })()"""
+        assert firefox.evaluate(choose_uk)
+        legend = "document.querySelector('#submissions_by_region .role-legend-label').textContent"
+        wait_until(lambda: firefox.evaluate(legend) == "uk")
+        years = "[...document.querySelectorAll('[name=from_month_year] option')].map(option => option.value)"
+        assert "2026" in firefox.evaluate(years)
+        assert firefox.evaluate("document.querySelectorAll('input[type=month], select[multiple]').length") == 0
