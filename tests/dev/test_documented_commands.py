@@ -27,7 +27,6 @@ from tests.meg_factory import MegFactory, connect_as_reader
 pytestmark = pytest.mark.airflow
 
 NOT_RUN = {
-    "airflow backfill create": "without its arguments; with them it is in docs/runbook.md",
     "airflow celery worker": "needs Redis, and never ends; tests/airflow/test_celery.py runs it",
     "airflow dags test": "without its arguments; with them it is in README.md",
     "make audit": "needs pypi.org's own API",
