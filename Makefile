@@ -6,8 +6,9 @@ export PYTHON
 # Else each process of Airflow compiles what it imports: three seconds that bytecode saves.
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
-# Each process has databases of its own, and runs whole files.
-SIDE_BY_SIDE := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+# Each process has databases of its own, and runs whole files. One more than the cores of a small machine, since a
+# test that runs an Airflow waits for a quarter of its time.
+SIDE_BY_SIDE := --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
