@@ -6,9 +6,8 @@ export PYTHON
 # Else each process of Airflow compiles what it imports: three seconds that bytecode saves.
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
-# Each process has databases of its own, and runs whole files. The tests have one process more than a small machine has
-# cores, since a test that runs an Airflow waits for a quarter of its time.
-SIDE_BY_SIDE := --dist=loadfile --no-loadscope-reorder
+# Each process has databases of its own, and runs whole files.
+SIDE_BY_SIDE := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,13 +34,13 @@ atlas: .venv/.ready  ## write the dashboard for Atlas Charts into dist/meg-bi.ch
 
 test: .venv/.ready  ## run every test but the fault injection, on real databases and a real scheduler
 	@dev/install_test_tools.sh
-	@$(BIN)/python -m pytest --numprocesses=3 $(SIDE_BY_SIDE) --ignore=tests/chaos
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --ignore=tests/chaos
 
 test-fast: .venv/.ready  ## run the tests that need no server and no Airflow process: under a minute
 	@$(BIN)/python -m pytest -m fast
 
 chaos: .venv/.ready  ## inject hundreds of faults, and print a table of them and of their effects
-	@$(BIN)/python -m pytest --numprocesses=2 $(SIDE_BY_SIDE) tests/chaos --all-faults -v
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/chaos --all-faults -v
 
 .venv/.bench-ready: .venv/.ready bench/requirements.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r bench/requirements.txt && touch $@
