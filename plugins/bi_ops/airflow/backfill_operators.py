@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from bi_ops.airflow.base_operator import BiOperator, dag_run_ref, load_settings
 from bi_ops.airflow.gate import run_dates
+from bi_ops.airflow.region_start_operator import RegionStartOperator
 from bi_ops.airflow.run_parameters import check_backfill_parameters
 from bi_ops.airflow.task_error_log import log_error
 from bi_ops.airflow.version_compat import RUNS_HAVE_NOTES
@@ -32,7 +33,7 @@ _FIGURES = ("changed", "added", "removed", "published", "in_meg")
 _COLUMNS = "{period:<8} {job:<20} {region:<8} {changed:>7} {added:>6} {removed:>7} {published:>9} {in_meg:>9}"
 
 
-class FindSlicesOperator(BiOperator):
+class FindSlicesOperator(RegionStartOperator):
     """Find the slices that a run of `bi_backfill` loads, lists or audits.
 
     Returns the arguments of each task `load`, and pushes the slices of each task `audit` under `audits`.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bi_ops.catalog.slices import Slice
     from bi_ops.load.staged_loads import LoadSettings
     from bi_ops.meg.reader import MegReader
-    from bi_ops.mongo.store import DagRunRef, Store
+    from bi_ops.mongo.store import DagRunRef
 
 
 class BiOperator(BaseOperator):
@@ -68,16 +68,6 @@ class BiOperator(BaseOperator):
                 record_failure(store, self._slice, error, dag_run_ref(context))
         except BiError as record_error:
             log_error(self.log.warning, record_error)
-
-    def _read_region_start(self, store: Store, region: str) -> datetime | None:
-        """Read from its MEG when a region began to use it, and store that."""
-        from bi_ops.airflow.connections import open_meg
-        from bi_ops.load.region_starts import read_region_start, store_region_start
-
-        with open_meg(region, application_name=f"{self.dag_id} {region}") as self._meg:
-            start = read_region_start(self._meg)
-        store_region_start(store, region, start)
-        return start
 
     def on_kill(self) -> None:
         """Cancel this task's query on MEG."""

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from bi_ops.airflow.base_operator import BiOperator
 from bi_ops.airflow.notifier import NOTIFICATIONS_DISABLED, send_notification
+from bi_ops.airflow.region_start_operator import RegionStartOperator
 from bi_ops.airflow.run_parameters import BACKFILL_DAG_ID
 from bi_ops.airflow.task_error_log import log_error
 from bi_ops.airflow.ui_links import base_url
@@ -24,7 +24,7 @@ _MAX_PARAGRAPHS = 40
 """The most paragraphs of one list: what fits into a message of most services."""
 
 
-class WatchOperator(BiOperator):
+class WatchOperator(RegionStartOperator):
     """Report to `bi_notify` the slices that became late, once each, and once for each that has been published since.
 
     Returns the numbers of both, under `late` and `published`. Without the connection it does nothing.
