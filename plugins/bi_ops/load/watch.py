@@ -15,9 +15,7 @@ from bi_ops.catalog.jobs import JOBS
 from bi_ops.catalog.periods import Period
 from bi_ops.catalog.slices import Slice
 from bi_ops.errors import BiError
-from bi_ops.load.backfill_selection import Selection
 from bi_ops.load.ledger import unpublished
-from bi_ops.load.missing_slices import find_slices
 from bi_ops.load.permanent_failures import find_failures
 from bi_ops.mongo.store import Store
 from bi_ops.settings import Settings
@@ -56,23 +54,26 @@ def find_changes(
             a slice is not published.
     """
     cutoff = now - timedelta(hours=settings.deadline_hours)
-    late = find_slices(store, settings, Selection(_JOB_NAMES, settings.regions), cutoff, read_region_start).slices
-    reported = {str(row["_id"]) for row in store.watch.find({}, {"_id": True})}
+    due = [slice_ for region in settings.regions for slice_ in due_slices(settings, region, cutoff)]
+    missing = unpublished(store, due)
+    missing_ids = {slice_.ledger_id for slice_ in missing}
+    late = _after_region_start(missing, read_region_start)
     late_ids = {slice_.ledger_id for slice_ in late}
+    reported = {str(row["_id"]) for row in store.watch.find({}, {"_id": True})}
     new = _without_running([slice_ for slice_ in late if slice_.ledger_id not in reported], store, cutoff)
-    candidates = [
-        slice_
-        for region in settings.regions
-        for slice_ in due_slices(settings, region, cutoff)
-        if slice_.ledger_id in reported - late_ids
-    ]
-    missing = unpublished(store, candidates)
     return LatenessChanges(
         late=new,
         failures=find_failures(store, new),
-        published=[slice_ for slice_ in candidates if slice_ not in missing],
+        published=[slice_ for slice_ in due if slice_.ledger_id in reported - missing_ids],
         resolved=sorted(reported - late_ids),
     )
+
+
+def _after_region_start(slices: list[Slice], read_region_start: Callable[[str], datetime | None]) -> list[Slice]:
+    """The slices without those from before their region began to use MEG, the newest first."""
+    starts = {region: read_region_start(region) for region in dict.fromkeys(slice_.region for slice_ in slices)}
+    late = [slice_ for slice_ in slices if (start := starts[slice_.region]) is None or slice_.as_of > start]
+    return sorted(late, key=lambda slice_: slice_.as_of, reverse=True)
 
 
 def _without_running(slices: list[Slice], store: Store, cutoff: datetime) -> list[Slice]:
