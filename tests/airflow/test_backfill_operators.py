@@ -11,11 +11,12 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from bi_ops.airflow.backfill_operators import AuditOperator, BackfillReportOperator, FindSlicesOperator
-from bi_ops.airflow.operators import PlanOperator
+from bi_ops.airflow.operators import PlanOperator, PublishOperator
 from bi_ops.catalog.jobs import JOBS
+from bi_ops.load.publish import publish
 from bi_ops.mongo.store import Store
 from dev.embedded_stack import DatabaseServers
-from tests.load_helpers import SUBMISSIONS
+from tests.load_helpers import SUBMISSIONS, monthly_slice, stage_documents
 from tests.meg_factory import MegFactory
 
 JOB = SUBMISSIONS.name
@@ -75,9 +76,9 @@ def periods(arguments: list[dict[str, Any]], job: str = JOB) -> list[str]:
     return [argument["conf"]["period"] for argument in arguments if job in argument["conf"]["jobs"]]
 
 
-def fail_plan(period: str) -> None:
+def fail_plan(period: str, *, dry_run: bool = False) -> None:
     """Let the plan of a month fail for a reason that no retry resolves."""
-    context = Run("manual").context | {"params": {**PARAMS, "period": period, "force": False}}
+    context = Run("manual").context | {"params": {**PARAMS, "period": period, "force": False, "dry_run": dry_run}}
     plan = PlanOperator(task_id=f"{JOB}.eu.plan", job=SUBMISSIONS, region="eu", sql="SELECT no_such_column")
     with pytest.raises(AirflowFailException):
         plan.execute(context)
@@ -111,12 +112,28 @@ def test_daily_run_leaves_what_is_not_late(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_daily_run_repeats_no_final_failure() -> None:
     """The daily run leaves out what failed for a reason that remains, and names it; a run by hand tries again."""
+    fail_plan(MONTHS[1], dry_run=True)
     fail_plan(MONTHS[0])
     daily = Run("scheduled", jobs=[JOB])
     assert periods(daily.find()) == MONTHS[1:4]
     [blocked] = daily.xcoms["blocked"]
     assert blocked.startswith(f"{JOB} eu {MONTHS[0]}: ")
     assert periods(Run(jobs=[JOB]).find()) == MONTHS
+
+
+def test_refused_dry_run_leaves_no_trace(store: Store) -> None:
+    """A dry run that a guard refuses is not recorded as a failure, and leaves the ledger as it was; a real run is."""
+    slice_ = monthly_slice(MONTHS[0])
+    publish(store, stage_documents(store, slice_, dict.fromkeys(range(10), 1)), max_shrink=0.5)
+    ledger = list(store.ledger.find())
+    shrunk = stage_documents(store, slice_, {1: 1})
+    for dry_run in (True, False):
+        operator = PublishOperator(task_id=f"{JOB}.eu.publish", load=shrunk.id)
+        params = {"force": False, "dry_run": dry_run}
+        with pytest.raises(AirflowFailException, match="shrink"):
+            operator.execute(Run().context | {"params": params})
+        assert store.failures.count_documents({}) == (0 if dry_run else 1)
+        assert list(store.ledger.find()) == ledger
 
 
 def test_region_that_is_down_fails_report(servers: DatabaseServers) -> None:

@@ -60,6 +60,8 @@ class BiOperator(BaseOperator):
         """Record a failure that would happen again, so that `bi_backfill` does not repeat it every day."""
         if self._slice is None or isinstance(error, StagingError):
             return  # a new load plans and stages again
+        if context["params"].get("dry_run"):
+            return  # a dry run changes nothing, also not what `bi_backfill` loads
         from bi_ops.airflow.connections import open_store
         from bi_ops.load.permanent_failures import record_failure
 
