@@ -136,6 +136,14 @@ def test_refused_dry_run_leaves_no_trace(store: Store) -> None:
         assert list(store.ledger.find()) == ledger
 
 
+def test_parameters_are_those_of_the_request() -> None:
+    """What a run was triggered with counts, also where Airflow does not merge it into the DAG's parameters."""
+    run = Run(jobs=[JOB], only_missing=False, dry_run=True)
+    run.context["params"] = {**PARAMS, "only_missing": True, "dry_run": False}
+    assert run.find() == []
+    assert len(run.xcoms["audits"]) == len(MONTHS)
+
+
 def test_region_that_is_down_fails_report(servers: DatabaseServers) -> None:
     """Nothing is loaded of a region whose MEG is down, and the report fails with its error."""
     with servers.postgres.connect() as admin:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from airflow.providers.standard.utils.openlineage import _inject_openlineage_parent_info_to_dagrun_conf
 
-from bi_ops.airflow.run_parameters import check_backfill_parameters, check_run_parameters
+from bi_ops.airflow.run_parameters import BackfillRequest, check_backfill_parameters, check_run_parameters
 from bi_ops.catalog.periods import Cadence, RunDates
 from bi_ops.errors import RunParametersError
 from bi_ops.load.backfill_selection import Selection
@@ -31,11 +32,19 @@ def check(conf: dict[str, Any], cadence: Cadence = Cadence.MONTHLY, dates: RunDa
         {"period": ""},
         {"period": "2026-10"},
         {"jobs": ["top_users"], "regions": ["uk", "eu"], "force": True, "dry_run": False},
-        {"openlineage": {"parentRunId": "1"}},
     ],
 )
 def test_request_with_allowed_values_passes(conf: dict[str, Any]) -> None:
     check(conf)
+
+
+def test_request_with_openlineage_parent_passes() -> None:
+    """What TriggerDagRunOperator adds to a run's parameters where OpenLineage's provider is active."""
+    conf = _inject_openlineage_parent_info_to_dagrun_conf({"period": "2026-10"}, {"parentRunId": "1"})
+    assert conf.keys() > {"period"}
+    check(conf)
+    with pytest.raises(RunParametersError, match="Period"):
+        check({**conf, "Period": "2026-10"})
 
 
 @pytest.mark.parametrize(
@@ -89,17 +98,20 @@ def test_request_for_future_interval_is_refused() -> None:
     check({}, Cadence.WEEKLY, dates=future)
 
 
-def backfill(conf: dict[str, Any]) -> Selection:
+def backfill(conf: dict[str, Any]) -> BackfillRequest:
     return check_backfill_parameters(conf, jobs=JOBS, regions=["eu", "uk"], timezone="UTC")
 
 
 def test_backfill_selects_everything_by_default() -> None:
-    assert backfill({}) == backfill({"from": "", "to": None}) == Selection(JOBS, ["eu", "uk"])
+    everything = BackfillRequest(Selection(JOBS, ["eu", "uk"]))
+    assert backfill({}) == backfill({"from": "", "to": None, "dry_run": False}) == everything
 
 
 def test_backfill_request_selects_months() -> None:
-    selection = backfill({"jobs": ["top_users"], "from": "2026-03", "to": "2026-05", "only_missing": False})
-    assert (selection.jobs, selection.only_missing) == (["top_users"], False)
+    conf = {"jobs": ["top_users"], "from": "2026-03", "to": "2026-05", "only_missing": False, "dry_run": True}
+    request = backfill(conf)
+    selection = request.selection
+    assert (selection.jobs, selection.only_missing, request.dry_run) == (["top_users"], False, True)
     assert selection.first
     assert selection.last
     assert (selection.first.start, selection.last.end) == (utc(2026, 3, 1), utc(2026, 6, 1))

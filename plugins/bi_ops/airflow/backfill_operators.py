@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from bi_ops.airflow.base_operator import BiOperator, dag_run_ref, load_settings
 from bi_ops.airflow.gate import run_dates
 from bi_ops.airflow.region_start_operator import RegionStartOperator
-from bi_ops.airflow.run_parameters import check_backfill_parameters
+from bi_ops.airflow.run_parameters import BackfillRequest, check_backfill_parameters
 from bi_ops.airflow.task_error_log import log_error
 from bi_ops.airflow.version_compat import RUNS_HAVE_NOTES
 from bi_ops.catalog.jobs import JOBS, LoadMode
@@ -33,6 +33,16 @@ _FIGURES = ("changed", "added", "removed", "published", "in_meg")
 _COLUMNS = "{period:<8} {job:<20} {region:<8} {changed:>7} {added:>6} {removed:>7} {published:>9} {in_meg:>9}"
 
 
+def _backfill_request(context: Context, settings: Settings) -> BackfillRequest:
+    """What the run was triggered for."""
+    return check_backfill_parameters(
+        context["dag_run"].conf or {},
+        jobs=[job.name for job in JOBS],
+        regions=settings.regions,
+        timezone=settings.timezone,
+    )
+
+
 class FindSlicesOperator(RegionStartOperator):
     """Find the slices that a run of `bi_backfill` loads, lists or audits.
 
@@ -45,13 +55,9 @@ class FindSlicesOperator(RegionStartOperator):
         from bi_ops.airflow.connections import open_store
         from bi_ops.load.missing_slices import find_slices, group_into_requests, limit_periods
 
-        settings, params, now = Settings.from_env(), context["params"], datetime.now(timezone.utc)
-        selection = check_backfill_parameters(
-            context["dag_run"].conf or {},
-            jobs=[job.name for job in JOBS],
-            regions=settings.regions,
-            timezone=settings.timezone,
-        )
+        settings, now = Settings.from_env(), datetime.now(timezone.utc)
+        request = _backfill_request(context, settings)
+        selection = request.selection
         heals_itself = run_dates(context["dag_run"]).is_scheduled
         if heals_itself:  # what the night's runs may still be loading is not missing yet
             now -= timedelta(hours=settings.deadline_hours)
@@ -63,12 +69,12 @@ class FindSlicesOperator(RegionStartOperator):
         slices = limit_periods(found.slices, settings.max_heal_periods) if heals_itself else found.slices
         if len(slices) < len(found.slices):
             self.log.info("Slices loaded today: %d; the others later (BI_MAX_HEAL_PERIODS)", len(slices))
-        requests = [] if params["dry_run"] else group_into_requests(slices)
+        requests = [] if request.dry_run else group_into_requests(slices)
         push = context["ti"].xcom_push
         push(_XCOM_REQUESTED_KEY, [slice_.to_json() for slice_ in slices if requests])
         push(_XCOM_BLOCKED_KEY, [f"{slice_}: {error.message}" for slice_, error in found.blocked.items()])
-        push(XCOM_AUDITS_KEY, _by_period(slices) if params["dry_run"] and not selection.only_missing else [])
-        return [self._load_arguments(request, number, context) for number, request in enumerate(requests)]
+        push(XCOM_AUDITS_KEY, _by_period(slices) if request.dry_run and not selection.only_missing else [])
+        return [self._load_arguments(load, number, context) for number, load in enumerate(requests)]
 
     def _without_failures(self, store: Store, found: FoundSlices) -> FoundSlices:
         """What was found, without the slices whose last load failed for a reason that remains."""
@@ -191,9 +197,8 @@ class BackfillReportOperator(BiOperator):
         if rows:
             for line in _audit_table(rows):
                 self.log.info(line)
-        missing = self._missing(
-            requested, context["dag_run"].start_date, only_missing=context["params"]["only_missing"]
-        )
+        selection = _backfill_request(context, Settings.from_env()).selection
+        missing = self._missing(requested, context["dag_run"].start_date, only_missing=selection.only_missing)
         if requested:
             self.log.info("Slices loaded: %d of %d", len(requested) - len(missing), len(requested))
         problems = [

@@ -20,6 +20,19 @@ _ADDED_BY_AIRFLOW = {"openlineage"}
 
 
 @dataclass(frozen=True)
+class BackfillRequest:
+    """What a run of `bi_backfill` was asked for.
+
+    Attributes:
+        selection: What it looks at.
+        dry_run: Whether it only lists or compares, and loads nothing.
+    """
+
+    selection: Selection
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
 class _Problem:
     expected: str
     actual: str
@@ -61,8 +74,8 @@ def check_run_parameters(
 
 def check_backfill_parameters(
     conf: Mapping[str, Any], *, jobs: Sequence[str], regions: Sequence[str], timezone: str
-) -> Selection:
-    """Check the parameters that a run of `bi_backfill` was triggered with, and return what they select.
+) -> BackfillRequest:
+    """Check the parameters that a run of `bi_backfill` was triggered with, and return what they ask for.
 
     Args:
         conf: The parameters that were set; the others have their defaults.
@@ -82,13 +95,14 @@ def check_backfill_parameters(
         *_months(conf, timezone, months),
     ]
     _raise_for(problems, BACKFILL_DAG_ID)
-    return Selection(
+    selection = Selection(
         jobs=conf.get("jobs", jobs),
         regions=conf.get("regions", regions),
         first=months["from"],
         last=months["to"],
         only_missing=conf.get("only_missing", True),
     )
+    return BackfillRequest(selection, dry_run=conf.get("dry_run", False))
 
 
 def _raise_for(problems: Sequence[_Problem], dag_id: str) -> None:
