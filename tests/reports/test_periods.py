@@ -130,6 +130,22 @@ def test_overdue_ignores_time_zone(store: Store, zone: str) -> None:
     assert all(status.overdue for status in later)
 
 
+def test_removed_region_marks_no_new_month(mixed_store: Store, tmp_path: Path) -> None:
+    """A region that was removed from the settings keeps its figures, and is lacking only before its last month."""
+    loaded = {"eu": ("08", "09", "10"), "uk": ("07", "08", "09"), "us": ("07", "09")}
+    for region, months in loaded.items():
+        for month in months:
+            publish_row(mixed_store, "monthly_submissions", region, f"2026-{month}", timezone="UTC")
+    report, before = get_report("submissions_by_region"), {"2026-07": ["eu"], "2026-08": ["us"]}
+    removed = run_report(mixed_store.live, report, Filters(), settings("eu,uk").regions)
+    assert {row["region"] for row in removed.rows} == set(ZONES)
+    assert removed.coverage.partial == {**before, "2026-10": ["uk"]}
+    late = run_report(mixed_store.live, report, Filters(), settings("eu,uk,us").regions)
+    assert late.coverage.partial == {**before, "2026-10": ["uk", "us"]}
+    page = export_dashboard(mixed_store, settings("eu,uk"), tmp_path).read_text()
+    assert "2026-10 without uk." in page
+
+
 def test_mixed_zones_of_one_job_are_reported(store: Store) -> None:
     """Periods in another zone than that of the settings are reported, with the command that reloads one."""
     publish_row(store, "monthly_submissions", "eu", "2026-08")  # of an earlier version, which kept no time zone

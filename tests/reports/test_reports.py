@@ -311,6 +311,23 @@ def test_freshness_lists_missing_periods(populated_store: Store) -> None:
     assert all(status.overdue for status in much_later)
 
 
+def test_removed_region_marks_no_month(
+    client: TestClient, populated_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page expects new months only of the regions of the settings."""
+    row = {"_id": "monthly_submissions:old", "job": "monthly_submissions", "region": "old", "period": "2026-01"}
+    populated_store.ledger.insert_one({**row, "published_at": AS_OF})
+    path = "/api/reports/submissions_by_region"
+    try:
+        removed = client.get(path).json()["partial"]
+        monkeypatch.setenv("MEG_REGIONS", "eu,uk,old")
+        late = client.get(path).json()["partial"]
+    finally:
+        populated_store.ledger.delete_one({"_id": row["_id"]})
+    assert not any("old" in regions for regions in removed.values())
+    assert late["2026-10"] == ["old"]
+
+
 def test_corrected_connection_is_used(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """A corrected connection is used without a restart."""
     correct = os.environ["AIRFLOW_CONN_BI_MONGO"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bi_ops.catalog.jobs import Job, LoadMode
@@ -21,7 +21,8 @@ class Coverage:
         regions: The selected regions.
         periods: Each region's periods, within the selected months.
         axis: Every period from the first loaded one to the last, loaded or not.
-        partial: For each period that some of the selected regions lack, those regions.
+        partial: For each period that some of the selected regions lack, those regions; a region that was removed from
+            the settings lacks nothing after its last period.
     """
 
     regions: Sequence[str] = ()
@@ -35,11 +36,16 @@ class Coverage:
         return any(period in self.periods.get(name, ()) for name in regions)
 
 
-def coverage_steps(job: Job, filters: Filters) -> Steps[Coverage]:
+def coverage_steps(job: Job, filters: Filters, current_regions: Collection[str] | None = None) -> Steps[Coverage]:
     """The queries that find the coverage of a job by period.
 
     A slice without documents counts as loaded, which the ledger alone knows; the collection of a snapshot holds several
     periods, which the ledger does not list.
+
+    Args:
+        job: The job.
+        filters: The filters.
+        current_regions: The regions of the settings, of which new periods are expected; by default of all.
     """
     slices = yield Query(
         LEDGER_COLLECTION,
@@ -63,7 +69,12 @@ def coverage_steps(job: Job, filters: Filters) -> Steps[Coverage]:
     periods = {region: {name for name in loaded[region] if first <= name <= last} for region in selected}
     axis = _every_period(job, set().union(*periods.values()))
     loaded_periods = [name for name in axis if any(name in names for names in periods.values())]
-    partial = {name: [region for region in selected if name not in periods[region]] for name in loaded_periods}
+    current = selected if current_regions is None else current_regions
+    expected_until = {region: "9999" if region in current else max(loaded[region], default="") for region in selected}
+    partial = {
+        name: [region for region in selected if name not in periods[region] and name <= expected_until[region]]
+        for name in loaded_periods
+    }
     return Coverage(selected, periods, axis, {name: lacking for name, lacking in partial.items() if lacking})
 
 

@@ -44,7 +44,7 @@ def export_dashboard(store: Store, settings: Settings, folder: Path) -> Path:
     panels = []
     options = execute(store.live, filter_option_steps())
     for report in load_reports():
-        result = run_report(store.live, report, Filters())
+        result = run_report(store.live, report, Filters(), settings.regions)
         spec, note = vega_lite_spec(report, result, options), _note(result)
         if result.rows:
             subtitle = [report.question, note or "All periods", created_at]

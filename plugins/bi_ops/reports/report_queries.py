@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,26 +35,32 @@ class ReportResult:
     coverage: Coverage = field(default_factory=Coverage)
 
 
-def run_report(database: Database[Document], report: Report, filters: Filters) -> ReportResult:
+def run_report(
+    database: Database[Document], report: Report, filters: Filters, current_regions: Collection[str] | None = None
+) -> ReportResult:
     """Compute a report with a blocking client.
 
     Args:
         database: The live database.
         report: The report.
         filters: The filters.
+        current_regions: The regions of the settings, of which new periods are expected; by default of all.
 
     Raises:
         ReportError: A filter is invalid, or the report takes too long.
     """
-    return execute(database, report_steps(report, filters))
+    return execute(database, report_steps(report, filters, current_regions))
 
 
-def report_steps(report: Report, filters: Filters, *, all_rows: bool = False) -> Steps[ReportResult]:
+def report_steps(
+    report: Report, filters: Filters, current_regions: Collection[str] | None = None, *, all_rows: bool = False
+) -> Steps[ReportResult]:
     """The queries that compute a report.
 
     Args:
         report: The report.
         filters: The filters.
+        current_regions: The regions of the settings, of which new periods are expected; by default of all.
         all_rows: Whether to compute also the rows that the chart leaves out.
 
     Raises:
@@ -78,7 +84,7 @@ def report_steps(report: Report, filters: Filters, *, all_rows: bool = False) ->
     pipeline = [{"$match": match}, *report.pipeline, *selection, {"$limit": MAX_ROWS + 1}]
     rows = yield Query(report.collection, pipeline, context)
     has_periods = "period" in filter_fields(report.job) and not all_rows
-    coverage = (yield from coverage_steps(report.job, filters)) if has_periods else Coverage()
+    coverage = (yield from coverage_steps(report.job, filters, current_regions)) if has_periods else Coverage()
     names = [column.name for column in report.columns]
     result_rows = [{name: row.get(name) for name in names} for row in rows[:MAX_ROWS]]
     return ReportResult(result_rows, len(rows) > MAX_ROWS, period, coverage)

@@ -207,8 +207,8 @@ FiltersDep = Annotated[Filters, Depends(_filters)]
 async def _read(
     name: str, filters: Filters, reader: RequestReader, *, all_rows: bool = False
 ) -> tuple[Report, ReportResult]:
-    report = get_report(name)
-    return report, await reader.run(report_steps(report, filters, all_rows=all_rows))
+    report, regions = get_report(name), Settings.from_env().regions
+    return report, await reader.run(report_steps(report, filters, regions, all_rows=all_rows))
 
 
 async def _page(reader: ReaderDep) -> Response:
