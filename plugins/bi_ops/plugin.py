@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
@@ -18,7 +19,9 @@ from bi_ops.airflow.timetable import PeriodTimetable
 from bi_ops.airflow.ui_links import base_url
 
 URL_PREFIX = "/bi-reports"
-_PRELOADED_MODULES = (
+_PAGE_MODULES = ("bi_ops.airflow.reports_connection", "bi_ops.reports.web")
+"""The modules that the page's app imports."""
+_TASK_MODULES = (
     "airflow.providers.standard.operators.empty",
     "airflow.sdk.bases.sensor",
     "bi_ops.airflow.connections",
@@ -41,7 +44,7 @@ def _page_path() -> str:
 
 @lru_cache
 def _app() -> Any:
-    """Created once, in a separate thread that Airflow does not need: it imports for seconds and reads files."""
+    """Created once, in a separate thread that Airflow does not need: it reads files, and imports what is missing."""
     from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
     from airflow.api_fastapi.core_api.security import requires_access_view
 
@@ -88,8 +91,17 @@ class MegBiPlugin(AirflowPlugin):
 
     @classmethod
     def on_load(cls, *_args: Any, **_kwargs: Any) -> None:
-        """Import task dependencies before LocalExecutor forks tasks from the scheduler, so that no task has to."""
+        """Import what the scheduler's tasks and the API server's page need, before the first task or request does.
+
+        LocalExecutor forks tasks from the scheduler, so that no task has to import it.
+        """
         if "scheduler" in sys.argv and "LocalExecutor" in conf.get("core", "executor"):
-            for name in _PRELOADED_MODULES:
-                with suppress(ModuleNotFoundError):  # other versions of Airflow or the driver have it elsewhere
-                    import_module(name)
+            _import_modules(_TASK_MODULES)
+        elif "api-server" in sys.argv:
+            _import_modules(_PAGE_MODULES)
+
+
+def _import_modules(names: Iterable[str]) -> None:
+    for name in names:
+        with suppress(ImportError):  # other versions of Airflow or the driver have it elsewhere
+            import_module(name)

@@ -176,24 +176,29 @@ def test_parsing_imports_no_driver(dag_file: Path) -> None:
     run_in_new_process(program)
 
 
+TASK_MODULES = {"bi_ops.load.publish", "pymongo.synchronous.auth", "airflow.sdk.bases.sensor"}
+PAGE_MODULES = {"bi_ops.reports.web", "bi_ops.airflow.reports_connection"}
+DRIVERS = {"psycopg", "pymongo"}
+
+
 @pytest.mark.parametrize(
     ("command", "executor", "imported"),
     [
-        ("scheduler", "LocalExecutor", True),
-        ("scheduler", "CeleryExecutor", False),
-        ("api-server", "LocalExecutor", False),
+        ("scheduler", "LocalExecutor", TASK_MODULES | DRIVERS),
+        ("scheduler", "CeleryExecutor", set()),
+        ("api-server", "LocalExecutor", PAGE_MODULES | DRIVERS),
+        ("triggerer", "LocalExecutor", set()),
     ],
 )
-def test_scheduler_preloads_task_imports(command: str, executor: str, imported: bool) -> None:
-    """Tasks' imports are preloaded only in a scheduler that forks tasks."""
+def test_plugin_preloads_imports(command: str, executor: str, imported: set[str]) -> None:
+    """A scheduler that forks tasks preloads their imports, an API server those of the page, and others nothing."""
     run_in_new_process(
         "import sys\n"
         f"sys.argv = ['airflow', {command!r}]\n"
         "from bi_ops.plugin import MegBiPlugin\n"
         "MegBiPlugin.on_load()\n"
-        "needed = {'bi_ops.load.publish', 'psycopg', 'pymongo', 'pymongo.synchronous.auth'}\n"
-        "needed.add('airflow.sdk.bases.sensor')\n"
-        f"assert (needed & sys.modules.keys()) == (needed if {imported} else set())\n",
+        f"preloaded = {TASK_MODULES | PAGE_MODULES | DRIVERS} & sys.modules.keys()\n"
+        f"assert preloaded == {imported or 'set()'}, preloaded\n",
         AIRFLOW__CORE__EXECUTOR=executor,
     )
 
