@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 
 from bi_ops.airflow import reports_connection
 from bi_ops.airflow.reports_connection import reports_client_settings
-from bi_ops.reports import async_reader, web
+from bi_ops.reports import async_reader, web_dependencies
 from bi_ops.reports.async_reader import MAX_QUERIES
 from bi_ops.reports.circuit_breaker import RETRY_SECONDS
 from bi_ops.reports.web import create_app
@@ -87,14 +87,14 @@ def test_page_hanging_secrets_backend_gives_up(monkeypatch: pytest.MonkeyPatch) 
         return name
 
     monkeypatch.setattr(reports_connection, "reports_conn_id", hang)
-    monkeypatch.setattr(web, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(web_dependencies, "REQUEST_SECONDS", 0.3)
     with TestClient(create_app(reports_client_settings)) as client:
         for _ in range(3):
             response = client.get(PATH)
             assert (response.status_code, response.headers["Retry-After"]) == (503, str(RETRY_SECONDS))
             assert "did not return the connection in time" in response.text
         released.set()
-        monkeypatch.setattr(web, "REQUEST_SECONDS", 10)
+        monkeypatch.setattr(web_dependencies, "REQUEST_SECONDS", 10)
         assert client.get(PATH).status_code == 200
     assert len(lookups) == 1
     assert lookups[0].startswith("bi-reports")

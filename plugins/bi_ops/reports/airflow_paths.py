@@ -15,3 +15,8 @@ def due_runs_path(dag_id: str, run_after: datetime) -> str:
     """The path of the list of the DAG's runs that were due at an instant, whatever their ids; Airflow 3.0 lists all."""
     instant = run_after.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     return f"/dags/{dag_id}/runs?{urlencode({'run_after_gte': instant, 'run_after_lte': instant})}"
+
+
+def trigger_path(dag_id: str) -> str:
+    """The path of the DAG, whose button opens the trigger form: no address of Airflow opens it or fills it in."""
+    return f"/dags/{quote(dag_id, safe='')}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -35,6 +35,8 @@ from bi_ops.reports.query_execution import QUERY_TIMEOUT_MS, Steps, execute_asyn
 
 MAX_QUERIES = 8
 """The number of reports that one API server computes at once."""
+MAX_CACHED = 32
+"""The number of results that are cached; the oldest make room."""
 REQUEST_SECONDS = 12.0
 """The time limit of one request, whatever it waits for: a frozen server does not keep MongoDB's own time limit."""
 _OPTIONS: dict[str, Any] = {
@@ -105,18 +107,27 @@ class AsyncReader:
                 self._stale = True
                 raise
 
-    async def read_cached(self, make_steps: Callable[[], Steps[T]], deadline: float, seconds: float) -> T:
+    async def read_cached(
+        self, make_steps: Callable[[], Steps[T]], deadline: float, seconds: float, key: Hashable = None
+    ) -> T:
         """The cached result of the steps, or their result now if it is too old.
 
         Args:
-            make_steps: Makes the queries; also the cache's key.
+            make_steps: Makes the queries.
             deadline: The end of the time limit, by the monotonic clock.
             seconds: How long a result is cached.
+            key: What identifies the result, such as the filters; by default `make_steps` itself.
         """
-        read_at, value = self._cache.get(make_steps, (0.0, None))
-        if not read_at or time.monotonic() - read_at > seconds:
+        key = make_steps if key is None else key
+        cached = self._cache.get(key)
+        if cached and time.monotonic() < cached[0]:
+            value = cached[1]
+        else:
             value = await self.read(make_steps(), deadline)
-            self._cache[make_steps] = time.monotonic(), value
+            self._cache.pop(key, None)
+            while len(self._cache) >= MAX_CACHED:
+                del self._cache[next(iter(self._cache))]
+            self._cache[key] = time.monotonic() + seconds, value
         result: T = value
         return result
 

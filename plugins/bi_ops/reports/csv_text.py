@@ -1,10 +1,11 @@
-"""Writes a report's rows as CSV in which no spreadsheet runs a cell as a formula."""
+"""Writes rows as CSV in which no spreadsheet runs a cell as a formula."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bi_ops.reports.definitions import Report
@@ -23,6 +24,11 @@ _FORMULA = re.compile(f"(^|{_SEPARATOR})(?={_IGNORED}*{_SIGN})")
 
 
 def csv_text(report: Report, result: ReportResult) -> str:
+    """A report's rows as CSV."""
+    return csv_lines([column.name for column in report.columns], result.rows)
+
+
+def csv_lines(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     """The rows as CSV (RFC 4180), with each cell that could become a formula quoted as text.
 
     It begins with a byte-order mark: without one Excel takes UTF-8 for a legacy encoding and breaks accents.
@@ -30,9 +36,8 @@ def csv_text(report: Report, result: ReportResult) -> str:
     buffer = io.StringIO()
     buffer.write("\ufeff")
     writer = csv.writer(buffer)
-    names = [column.name for column in report.columns]
     writer.writerow(names)
-    for row in result.rows:
+    for row in rows:
         writer.writerow([safe_cell(row[name]) for name in names])
     return buffer.getvalue()
 

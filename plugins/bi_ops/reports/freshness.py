@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -12,9 +12,10 @@ from bi_ops.catalog.due_slices import due_slices
 from bi_ops.catalog.jobs import JOBS, Job, LoadMode
 from bi_ops.catalog.periods import Cadence, Period
 from bi_ops.catalog.slices import Slice
+from bi_ops.errors import abbreviate
 from bi_ops.load.ledger import is_published
 from bi_ops.mongo.store import Store
-from bi_ops.reports.airflow_paths import dag_run_path, due_runs_path
+from bi_ops.reports.airflow_paths import dag_run_path, due_runs_path, trigger_path
 from bi_ops.reports.load_history import PublishedLoad, list_loads
 from bi_ops.reports.published_data_problems import LedgerProblem, ledger_problems, ledger_rows, unknown_documents
 from bi_ops.reports.query_execution import Steps, execute
@@ -22,6 +23,9 @@ from bi_ops.settings import Settings
 
 _ANY_REGION = ""
 """The same slices are due for each region: this page asks no MEG."""
+_MAX_MISSING = 5
+_HOUR, _DAY = 60, 24 * 60
+"""In minutes."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,16 @@ class PeriodStatus:
         documents: How many documents it has; None if it was never published.
         run_path: The path in Airflow's UI of the DAG run that loaded it, or of the runs that would load it.
         publishing: The progress of its publish, while one of several transactions is under way.
+        trigger_path: For a missing period, the path in Airflow's UI from which a run that loads it is triggered.
+        params: The parameters of such a run.
     """
 
     period: str
     documents: int | None
     run_path: str
     publishing: Publishing | None = None
+    trigger_path: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,8 @@ class Freshness:
         overdue: Whether a later publish is missing, `BI_DEADLINE_HOURS` after it was due, or none was ever made.
         periods: For an append job, its periods since `BI_START_DATE` or the first one loaded, the latest last.
         publishing: The progress of its last slice's publish, while one of several transactions is under way.
+        trigger_path: If it is overdue, the path in Airflow's UI from which a run that loads it is triggered.
+        params: The parameters of such a run.
     """
 
     job: str
@@ -83,6 +93,25 @@ class Freshness:
     overdue: bool
     periods: tuple[PeriodStatus, ...]
     publishing: Publishing | None = None
+    trigger_path: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether everything that is due is published.
+
+    Attributes:
+        ok: Whether it is.
+        total: The number of jobs and regions.
+        missing: The number of periods and snapshots that are missing.
+        text: The same in words.
+    """
+
+    ok: bool
+    total: int
+    missing: int
+    text: str
 
 
 @dataclass(frozen=True)
@@ -90,11 +119,13 @@ class Overview:
     """What is published, and the problems that make it wrong or not final.
 
     Attributes:
+        verdict: Whether everything that is due is published.
         jobs: Each job and region of the settings.
         problems: The problems of the figures.
         loads: The newest loads, also of regions that are no longer in the settings.
     """
 
+    verdict: Verdict
     jobs: list[Freshness]
     problems: list[LedgerProblem]
     loads: list[PublishedLoad]
@@ -136,8 +167,15 @@ def overview_steps(database: str, settings: Settings, now: datetime | None = Non
             due = [replace(slice_, region=region) for slice_ in late if slice_.job == job]
             periods = [replace(slice_, region=region) for slice_ in reversed(ended) if slice_.job == job]
             states = tuple(_period_states(job, slice_rows, [slice_.as_of for slice_ in missing], periods))
-            jobs.append(_freshness(job, region, slice_rows, due, states))
-    return Overview(jobs, ledger_problems(rows, documents, database, settings, now), list_loads(rows))
+            status = _freshness(job, region, slice_rows, due, states)
+            if status.overdue:
+                newest = due[0] if due else Slice(job, region, now)
+                params = _run_params(newest)
+                status = replace(status, trigger_path=trigger_path(job.cadence.dag_id), params=params)
+            jobs.append(status)
+    return Overview(
+        _verdict(jobs, now), jobs, ledger_problems(rows, documents, database, settings, now), list_loads(rows)
+    )
 
 
 def _freshness(
@@ -220,4 +258,36 @@ def _period_states(
         elif row and (publishing := _publishing(job, row)):
             yield PeriodStatus(name, None, publishing.run_path, publishing)
         elif slice_.as_of in missing:
-            yield PeriodStatus(name, None, due_runs_path(job.cadence.dag_id, slice_.as_of))
+            run = due_runs_path(job.cadence.dag_id, slice_.as_of)
+            yield PeriodStatus(name, None, run, None, trigger_path(job.cadence.dag_id), _run_params(slice_))
+
+
+def _run_params(slice_: Slice) -> Mapping[str, Any]:
+    """The parameters of a run that loads one slice; a snapshot describes the present."""
+    period = {"period": slice_.period.name} if slice_.period else {}
+    return {"jobs": [slice_.job.name], "regions": [slice_.region], **period}
+
+
+def _verdict(jobs: list[Freshness], now: datetime) -> Verdict:
+    missing = [name for status in jobs for name in _missing(status)]
+    if missing:
+        text = f"{len(missing)} missing: {abbreviate(missing, _MAX_MISSING)}"
+        return Verdict(ok=False, total=len(jobs), missing=len(missing), text=text)
+    published = max((status.published_at for status in jobs if status.published_at), default="")
+    last = f", last published {_ago(now - datetime.fromisoformat(published))}" if published else ""
+    return Verdict(ok=True, total=len(jobs), missing=0, text=f"All {len(jobs)} up to date{last}")
+
+
+def _missing(status: Freshness) -> list[str]:
+    """The missing periods of a job and region; its name alone where a snapshot, or everything, is missing."""
+    name = f"{status.job} {status.region}"
+    periods = [f"{name} {state.period}" for state in status.periods if state.trigger_path]
+    return periods or ([name] if status.overdue and not status.publishing else [])
+
+
+def _ago(age: timedelta) -> str:
+    """How long ago something was, in its largest unit."""
+    minutes = max(0, int(age.total_seconds() // 60))
+    if minutes < _HOUR:
+        return f"{minutes} min ago"
+    return f"{minutes // _HOUR} h ago" if minutes < 2 * _DAY else f"{minutes // _DAY} days ago"

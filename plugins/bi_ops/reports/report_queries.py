@@ -102,6 +102,14 @@ def filter_option_steps() -> Steps[Mapping[str, list[str]]]:
     return {name: sorted(values) for name, values in options.items()}
 
 
+def institution_steps() -> Steps[list[dict[str, Any]]]:
+    """The query for every institution with its region, so that a choice of regions narrows the institutions offered."""
+    project = {"_id": 0, "region": 1, "institution_id": 1, "name": 1}
+    pipeline = [{"$project": project}, {"$sort": {"name": 1, "region": 1, "institution_id": 1}}]
+    rows = yield Query("institutions", pipeline, "the filters")
+    return rows
+
+
 def first_month_steps() -> Steps[str]:
     """The query for the first month that is loaded of any region; empty if none is."""
     match = {"job": "monthly_submissions", "published_at": {"$ne": None}}

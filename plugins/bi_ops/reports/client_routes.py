@@ -1,0 +1,79 @@
+"""The page's routes of figures: the overview, the clients, one client and the regions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Path, Response
+
+from bi_ops.reports.client import client_steps
+from bi_ops.reports.clients import Clients, csv_table, list_clients
+from bi_ops.reports.csv_text import csv_lines
+from bi_ops.reports.filters import Filters
+from bi_ops.reports.overview import overview_steps
+from bi_ops.reports.query_execution import Steps
+from bi_ops.reports.regions import region_steps
+from bi_ops.reports.usage import Usage, usage_steps
+from bi_ops.reports.web_dependencies import FiltersDep, ReaderDep, RequestReader, json_response
+
+router = APIRouter(prefix="/api")
+_CACHE_SECONDS = 20
+"""The views of one visit share what they read; a publish shows after this time at the latest."""
+_MAX_ID = 2**63 - 1
+"""MEG's ids and BSON's integers have 64 bits."""
+InstitutionId = Annotated[int, Path(ge=-_MAX_ID - 1, le=_MAX_ID)]
+
+
+async def _clients(reader: RequestReader, filters: Filters) -> tuple[Usage, Clients]:
+    """The use of the selected clients, and their table."""
+
+    def steps() -> Steps[tuple[Usage, Clients]]:
+        usage = yield from usage_steps(filters)
+        return usage, list_clients(usage)
+
+    return await reader.run_cached(steps, _CACHE_SECONDS, ("clients", filters))
+
+
+@router.get("/overview")
+async def overview(filters: FiltersDep, reader: ReaderDep) -> Response:
+    """The headline figures, and the clients that grow, fade or need attention."""
+    usage, clients = await _clients(reader, filters)
+    key = ("overview", filters)
+    return json_response(await reader.run_cached(lambda: overview_steps(filters, usage, clients), _CACHE_SECONDS, key))
+
+
+@router.get("/clients")
+async def clients(filters: FiltersDep, reader: ReaderDep) -> Response:
+    """All selected clients."""
+    _, table = await _clients(reader, filters)
+    return json_response(table)
+
+
+@router.get("/clients.csv")
+async def clients_csv(filters: FiltersDep, reader: ReaderDep) -> Response:
+    """All selected clients as CSV."""
+    _, table = await _clients(reader, filters)
+    headers = {"Content-Disposition": 'attachment; filename="clients.csv"'}
+    return Response(csv_lines(*csv_table(table)), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+@router.get("/clients/{client_region}/{institution_id}")
+async def client(client_region: str, institution_id: InstitutionId, filters: FiltersDep, reader: ReaderDep) -> Response:
+    """One client, among the clients of the selected regions; its own region where these leave it out."""
+    regions = filters.regions if client_region in filters.regions or not filters.regions else (client_region,)
+    filters = replace(filters, regions=regions, institutions=())
+    usage, table = await _clients(reader, filters)
+    for row in table.clients:
+        if (row.region, row.institution_id) == (client_region, institution_id):
+            return json_response(await reader.run(client_steps(filters, usage, table, row)))
+    raise HTTPException(404, f"region {client_region!r} has no institution {institution_id}")
+
+
+@router.get("/regions")
+async def regions(filters: FiltersDep, reader: ReaderDep) -> Response:
+    """The regions' growth, retention and platforms."""
+    usage, _ = await _clients(reader, filters)
+    return json_response(
+        await reader.run_cached(lambda: region_steps(filters, usage), _CACHE_SECONDS, ("regions", filters))
+    )

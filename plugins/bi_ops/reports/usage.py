@@ -1,0 +1,214 @@
+"""Reads how each client uses MEG: its months, its newest quarter and those it is compared with, its security risk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from bi_ops.catalog.jobs import get_job
+from bi_ops.mongo.store import Document
+from bi_ops.reports.filters import Filters
+from bi_ops.reports.loaded_periods import (
+    LoadedPeriods,
+    loaded_period_steps,
+    previous_period,
+    trailing_periods,
+    without_months,
+    year_before,
+)
+from bi_ops.reports.query_execution import Query, Steps
+
+SUBMISSIONS, SESSIONS = get_job("monthly_submissions"), get_job("monthly_sessions")
+CHURN, INSTITUTIONS = get_job("quarterly_form_churn"), get_job("institutions")
+SECURITY = get_job("security_risk_clients")
+SERIES_MONTHS = 13
+"""A year and the month a year before, with which the last one is compared."""
+_CONTEXT = "the clients' use"
+_INSTITUTION_FIELDS = (
+    "region",
+    "institution_id",
+    "name",
+    "country",
+    "is_active",
+    "users",
+    "users_active_30d",
+    "created_at",
+    "last_submitted_at",
+    "as_of",
+)
+
+
+class ClientKey(NamedTuple):
+    """What identifies a client: MEG's ids are those of a region."""
+
+    region: str
+    institution_id: int
+
+
+class MonthUse(NamedTuple):
+    """A client's documents of a month, together.
+
+    Attributes:
+        submissions: Its submissions.
+        forms: Its forms.
+        forms_used: Its forms with submissions.
+    """
+
+    submissions: int = 0
+    forms: int = 0
+    forms_used: int = 0
+
+
+class QuarterUse(NamedTuple):
+    """A client's documents of a quarter, together.
+
+    Attributes:
+        submissions: Its submissions.
+        churned: Its forms that were used in the quarter before only.
+        retained: Its forms that were used in both.
+    """
+
+    submissions: int = 0
+    churned: int = 0
+    retained: int = 0
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How the selected clients use MEG.
+
+    Attributes:
+        months: The loaded months of `monthly_submissions`.
+        quarters: The loaded quarters of `quarterly_form_churn`.
+        institutions: The snapshot's documents of the selected clients, with the fields that the page shows.
+        by_month: Each client's use by month, of the last 13 months up to the newest that all selected regions have.
+        by_quarter: Each client's use by quarter, of the newest one and those it is compared with.
+        security: The documents of `security_risk_clients`, with level, score and as-of.
+    """
+
+    months: LoadedPeriods
+    quarters: LoadedPeriods
+    institutions: Sequence[Document]
+    by_month: Mapping[ClientKey, Mapping[str, MonthUse]]
+    by_quarter: Mapping[ClientKey, Mapping[str, QuarterUse]]
+    security: Mapping[ClientKey, Document]
+
+    @property
+    def month(self) -> str | None:
+        """The newest selected month that all selected regions have."""
+        return self.months.newest()
+
+    @property
+    def shown_months(self) -> list[str]:
+        """The months of a series: at most 13 up to `month`, within the selected ones."""
+        months = trailing_periods(self.month, SERIES_MONTHS) if self.month else []
+        return [month for month in months if self.months.selects(month)]
+
+    def quarter(self, region: str) -> str | None:
+        """The newest selected quarter of the region."""
+        return self.quarters.newest(region)
+
+    def of_month(self, key: ClientKey, month: str | None) -> MonthUse | None:
+        """A client's use in a month; None if its region has not loaded the month."""
+        if not month or not self.months.has(month, key.region):
+            return None
+        return self.by_month.get(key, {}).get(month, MonthUse())
+
+    def of_quarter(self, key: ClientKey, quarter: str | None) -> QuarterUse | None:
+        """A client's use in a quarter; None if its region has not loaded the quarter."""
+        if not quarter or not self.quarters.has(quarter, key.region):
+            return None
+        return self.by_quarter.get(key, {}).get(quarter, QuarterUse())
+
+
+def oldest_as_of(documents: Iterable[Document]) -> datetime | None:
+    """The instant that the oldest of these documents of snapshots describes."""
+    return min((row["as_of"] for row in documents if row.get("as_of")), default=None)
+
+
+def usage_steps(filters: Filters) -> Steps[Usage]:
+    """The queries for the use of the selected clients.
+
+    Raises:
+        ReportError: A filter is invalid.
+    """
+    months = yield from loaded_period_steps(SUBMISSIONS, filters)
+    quarters = yield from loaded_period_steps(CHURN, filters)
+    month = months.newest()
+    institutions = yield _read("institutions", filters.match(INSTITUTIONS), _INSTITUTION_FIELDS)
+    security = yield _read(
+        "security_risk_clients",
+        filters.match(SECURITY),
+        ("region", "institution_id", "risk_level", "risk_score", "as_of"),
+    )
+    by_month = yield _by_client(
+        "monthly_submissions",
+        without_months(filters).match(SUBMISSIONS),
+        trailing_periods(month, SERIES_MONTHS) if month else [],
+        {
+            "submissions": {"$sum": "$submissions"},
+            "forms": {"$sum": 1},
+            "forms_used": count_where("submissions", "$gt", 0),
+        },
+    )
+    by_quarter = yield _by_client(
+        "quarterly_form_churn",
+        without_months(filters).match(CHURN),
+        _compared_quarters(quarters),
+        {
+            "submissions": {"$sum": "$submissions"},
+            "churned": count_where("status", "$eq", "churned"),
+            "retained": count_where("status", "$eq", "retained"),
+        },
+    )
+    return Usage(
+        months,
+        quarters,
+        institutions,
+        {_key(row["_id"]): {use.pop("period"): MonthUse(**use) for use in row["periods"]} for row in by_month},
+        {_key(row["_id"]): {use.pop("period"): QuarterUse(**use) for use in row["periods"]} for row in by_quarter},
+        {_key(row): row for row in security},
+    )
+
+
+def count_where(field: str, operator: str, value: Any) -> Document:
+    """The accumulator that counts the documents whose field compares so with the value."""
+    return {"$sum": {"$cond": [{operator: [f"${field}", value]}, 1, 0]}}
+
+
+def _key(row: Mapping[str, Any]) -> ClientKey:
+    return ClientKey(row["region"], row["institution_id"])
+
+
+def _read(collection: str, match: Document, fields: Sequence[str]) -> Query:
+    return Query(collection, [{"$match": match}, {"$project": {"_id": 0, **dict.fromkeys(fields, 1)}}], _CONTEXT)
+
+
+def _compared_quarters(quarters: LoadedPeriods) -> list[str]:
+    """Each region's newest quarter, the one before and the one a year before."""
+    newest = {quarters.newest(region) for region in quarters.coverage.regions}
+    return sorted({name for quarter in newest if quarter for name in compared_with(quarter)})
+
+
+def compared_with(period: str) -> tuple[str, str, str]:
+    """A period, the one before and the one a year before."""
+    return period, previous_period(period), year_before(period)
+
+
+def _by_client(collection: str, match: Document, periods: Sequence[str], sums: Document) -> Query:
+    """The sums of each client and period: one row for each client, with its periods in an array."""
+    client = {"region": "$region", "institution_id": "$institution_id"}
+    names = {name: f"${name}" for name in sums}
+    pipeline = [
+        {"$match": {**match, "period": {"$in": list(periods)}}},
+        {"$group": {"_id": {**client, "period": "$period"}, **sums}},
+        {
+            "$group": {
+                "_id": {"region": "$_id.region", "institution_id": "$_id.institution_id"},
+                "periods": {"$push": {"period": "$_id.period", **names}},
+            }
+        },
+    ]
+    return Query(collection, pipeline, _CONTEXT)

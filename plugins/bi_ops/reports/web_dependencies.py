@@ -1,0 +1,101 @@
+"""What the page's routes share: the reader of a request, the filters of its address, and JSON responses."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, is_dataclass
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, HTTPException, Query, Request, Response
+
+from bi_ops.reports.async_reader import REQUEST_SECONDS, AsyncReader, current_reader
+from bi_ops.reports.filters import Filters
+from bi_ops.reports.query_execution import Steps
+from bi_ops.reports.report_queries import filter_option_steps
+
+_MAX_VALUES = 200
+OPTIONS_CACHE_SECONDS = 30
+FilterValues = Annotated[list[str], Query(default_factory=list, max_length=_MAX_VALUES)]
+_FILTER_PARAMS = {"region", "institution", "form_type", "from_month", "to_month"}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RequestReader:
+    """Reads MongoDB for one request, within one time limit.
+
+    Attributes:
+        shared: The event loop's reader.
+        deadline: When the time limit ends, by the monotonic clock.
+    """
+
+    shared: AsyncReader
+    deadline: float
+
+    async def run(self, steps: Steps[T]) -> T:
+        """Run the queries and return their result."""
+        return await self.shared.read(steps, self.deadline)
+
+    async def run_cached(self, make_steps: Callable[[], Steps[T]], seconds: float, key: Hashable = None) -> T:
+        """The result of the queries, cached for some seconds by `key`, or by `make_steps` itself."""
+        return await self.shared.read_cached(make_steps, self.deadline, seconds, key)
+
+    async def database_name(self) -> str:
+        """The name of the live database."""
+        return await self.shared.database_name(self.deadline)
+
+
+async def _request_reader(request: Request) -> RequestReader:
+    return RequestReader(current_reader(request.app.state.get_client_settings), time.monotonic() + REQUEST_SECONDS)
+
+
+ReaderDep = Annotated[RequestReader, Depends(_request_reader)]
+
+
+def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Encode directly: FastAPI's encoder inspects each value first and blocks the event loop ten times as long."""
+    text = json.dumps(content, default=_plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Response(text, status, headers, "application/json")
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no type for: the dataclasses of the figures, and instants, in ISO 8601."""
+    if is_dataclass(value):
+        return vars(value)
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+async def filter_options(reader: RequestReader) -> Mapping[str, list[str]]:
+    """The values of each filter."""
+    return await reader.run_cached(filter_option_steps, OPTIONS_CACHE_SECONDS)
+
+
+async def _filters(
+    request: Request,
+    reader: ReaderDep,
+    *,
+    region: FilterValues,
+    institution: FilterValues,
+    form_type: FilterValues,
+    from_month: str = "",
+    to_month: str = "",
+) -> Filters:
+    """The filters of the query string, with names and values checked."""
+    unknown = set(request.query_params) - _FILTER_PARAMS
+    if unknown:
+        raise HTTPException(
+            422, f"unknown filter {sorted(unknown)[0]!r}. Expected: one of {', '.join(sorted(_FILTER_PARAMS))}."
+        )
+    selected = {"region": region, "institution": institution, "form_type": form_type}
+    if any(selected.values()):
+        options = await filter_options(reader)
+        for name, values in selected.items():
+            if unknown_values := set(values) - set(options[name]):
+                raise HTTPException(422, f"unknown {name.replace('_', ' ')} {sorted(unknown_values)[0]!r}")
+    return Filters(tuple(region), tuple(institution), tuple(form_type), from_month, to_month)
+
+
+FiltersDep = Annotated[Filters, Depends(_filters)]
