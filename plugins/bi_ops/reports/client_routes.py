@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, HTTPException, Path, Response
 
@@ -14,15 +15,22 @@ from bi_ops.reports.filters import Filters
 from bi_ops.reports.overview import overview_steps
 from bi_ops.reports.query_execution import Steps
 from bi_ops.reports.regions import region_steps
-from bi_ops.reports.usage import Usage, usage_steps
+from bi_ops.reports.usage import Usage, ledger_version_steps, usage_steps
 from bi_ops.reports.web_dependencies import FiltersDep, ReaderDep, RequestReader, json_response
 
+T = TypeVar("T")
 router = APIRouter(prefix="/api")
-_CACHE_SECONDS = 20
-"""The views of one visit share what they read; a publish shows after this time at the latest."""
+_CACHE_SECONDS = 300
+"""A result is cached until the ledger changes; until this time for a database that is changed by hand."""
 _MAX_ID = 2**63 - 1
 """MEG's ids and BSON's integers have 64 bits."""
 InstitutionId = Annotated[int, Path(ge=-_MAX_ID - 1, le=_MAX_ID)]
+
+
+async def _read(reader: RequestReader, filters: Filters, view: Hashable, make_steps: Callable[[], Steps[T]]) -> T:
+    """The figures of a view, computed once for each publish."""
+    version = await reader.run(ledger_version_steps())
+    return await reader.run_cached(make_steps, _CACHE_SECONDS, (view, filters, version))
 
 
 async def _clients(reader: RequestReader, filters: Filters) -> tuple[Usage, Clients]:
@@ -32,15 +40,14 @@ async def _clients(reader: RequestReader, filters: Filters) -> tuple[Usage, Clie
         usage = yield from usage_steps(filters)
         return usage, list_clients(usage)
 
-    return await reader.run_cached(steps, _CACHE_SECONDS, ("clients", filters))
+    return await _read(reader, filters, "clients", steps)
 
 
 @router.get("/overview")
 async def overview(filters: FiltersDep, reader: ReaderDep) -> Response:
     """The headline figures, and the clients that grow, fade or need attention."""
     usage, clients = await _clients(reader, filters)
-    key = ("overview", filters)
-    return json_response(await reader.run_cached(lambda: overview_steps(filters, usage, clients), _CACHE_SECONDS, key))
+    return json_response(await _read(reader, filters, "overview", lambda: overview_steps(filters, usage, clients)))
 
 
 @router.get("/clients")
@@ -64,16 +71,14 @@ async def client(client_region: str, institution_id: InstitutionId, filters: Fil
     regions = filters.regions if client_region in filters.regions or not filters.regions else (client_region,)
     filters = replace(filters, regions=regions, institutions=())
     usage, table = await _clients(reader, filters)
-    for row in table.clients:
-        if (row.region, row.institution_id) == (client_region, institution_id):
-            return json_response(await reader.run(client_steps(filters, usage, table, row)))
-    raise HTTPException(404, f"region {client_region!r} has no institution {institution_id}")
+    key = (client_region, institution_id)
+    row = next((row for row in table.clients if (row.region, row.institution_id) == key), None)
+    if row is None:
+        raise HTTPException(404, f"region {client_region!r} has no institution {institution_id}")
+    return json_response(await _read(reader, filters, key, lambda: client_steps(filters, usage, table, row)))
 
 
 @router.get("/regions")
 async def regions(filters: FiltersDep, reader: ReaderDep) -> Response:
     """The regions' growth, retention and platforms."""
-    usage, _ = await _clients(reader, filters)
-    return json_response(
-        await reader.run_cached(lambda: region_steps(filters, usage), _CACHE_SECONDS, ("regions", filters))
-    )
+    return json_response(await _read(reader, filters, "regions", lambda: region_steps(filters)))

@@ -101,7 +101,7 @@ def _most_attention_first(row: ClientRow) -> tuple[int, str, str, int]:
 
 def _row(usage: Usage, document: Document) -> ClientRow:
     key = ClientKey(document["region"], document["institution_id"])
-    quarter = usage.quarter(key.region)
+    quarter = usage.quarter_by_region.get(key.region)
     now = usage.of_quarter(key, quarter)
     before = usage.of_quarter(key, quarter and previous_period(quarter))
     year_ago = usage.of_quarter(key, quarter and year_before(quarter))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from bi_ops.catalog.jobs import Job
 from bi_ops.catalog.periods import Cadence, Period
@@ -86,7 +87,8 @@ def year_before(period: str) -> str:
     return f"{int(year) - 1}-{part}"
 
 
-def trailing_periods(period: str, count: int) -> list[str]:
+@lru_cache(1024)
+def trailing_periods(period: str, count: int) -> tuple[str, ...]:
     """The names of the `count` months or quarters that end with this one, the earliest first."""
     cadence = Cadence.QUARTERLY if "Q" in period else Cadence.MONTHLY
-    return [each.name for each in Period.parse(period, cadence, "UTC").trailing(count)]
+    return tuple(each.name for each in Period.parse(period, cadence, "UTC").trailing(count))

@@ -105,8 +105,8 @@ def overview_steps(filters: Filters, usage: Usage, clients: Clients) -> Steps[Ov
 def _session_steps(filters: Filters, month: str | None) -> Steps[tuple[Mapping[str, int], LoadedPeriods]]:
     """The sessions of each month, of the regions that have it, and the loaded months."""
     loaded = yield from loaded_period_steps(SESSIONS, filters)
-    months = trailing_periods(month, SERIES_MONTHS) if month else []
-    match = {**without_months(filters).match(SESSIONS), "period": {"$in": months}}
+    months = trailing_periods(month, SERIES_MONTHS) if month else ()
+    match = {**without_months(filters).match(SESSIONS), "period": {"$in": list(months)}}
     group = {"_id": {"region": "$region", "period": "$period"}, "sessions": {"$sum": "$sessions"}}
     rows = yield Query("monthly_sessions", [{"$match": match}, {"$group": group}], "the overview")
     totals = {name: 0 for name in months if loaded.coverage.has(name)}
@@ -160,7 +160,7 @@ def _tiles(usage: Usage, clients: Clients, sessions: Mapping[str, int], sessions
 
 def _totals(usage: Usage) -> tuple[dict[str, int], dict[str, int], dict[str, int], dict[str, int]]:
     """By month: submissions, institutions with submissions, forms, forms with submissions; of regions that have it."""
-    months = trailing_periods(usage.month, SERIES_MONTHS) if usage.month else []
+    months = trailing_periods(usage.month, SERIES_MONTHS) if usage.month else ()
     loaded = [month for month in months if usage.months.coverage.has(month)]
     uses = {month: [use for key in usage.by_month if (use := usage.of_month(key, month))] for month in loaded}
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from bi_ops.reports.loaded_periods import (
     year_before,
 )
 from bi_ops.reports.query_execution import Query, Steps
-from bi_ops.reports.usage import CHURN, SESSIONS, SUBMISSIONS, Usage, count_where
+from bi_ops.reports.usage import CHURN, INSTITUTIONS, SESSIONS, SUBMISSIONS
 
 ALL_REGIONS = ""
 PLATFORMS = ("web", "ios", "android", "public")
@@ -112,33 +113,37 @@ class _Measures:
     quarters: _Measure
 
 
-def region_steps(filters: Filters, usage: Usage) -> Steps[Regions]:
+def region_steps(filters: Filters) -> Steps[Regions]:
     """The queries for the comparison of the regions.
 
-    Args:
-        filters: The filters.
-        usage: The use of the selected clients.
+    Raises:
+        ReportError: A filter is invalid.
     """
     everything = without_months(filters)
-    months, sessions_loaded = usage.months, (yield from loaded_period_steps(SESSIONS, filters))
+    months = yield from loaded_period_steps(SUBMISSIONS, filters)
+    sessions_loaded = yield from loaded_period_steps(SESSIONS, filters)
+    quarters_loaded = yield from loaded_period_steps(CHURN, filters)
+    project = {"_id": 0, "region": 1, "is_active": 1}
+    institutions = yield Query(
+        "institutions", [{"$match": filters.match(INSTITUTIONS)}, {"$project": project}], _CONTEXT
+    )
     needed = _needed_months(months)
     platforms = {name: {"$sum": f"$submissions_by_platform.{name}"} for name in PLATFORMS}
-    statuses = {name: count_where("status", "$eq", name) for name in STATUSES}
     submissions = yield _by_region(SUBMISSIONS.name, everything.match(SUBMISSIONS), {"submissions": _SUM}, needed)
     newest = sorted({month for region in (ALL_REGIONS, *months.coverage.regions) if (month := months.newest(region))})
     by_platform = yield _by_region(SUBMISSIONS.name, everything.match(SUBMISSIONS), platforms, newest)
     sessions = yield _by_region(SESSIONS.name, everything.match(SESSIONS), {"sessions": {"$sum": "$sessions"}}, needed)
-    quarters = yield _by_region(CHURN.name, everything.match(CHURN), {"submissions": _SUM, **statuses})
+    by_status = {"region": "$region", "period": "$period", "status": "$status"}
+    group = {"_id": by_status, "submissions": _SUM, "forms": {"$sum": 1}}
+    quarters = yield Query(CHURN.name, [{"$match": everything.match(CHURN)}, {"$group": group}], _CONTEXT)
     measures = _Measures(
         _Measure(months, _sums(submissions)),
         _Measure(months, _sums(by_platform)),
         _Measure(sessions_loaded, _sums(sessions)),
-        _Measure(usage.quarters, _sums(quarters)),
+        _Measure(quarters_loaded, _quarter_sums(quarters)),
     )
     names = [ALL_REGIONS, *months.coverage.regions]
-    return Regions(
-        months.newest(), usage.quarters.newest(), [_region(name, usage.institutions, measures) for name in names]
-    )
+    return Regions(months.newest(), quarters_loaded.newest(), [_region(name, institutions, measures) for name in names])
 
 
 def _needed_months(months: LoadedPeriods) -> list[str]:
@@ -148,15 +153,23 @@ def _needed_months(months: LoadedPeriods) -> list[str]:
     return sorted(compared | set(months.shown()))
 
 
-def _by_region(collection: str, match: Document, sums: Document, periods: Sequence[str] | None = None) -> Query:
-    if periods is not None:
-        match = {**match, "period": {"$in": list(periods)}}
+def _by_region(collection: str, match: Document, sums: Document, periods: Sequence[str]) -> Query:
     group = {"_id": {"region": "$region", "period": "$period"}, **sums}
-    return Query(collection, [{"$match": match}, {"$group": group}], _CONTEXT)
+    return Query(collection, [{"$match": {**match, "period": {"$in": list(periods)}}}, {"$group": group}], _CONTEXT)
 
 
 def _sums(rows: Sequence[Document]) -> Sums:
     return {(row["_id"]["region"], row["_id"]["period"]): row for row in rows}
+
+
+def _quarter_sums(rows: Sequence[Document]) -> Sums:
+    """The submissions, and the forms of each status, from the sums by status."""
+    sums: dict[tuple[str, str], Document] = defaultdict(lambda: defaultdict(int))
+    for row in rows:
+        quarter = sums[row["_id"]["region"], row["_id"]["period"]]
+        quarter["submissions"] += row["submissions"]
+        quarter[row["_id"]["status"]] += row["forms"]
+    return sums
 
 
 def _region(region: str, institutions: Sequence[Document], measures: _Measures) -> RegionFigures:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from bi_ops.catalog.jobs import get_job
-from bi_ops.mongo.store import Document
+from bi_ops.mongo.store import LEDGER_COLLECTION, Document
 from bi_ops.reports.filters import Filters
 from bi_ops.reports.loaded_periods import (
     LoadedPeriods,
@@ -95,20 +96,21 @@ class Usage:
     by_quarter: Mapping[ClientKey, Mapping[str, QuarterUse]]
     security: Mapping[ClientKey, Document]
 
-    @property
+    @cached_property
     def month(self) -> str | None:
         """The newest selected month that all selected regions have."""
         return self.months.newest()
 
-    @property
+    @cached_property
     def shown_months(self) -> list[str]:
         """The months of a series: at most 13 up to `month`, within the selected ones."""
-        months = trailing_periods(self.month, SERIES_MONTHS) if self.month else []
+        months = trailing_periods(self.month, SERIES_MONTHS) if self.month else ()
         return [month for month in months if self.months.selects(month)]
 
-    def quarter(self, region: str) -> str | None:
-        """The newest selected quarter of the region."""
-        return self.quarters.newest(region)
+    @cached_property
+    def quarter_by_region(self) -> Mapping[str, str | None]:
+        """Each selected region's newest selected quarter."""
+        return {region: self.quarters.newest(region) for region in self.quarters.coverage.regions}
 
     def of_month(self, key: ClientKey, month: str | None) -> MonthUse | None:
         """A client's use in a month; None if its region has not loaded the month."""
@@ -146,7 +148,7 @@ def usage_steps(filters: Filters) -> Steps[Usage]:
     by_month = yield _by_client(
         "monthly_submissions",
         without_months(filters).match(SUBMISSIONS),
-        trailing_periods(month, SERIES_MONTHS) if month else [],
+        trailing_periods(month, SERIES_MONTHS) if month else (),
         {
             "submissions": {"$sum": "$submissions"},
             "forms": {"$sum": 1},
@@ -171,6 +173,14 @@ def usage_steps(filters: Filters) -> Steps[Usage]:
         {_key(row["_id"]): {use.pop("period"): QuarterUse(**use) for use in row["periods"]} for row in by_quarter},
         {_key(row): row for row in security},
     )
+
+
+def ledger_version_steps() -> Steps[Hashable]:
+    """The query for a value that changes with every publish, and with each transaction of one in progress."""
+    published = {"$convert": {"input": "$published_at", "to": "long", "onError": 0, "onNull": 0}}
+    sums = {"slices": {"$sum": 1}, "published": {"$sum": published}, "publishing": {"$sum": "$publishing.documents"}}
+    rows = yield Query(LEDGER_COLLECTION, [{"$group": {"_id": None, **sums}}], "the ledger")
+    return tuple(rows[0].values()) if rows else None
 
 
 def count_where(field: str, operator: str, value: Any) -> Document:
