@@ -7,11 +7,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 
 from bi_ops.catalog.jobs import Job, get_job
 from bi_ops.catalog.sql_templates import include_dir
 from bi_ops.errors import ReportError
+from bi_ops.reports.chart_defaults import complete_spec
+from bi_ops.reports.yaml_file import read_yaml
 
 _STAGES = {
     "$addFields",
@@ -28,6 +30,10 @@ _STAGES = {
 }
 """The stages allowed in a pipeline: they read one collection, write nothing and run no code."""
 _CODE = ("$function", "$accumulator", "$where")
+
+
+Stages = list[dict[str, JsonValue]]
+"""The stages of an aggregation pipeline."""
 
 
 class Column(BaseModel):
@@ -67,7 +73,7 @@ class AtlasChart(BaseModel):
     value: str
     aggregate: Literal["sum", "mean", "max", "count"]
     series: str = ""
-    query: list[dict[str, Any]] = Field(default_factory=list)
+    query: Stages = Field(default_factory=list)
     latest: bool = False
     note: str = ""
 
@@ -87,7 +93,7 @@ class Report(BaseModel):
         pipeline: The aggregation pipeline that computes its rows.
         selection: The stages that select the rows to show; the CSV, and a choice of institutions, have all.
         columns: The columns of its rows.
-        spec: The chart, as a Vega-Lite specification without data.
+        spec: The chart, as a Vega-Lite specification without data; a file has its short form (chart_defaults.py).
         atlas: The chart in Atlas Charts.
     """
 
@@ -101,11 +107,16 @@ class Report(BaseModel):
     collection: str
     periods: Literal["all", "latest"] = "all"
     empty_message: str = ""
-    pipeline: list[dict[str, Any]]
-    selection: list[dict[str, Any]] = Field(default_factory=list)
+    pipeline: Stages
+    selection: Stages = Field(default_factory=list)
     columns: list[Column]
     spec: dict[str, Any]
     atlas: AtlasChart
+
+    @field_validator("spec")
+    @classmethod
+    def _complete_spec(cls, spec: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return complete_spec(spec, info.data.get("columns", ()))
 
     @property
     def job(self) -> Job:
@@ -120,7 +131,7 @@ def load_reports() -> tuple[Report, ...]:
     Raises:
         ReportError: A file is not a report, or its pipeline could do more than read its collection.
     """
-    reports = [_read(path) for path in (include_dir() / "charts").glob("*.json")]
+    reports = [_read(path) for path in (include_dir() / "charts").glob("*.yaml")]
     return tuple(sorted(reports, key=lambda report: report.order))
 
 
@@ -143,20 +154,8 @@ def get_report(name: str) -> Report:
 
 
 def _read(path: Path) -> Report:
-    context = f"include/charts/{path.name}"
-    try:
-        report = Report.model_validate({"name": path.stem, **json.loads(path.read_text())})
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        field = ".".join(map(str, problem["loc"]))
-        raise ReportError(
-            "invalid report definition", context=context, actual=f"{field}: {problem['msg']}", hint="Correct the file."
-        ) from None
-    except ValueError as error:
-        raise ReportError(
-            "the report's file is not valid JSON", context=context, actual=str(error), hint="Correct the file."
-        ) from None
-    _check_read_only(report, context)
+    report = read_yaml(path, Report, name=path.stem)
+    _check_read_only(report, f"include/charts/{path.name}")
     return report
 
 

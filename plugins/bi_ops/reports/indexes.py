@@ -32,6 +32,6 @@ def _keys(report: Report) -> list[str]:
     fields = filter_fields(report.job)
     if "period" in fields:
         return [fields["period"], fields["region"]]  # period first: the page always selects a range
-    first = report.pipeline[0].get("$match", {})
+    first: Any = report.pipeline[0].get("$match", {})
     names = [name for name, value in first.items() if not isinstance(value, dict) and not name.startswith("$")]
     return names if len(names) >= _MIN_FIELDS else []

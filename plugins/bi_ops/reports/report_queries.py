@@ -81,7 +81,7 @@ def report_steps(
         match = {**match, "period": period}
     # Who selects institutions wants to see them, and not those of them that are among the first.
     selection = [] if all_rows or filters.institutions else report.selection
-    pipeline = [{"$match": match}, *report.pipeline, *selection, {"$limit": MAX_ROWS + 1}]
+    pipeline: list[dict[str, Any]] = [{"$match": match}, *report.pipeline, *selection, {"$limit": MAX_ROWS + 1}]
     rows = yield Query(report.collection, pipeline, context)
     has_periods = "period" in filter_fields(report.job) and not all_rows
     coverage = (yield from coverage_steps(report.job, filters, current_regions)) if has_periods else Coverage()
