@@ -23,7 +23,7 @@ _PINS = ROOT / "dev" / "airflow_pins"
 _PYTHON = "3.12"
 _ENTRY_TIME = (1980, 1, 1, 0, 0, 0)
 """The time of each file in plugins.zip: the archive changes, and MWAA updates, only when a file does."""
-_INCLUDED = ("sql", "charts", "mongo", "meg", "docs")
+_INCLUDED = ("sql", "charts", "atlas", "mongo", "meg", "docs")
 _PACKAGE_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _NO_CONSTRAINTS = """\
 # No --constraint of this Airflow's: it refuses the providers' common-compat. MWAA adds its own constraints unless

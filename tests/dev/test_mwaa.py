@@ -25,9 +25,11 @@ from tests.meg_factory import MegFactory
 VERSIONS = sorted(path.stem for path in (ROOT / "dev" / "airflow_pins").glob("*.in"))
 REPORTS = """
 from bi_ops.catalog import source_contract, sql_templates
+from bi_ops.reports.atlas import build_dashboard
 from bi_ops.reports.definitions import load_reports
 from bi_ops.reports.web import create_app
 create_app(lambda: None)
+build_dashboard("bi")
 print(len(load_reports()), sql_templates.include_dir())
 """
 

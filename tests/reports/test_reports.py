@@ -23,6 +23,7 @@ from bi_ops.catalog.jobs import JOBS, Job, LoadMode
 from bi_ops.catalog.periods import Cadence
 from bi_ops.mongo.store import Store
 from bi_ops.reports.atlas import build_dashboard
+from bi_ops.reports.atlas_tiles import load_tiles
 from bi_ops.reports.definitions import Report, get_report, load_reports
 from bi_ops.reports.export import export_dashboard
 from bi_ops.reports.filters import Filters
@@ -33,11 +34,9 @@ from bi_ops.reports.web import create_app
 from bi_ops.settings import Settings
 from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
 from tests.conftest import ROOT
-from tests.populated_store import AS_OF, XSS_NAME
+from tests.populated_store import AS_OF, MONTHS, XSS_NAME
 
 pytestmark = pytest.mark.usefixtures("populated_store")
-
-SHAPE = json.loads((Path(__file__).parent / "atlas_export_v8.json").read_text())
 
 
 @pytest.fixture
@@ -186,45 +185,6 @@ def test_page_is_read_only_and_local(client: TestClient) -> None:
     assert client.get("/openapi.json").status_code == client.get("/docs").status_code == 404
 
 
-def json_type(value: Any) -> str:
-    kinds = {bool: "bool", str: "str", int: "number", float: "number", list: "list", dict: "object", type(None): "null"}
-    return kinds[type(value)]
-
-
-def test_atlas_file_has_export_shape() -> None:
-    """The file has the shape of a real export of Atlas Charts."""
-    export = json.loads(build_dashboard("bi"))
-    assert {name: json_type(value) for name, value in export.items()} == SHAPE["top"]
-    assert export["exportVersion"] == SHAPE["exportVersion"]
-    [board] = export["dashboards"].values()
-    assert {name: json_type(value) for name, value in board.items()} == SHAPE["dashboard"]
-    assert all(
-        {name: json_type(value) for name, value in place.items()} == SHAPE["layout"] for place in board["layout"]
-    )
-    assert {place["i"] for place in board["layout"]} == set(export["items"])
-    for collection in export["dataSources"].values():
-        assert {name: json_type(value) for name, value in collection.items()} == SHAPE["dataSource"]
-    for item in export["items"].values():
-        shape = SHAPE["items"][item["chartType"]]
-        assert set(item) == set(shape)
-        assert item["iconValue"] == shape["iconValue"]
-        for name, value in item.items():
-            assert (
-                name == "iconValue"
-                or json_type(value) == shape[name]
-                or (name == "query" and json_type(value) == "str")
-            ), name
-        assert sorted(item["customisations"]) == SHAPE["customisations"]
-        for name, channel in item["channels"].items():
-            known = SHAPE["channels"][item["chartType"]].get(name) or SHAPE["channels"]["Stacked Column"][name]
-            assert {key: json_type(value) for key, value in channel.items()}.items() <= known.items(), (
-                item["title"],
-                name,
-            )
-        assert item["dataSourceId"] in export["dataSources"]
-    assert len(build_dashboard("bi")) < 16_000_000
-
-
 @pytest.mark.parametrize("report", load_reports(), ids=lambda report: report.name)
 def test_atlas_charts_use_existing_fields(populated_store: Store, report: Report) -> None:
     """Each Atlas chart uses fields that exist."""
@@ -242,6 +202,30 @@ def test_atlas_charts_use_existing_fields(populated_store: Store, report: Report
         value: Any = documents[0]
         for part in field.split("."):
             value = value[part]
+
+
+def test_atlas_tiles_equal_collections(populated_store: Store) -> None:
+    """Each tile's number, as Charts computes it, is that of the newest month that every region has."""
+    late = {"$nor": [{"region": "uk", "period": MONTHS[-1]}]}
+    month = {"period": MONTHS[-2]}
+    live = populated_store.live
+    submissions = list(live["monthly_submissions"].find(month))
+    used = [form for form in submissions if form["submissions"]]
+    expected = {
+        "Submissions": sum(form["submissions"] for form in used),
+        "Sessions": sum(form["sessions"] for form in live["monthly_sessions"].find(month)),
+        "Active institutions": len({(form["region"], form["institution_id"]) for form in used}),
+        "Active users": sum(document["users_active_30d"] for document in live["institutions"].find()),
+        "Forms in use, %": round(100 * len(used) / len(submissions), 1),
+        "High security risk": live["security_risk_clients"].count_documents({"risk_level": "high"}),
+    }
+    numbers = {}
+    for tile in load_tiles():
+        documents = list(live[tile.collection].aggregate([{"$match": late}, *tile.query]))
+        values = [document[tile.value] for document in documents]
+        numbers[tile.title] = sum(values) if tile.aggregate == "sum" else len(values)
+    assert numbers == expected
+    assert all(numbers.values())
 
 
 def test_freshness_lists_missing_periods(populated_store: Store) -> None:

@@ -6,9 +6,11 @@ import json
 from typing import Any
 
 from bi_ops.catalog.jobs import FieldType, Job
-from bi_ops.reports.definitions import AtlasChart, Report, load_reports
+from bi_ops.reports.atlas_tiles import Tile, load_tiles
+from bi_ops.reports.definitions import AtlasChart, Report, Stages, load_reports
 
 _ICONS = {
+    "Number": "number",
     "Line": "line-discrete",
     "Stacked Column": "column-stacked",
     "Grouped Bar": "bar-grouped",
@@ -29,13 +31,13 @@ _TYPES = {
     FieldType.BOOLEAN: "Boolean",
     FieldType.TIMESTAMP: "Date",
 }
-_LATEST = [
+_LATEST: Stages = [
     {"$setWindowFields": {"output": {"latest_period": {"$max": "$period"}}}},
     {"$match": {"$expr": {"$eq": ["$period", "$latest_period"]}}},
 ]
-_AXES = {"Line": ("x", "y"), "Stacked Column": ("x", "y"), "Grouped Bar": ("x",), "Donut": ()}
-_COLUMNS, _WIDTH, _HEIGHT = 2, 4, 2
-"""The layout: two charts in a row of eight grid columns."""
+_AXES = {"Line": ("x", "y"), "Stacked Column": ("x", "y"), "Grouped Bar": ("x",)}
+_GRID_COLUMNS, _COLUMNS, _WIDTH, _HEIGHT, _TILE_HEIGHT = 8, 2, 4, 2, 1
+"""The layout: a row of tiles, then two charts in a row."""
 
 
 def build_dashboard(database: str) -> str:
@@ -44,21 +46,16 @@ def build_dashboard(database: str) -> str:
     Args:
         database: The live database's name.
     """
-    reports = load_reports()
-    sources = {name: f"data-source-{number}" for number, name in enumerate(_collections(reports), start=1)}
-    items = {
-        f"item-{number}": _item(report, sources[report.collection]) for number, report in enumerate(reports, start=1)
-    }
-    layout = [
-        {
-            "w": _WIDTH,
-            "h": _HEIGHT,
-            "x": number % _COLUMNS * _WIDTH,
-            "y": number // _COLUMNS * _HEIGHT,
-            "i": f"item-{number + 1}",
-        }
-        for number in range(len(reports))
+    tiles, reports = load_tiles(), load_reports()
+    collections = dict.fromkeys([tile.collection for tile in tiles] + [report.collection for report in reports])
+    sources = {name: f"data-source-{number}" for number, name in enumerate(collections, start=1)}
+    shown_items = [
+        *(_tile_item(tile, sources[tile.collection]) for tile in tiles),
+        *(_chart_item(report, sources[report.collection]) for report in reports),
     ]
+    items = {f"item-{number}": item for number, item in enumerate(shown_items, start=1)}
+    places = [*_tile_places(len(tiles)), *_chart_places(len(reports))]
+    layout = [{**place, "i": name} for name, place in zip(items, places, strict=True)]
     return json.dumps(
         {
             "exportVersion": 8,
@@ -92,20 +89,47 @@ def build_dashboard(database: str) -> str:
     )
 
 
-def _collections(reports: tuple[Report, ...]) -> list[str]:
-    return list(dict.fromkeys(report.collection for report in reports))
+def _tile_places(count: int) -> list[dict[str, int]]:
+    """One row; the first tiles are wider where the grid cannot be divided equally."""
+    width, wider = divmod(_GRID_COLUMNS, count)
+    return [
+        {"w": width + (number < wider), "h": _TILE_HEIGHT, "x": number * width + min(number, wider), "y": 0}
+        for number in range(count)
+    ]
 
 
-def _item(report: Report, source: str) -> dict[str, Any]:
+def _chart_places(count: int) -> list[dict[str, int]]:
+    return [
+        {
+            "w": _WIDTH,
+            "h": _HEIGHT,
+            "x": number % _COLUMNS * _WIDTH,
+            "y": number // _COLUMNS * _HEIGHT + _TILE_HEIGHT,
+        }
+        for number in range(count)
+    ]
+
+
+def _tile_item(tile: Tile, source: str) -> dict[str, Any]:
+    channels = {"value": _aggregation(tile.job, tile.value, tile.aggregate)}
+    return _item(tile, source, "Number", channels, tile.query)
+
+
+def _chart_item(report: Report, source: str) -> dict[str, Any]:
     chart = report.atlas
-    channels = _channels(report.job, chart)
-    stages = [*(_LATEST if chart.latest else []), *chart.query]
+    stages = [*_LATEST, *chart.query] if chart.latest else chart.query
+    return _item(report, source, chart.type, _channels(report.job, chart), stages, note=chart.note)
+
+
+def _item(
+    shown: Tile | Report, source: str, chart_type: str, channels: dict[str, Any], stages: Stages, *, note: str = ""
+) -> dict[str, Any]:
     return {
-        "title": report.title,
-        "description": f"{report.question} {chart.note}".strip(),
+        "title": shown.title,
+        "description": f"{shown.question} {note}".strip(),
         "dashboardId": "dashboard-1",
         "dataSourceId": source,
-        "iconValue": _ICONS[chart.type],
+        "iconValue": _ICONS[chart_type],
         "itemType": "chart",
         "filters": [],
         "missedFields": [],
@@ -116,11 +140,11 @@ def _item(report: Report, source: str) -> dict[str, Any]:
         "reductions": {},
         "customisations": {
             "options": {},
-            "axes": {name: {} for name in _AXES[chart.type]},
+            "axes": {name: {} for name in _AXES.get(chart_type, ())},
             "channels": {name: {} for name in channels},
             "conditionalFormatting": [],
         },
-        "chartType": chart.type,
+        "chartType": chart_type,
         "meta": {},
         "sample": False,
         "query": json.dumps(stages) if stages else None,
@@ -133,19 +157,23 @@ def _item(report: Report, source: str) -> dict[str, Any]:
 def _channels(job: Job, chart: AtlasChart) -> dict[str, Any]:
     category, value, series = _CHANNELS[chart.type]
     channels: dict[str, Any] = {
-        value: {
-            "field": chart.value,
-            "type": "quantitative",
-            "inferredType": _get_type(job, chart.value, "Number"),
-            "transformedType": "Number",
-            "channelType": "aggregation",
-            "aggregate": chart.aggregate,
-        },
+        value: _aggregation(job, chart.value, chart.aggregate),
         category: _category(job, chart.category, category),
     }
     if chart.series and series:
         channels[series] = _category(job, chart.series, series)
     return channels
+
+
+def _aggregation(job: Job, field: str, aggregate: str) -> dict[str, Any]:
+    return {
+        "field": field,
+        "type": "quantitative",
+        "inferredType": _get_type(job, field, "Number"),
+        "transformedType": "Number",
+        "channelType": "aggregation",
+        "aggregate": aggregate,
+    }
 
 
 def _category(job: Job, field: str, channel: str) -> dict[str, Any]:
