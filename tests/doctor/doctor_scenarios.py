@@ -39,9 +39,9 @@ class DoctorTarget:
             patch.setenv(variable, json.dumps({**json.loads(fields[variable]), **changed}))
             yield
 
-    def run_checks(self, **settings: str) -> list[Finding]:
+    def run_checks(self, regions: tuple[str, ...] = ("eu", "uk"), **settings: str) -> list[Finding]:
         environment = {"BI_AGGREGATE": "1", "MEG_REGIONS": "eu,uk", **settings}
-        return list(run_all_checks(Settings.from_env(environment), ("eu", "uk"), connections))
+        return list(run_all_checks(Settings.from_env(environment), regions, connections))
 
 
 def failed(findings: list[Finding]) -> dict[str, Finding]:
