@@ -227,8 +227,24 @@ def test_log_lists_reason_by_line(region: Region) -> None:
     assert f"{JOB} eu 2026-10: dry run: checked, but not published" in lines
     assert any(line.startswith("Actual: 25 documents would replace") for line in lines)
     assert "Hint: Trigger the run without dry_run to publish." in lines
-    skipped = region.dag.log_lines(run_id, "top_users.eu.plan")
-    assert "top_users: the run's parameters do not select this task" in skipped
+    assert region.dag.tasks(run_id)["wait_until_01_00", -1]["state"] == "skipped", "no selected job waits"
+
+
+def test_unselected_tasks_start_no_process(region: Region) -> None:
+    """The gate skips what a run does not select; a cleared task of it is skipped again."""
+    run_id = load_october(region, jobs=[SESSIONS])
+    tasks = region.dag.tasks(run_id)
+    unselected = {(f"{job}.eu.{step}", -1) for job in (JOB, "top_users") for step in ("plan", "stage", "publish")}
+    assert {key for key, task in tasks.items() if task["state"] == "skipped"} == unselected
+    assert {(tasks[key]["try_number"], tasks[key]["hostname"] or "") for key in unselected} == {(0, "")}
+    [line] = [line for line in region.dag.log_lines(run_id, "gate") if "do not select" in line]
+    assert line.endswith(f": {JOB}.eu.plan, top_users.eu.plan")
+
+    assert region.dag.clear(run_id, task_ids=[f"{JOB}.eu.plan", "top_users.eu.plan"]) == "success"
+    cleared = region.dag.tasks(run_id)
+    assert {cleared[key]["state"] for key in unselected} == {"skipped"}
+    reason = "top_users: the run's parameters do not select this task"
+    assert reason in region.dag.log_lines(run_id, "top_users.eu.plan"), "behind the wait it skips itself"
 
 
 @NEEDS_CHROMIUM

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.providers.standard.operators.python import ShortCircuitOperator
 from airflow.sdk import DAG, Asset, Param, TaskGroup
 
 from bi_ops.airflow.gate import check_run
@@ -14,6 +13,7 @@ from bi_ops.airflow.operators import (
     PARTITIONS_SUFFIX,
     XCOM_LOAD_KEY,
     DoctorOperator,
+    GateOperator,
     PlanOperator,
     PublishOperator,
     StageOperator,
@@ -64,11 +64,12 @@ def build_dag(cadence: Cadence, doc_md: str | None) -> DAG:
         template_searchpath=[str(include_dir() / "sql")],
         tags=["meg-bi", cadence.value],
     ) as dag:
-        gate = ShortCircuitOperator(
+        gate = GateOperator(
             task_id="gate",
             python_callable=check_run,
             op_kwargs={"cadence": cadence.value},
-            doc_md="Skips the run while `BI_AGGREGATE` is off, and fails on invalid parameters; see its log.",
+            doc_md="Skips the run while `BI_AGGREGATE` is off, else what its parameters do not select; fails if they "
+            "are invalid; see its log.",
         )
         starts = {0: gate, **{hour: gate >> _wait(hour) for hour in sorted({job.earliest_hour for job in jobs} - {0})}}
         for job in jobs:

@@ -1,17 +1,18 @@
-"""The operators for plan, stage, publish, wait and doctor: thin layers over bi_ops.load and bi_ops.doctor.
+"""The operators for the gate, plan, stage, publish, wait and doctor: thin layers over bi_ops.load and bi_ops.doctor.
 
 They import the readers and stores when a task runs, so that parsing a DAG stays cheap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pendulum
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+from airflow.providers.standard.operators.python import ShortCircuitOperator
 
 from bi_ops.airflow.base_operator import BiOperator, dag_run_ref, load_settings
 from bi_ops.airflow.gate import run_dates
@@ -36,6 +37,30 @@ PARTITIONS_SUFFIX = "_partitions"
 
 _CHUNK_FORMS = 10
 """The usual number of forms in a chunk, which a label does not repeat."""
+
+
+class GateOperator(ShortCircuitOperator):
+    """Skip all tasks that follow if the condition is false, else those that the run's parameters do not select.
+
+    An unselected `plan` skips itself too, but each would start a process for that.
+    """
+
+    def execute(self, context: Context) -> Any:
+        """Evaluate the condition, and skip tasks accordingly."""
+        is_open = super().execute(context)
+        if is_open and (unselected := self._unselected(context["params"])):
+            names = ", ".join(sorted(task.task_id for task in unselected))
+            self.log.info("Skipped, because the run's parameters do not select them: %s", names)
+            self.skip(context["ti"], unselected)
+        return is_open
+
+    def _unselected(self, params: Mapping[str, Any]) -> list[BaseOperator]:
+        """The `plan` tasks that the run does not select, and the waits that only such tasks follow."""
+        tasks = self.get_flat_relatives(upstream=False)
+        plans = [task for task in tasks if isinstance(task, PlanOperator) and task.unselected_by(params)]
+        plan_ids = {task.task_id for task in plans}
+        waits = [task for task in tasks if isinstance(task, WaitUntilHourOperator)]
+        return [*plans, *(task for task in waits if task.downstream_task_ids <= plan_ids)]
 
 
 class WaitUntilHourOperator(BiOperator):
@@ -155,16 +180,20 @@ class PlanOperator(BiOperator):
         stage = f"{self._region_group}.stage"
         return int(context["ti"].get_ti_count(dag_id=self.dag_id, task_ids=[stage], run_ids=[context["run_id"]]))
 
+    def unselected_by(self, params: Mapping[str, Any]) -> tuple[str, str] | None:
+        """The parameter of a run that does not name this task's job or region, with that name; None if both do."""
+        names = (("jobs", self.job.name), ("regions", self.region))
+        return next(((parameter, name) for parameter, name in names if name not in params[parameter]), None)
+
     def _check_selected(self, context: Context) -> None:
-        for parameter, name in (("jobs", self.job.name), ("regions", self.region)):
-            selected = context["params"][parameter]
-            if name not in selected:
-                raise NotSelectedError(
-                    "the run's parameters do not select this task",
-                    context=name,
-                    actual=f"{parameter}: {', '.join(selected)}",
-                    hint="No action needed.",
-                )
+        if unselected := self.unselected_by(context["params"]):
+            parameter, name = unselected
+            raise NotSelectedError(
+                "the run's parameters do not select this task",
+                context=name,
+                actual=f"{parameter}: {', '.join(context['params'][parameter])}",
+                hint="No action needed.",
+            )
 
     def _resolve_slice(self, context: Context, settings: Settings) -> Slice:
         return Slice.for_dag_run(
