@@ -6,8 +6,10 @@ export PYTHON
 # Else each process of Airflow compiles what it imports: three seconds that bytecode saves.
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
-# Each process has databases of its own, and runs whole files.
-SIDE_BY_SIDE := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+# More processes than two cores, because a test run waits more than it computes. Each has databases of its own.
+SIDE_BY_SIDE := --numprocesses=3 --no-loadscope-reorder
+# Measures how soon the page answers while nothing else runs.
+ALONE := tests/reports/test_outage.py
 
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,13 +36,14 @@ atlas: .venv/.ready  ## write the dashboard for Atlas Charts into dist/meg-bi.ch
 
 test: .venv/.ready  ## run every test but the fault injection, on real databases and a real scheduler
 	@dev/install_test_tools.sh
-	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --ignore=tests/chaos
+	@$(BIN)/python -m pytest $(ALONE)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --dist=loadfile --ignore=tests/chaos $(ALONE:%=--ignore=%)
 
 test-fast: .venv/.ready  ## run the tests that need no server and no Airflow process: under a minute
 	@$(BIN)/python -m pytest -m fast
 
 chaos: .venv/.ready  ## inject hundreds of faults, and print a table of them and of their effects
-	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/chaos --all-faults -v
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --numprocesses=2 --dist=loadfile tests/chaos --all-faults -v
 
 .venv/.bench-ready: .venv/.ready bench/requirements.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r bench/requirements.txt && touch $@

@@ -18,6 +18,21 @@ def stack_folder(name: str) -> Path:
 
 
 STACK = stack_folder("test")
+LONGEST = (
+    "tests/chaos/test_airflow_faults.py",
+    "tests/chaos/test_task_faults.py",
+    "tests/airflow/test_operator_actions.py",
+    "tests/airflow/test_scheduler.py",
+    "tests/compose/test_compose.py",
+    "tests/dev/test_documented_commands.py",
+    "tests/airflow/test_backfill.py",
+    "tests/dev/test_embedded_airflow.py",
+    "tests/airflow/test_celery.py",
+    "tests/reports/test_page.py",
+    "tests/airflow/test_command_line.py",
+    "tests/reports/test_charts.py",
+)
+"""The files that take longest, in this order. Others with the marker `airflow` follow."""
 MONGOD_PARAMETERS = {"transactionLifetimeLimitSeconds": "2", "enableTestCommands": "1"}
 
 # Before anything imports Airflow, which reads them once.
@@ -39,8 +54,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the tests that run an Airflow, which take longest: the processes of `pytest -n` then end together."""
-    items.sort(key=lambda item: item.get_closest_marker("airflow") is None)
+    """Start with what takes longest, so that the processes of `pytest -n` end together."""
+    items.sort(key=_start_order)
+
+
+def _start_order(item: pytest.Item) -> int:
+    file = item.path.relative_to(ROOT).as_posix()
+    if file in LONGEST:
+        return LONGEST.index(file)
+    return len(LONGEST) + (item.get_closest_marker("airflow") is None)
 
 
 @pytest.fixture(scope="session")
