@@ -17,10 +17,12 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from pymongo.database import Database
 
 from bi_ops.airflow.reports_connection import reports_client_settings
-from bi_ops.catalog.jobs import JOBS, Job, LoadMode
+from bi_ops.catalog.jobs import JOBS, Job, LoadMode, get_job
 from bi_ops.catalog.periods import Cadence
+from bi_ops.catalog.sql_templates import include_dir
 from bi_ops.mongo.store import Store
 from bi_ops.reports.atlas import build_dashboard
 from bi_ops.reports.atlas_tiles import load_tiles
@@ -226,6 +228,36 @@ def test_atlas_tiles_equal_collections(populated_store: Store) -> None:
         numbers[tile.title] = sum(values) if tile.aggregate == "sum" else len(values)
     assert numbers == expected
     assert all(numbers.values())
+
+
+def test_recommended_indexes_are_used(servers: DatabaseServers) -> None:
+    """Each recommended index serves a query of the page; the sums by client and month read no document."""
+    recommended = json.loads((include_dir() / "mongo" / "indexes.json").read_text())
+    client = {"region": "$region", "institution_id": "$institution_id", "period": "$period"}
+    used: dict[str, set[str]] = {}
+    with servers.mongo_admin.client() as admin:
+        live = admin[LIVE_DATABASE]
+        for collection, indexes in recommended.items():
+            for index in indexes:
+                live[collection].create_index([*index["key"].items()], name=index["name"])
+            period = "2026-Q3" if collection == "quarterly_form_churn" else MONTHS[-1]
+            measure = get_job(collection).measure
+            group = {"$group": {"_id": client, "sum": {"$sum": f"${measure}"}}}
+            by_period = find_plan(live, collection, [{"$match": {"period": {"$in": [period]}}}, group])
+            one_client = find_plan(live, collection, [{"$match": {"region": "eu", "institution_id": 2}}, group])
+            used[collection] = set(re.findall(r'"indexName": "(\w+)"', by_period + one_client))
+            if collection != "quarterly_form_churn":
+                assert '"FETCH"' not in by_period
+            live[collection].drop_indexes()
+    assert used == {name: {index["name"] for index in indexes} for name, indexes in recommended.items()}
+
+
+def find_plan(database: Database[dict[str, Any]], collection: str, pipeline: list[dict[str, Any]]) -> str:
+    """The plan that MongoDB chooses, as JSON."""
+    command = {"aggregate": collection, "pipeline": pipeline, "cursor": {}}
+    explained = database.command("explain", command, verbosity="queryPlanner")
+    planner = explained.get("queryPlanner") or explained["stages"][0]["$cursor"]["queryPlanner"]
+    return json.dumps(planner["winningPlan"])
 
 
 def test_freshness_lists_missing_periods(populated_store: Store) -> None:

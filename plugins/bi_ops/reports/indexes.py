@@ -1,37 +1,38 @@
-"""Derives the recommended indexes from the reports' pipelines; the database's owner creates them."""
+"""Derives the recommended indexes from what the reports page selects and sums; the database's owner creates them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from bi_ops.reports.definitions import Report, load_reports
+from bi_ops.catalog.jobs import JOBS, Job, LoadMode
 from bi_ops.reports.filters import filter_fields
 
-_MIN_FIELDS = 2
-"""An index on one field alone, such as whether an institution is active, excludes too few documents."""
+_PERIOD = ("period", "region")
+"""The period first: the page selects a range of periods, or the newest one."""
+_CLIENT = ("region", "institution_id")
 
 
 def recommended_indexes() -> str:
     """The indexes by collection, as JSON: what include/mongo/indexes.json holds."""
-    by_collection: dict[str, dict[str, dict[str, Any]]] = {}
-    for report in load_reports():
-        keys = _keys(report)
-        if keys:
-            name = "_".join(keys)
-            by_collection.setdefault(report.collection, {})[name] = {"name": name, "key": dict.fromkeys(keys, 1)}
-    lines = (
-        f"  {json.dumps(collection)}: {json.dumps([*indexes.values()])}"
-        for collection, indexes in by_collection.items()
+    collections = (
+        f"  {json.dumps(job.name)}: [\n    " + ",\n    ".join(map(json.dumps, indexes)) + "\n  ]"
+        for job in JOBS
+        if (indexes := _indexes(job))
     )
-    return "{\n" + ",\n".join(lines) + "\n}\n"
+    return "{\n" + ",\n".join(collections) + "\n}\n"
 
 
-def _keys(report: Report) -> list[str]:
-    """The fields that select its documents: period and region, or else the equality filters of its first stage."""
-    fields = filter_fields(report.job)
-    if "period" in fields:
-        return [fields["period"], fields["region"]]  # period first: the page always selects a range
-    first: Any = report.pipeline[0].get("$match", {})
-    names = [name for name, value in first.items() if not isinstance(value, dict) and not name.startswith("$")]
-    return names if len(names) >= _MIN_FIELDS else []
+def _indexes(job: Job) -> list[dict[str, Any]]:
+    return [{"name": "_".join(keys), "key": dict.fromkeys(keys, 1)} for keys in _keys(job)]
+
+
+def _keys(job: Job) -> Sequence[tuple[str, ...]]:
+    """The keys of a collection's indexes; one without periods is so small that reading all of it takes a few ms."""
+    if "period" not in filter_fields(job):
+        return ()
+    if job.mode is LoadMode.REPLACE_PERIOD:
+        # It grows with every month. The sums of regions and clients are read from the index alone.
+        return (*_PERIOD, "institution_id", job.measure), _CLIENT
+    return (_PERIOD,)
