@@ -217,17 +217,32 @@ def test_atlas_tiles_equal_collections(populated_store: Store) -> None:
         "Submissions": sum(form["submissions"] for form in used),
         "Sessions": sum(form["sessions"] for form in live["monthly_sessions"].find(month)),
         "Active institutions": len({(form["region"], form["institution_id"]) for form in used}),
-        "Active users": sum(document["users_active_30d"] for document in live["institutions"].find()),
+        "Active users, 30 days": sum(document["users_active_30d"] for document in live["institutions"].find()),
         "Forms in use, %": round(100 * len(used) / len(submissions), 1),
         "High security risk": live["security_risk_clients"].count_documents({"risk_level": "high"}),
     }
-    numbers = {}
-    for tile in load_tiles():
-        documents = list(live[tile.collection].aggregate([{"$match": late}, *tile.query]))
-        values = [document[tile.value] for document in documents]
-        numbers[tile.title] = sum(values) if tile.aggregate == "sum" else len(values)
+    numbers = compute_tiles(populated_store, {"$match": late})
     assert numbers == expected
     assert all(numbers.values())
+
+
+def test_atlas_tiles_equal_overview(client: TestClient, populated_store: Store) -> None:
+    """Each tile has the title and the number of the page's overview; "Clients at risk" needs two collections."""
+    shown = {tile["title"]: tile for tile in client.get("/api/overview").json()["tiles"]}
+    del shown["Clients at risk"]
+    figures = {f"{title}, %" if tile["unit"] == "percent" else title: tile["value"] for title, tile in shown.items()}
+    numbers = compute_tiles(populated_store, {"$match": {}})
+    assert [*numbers.items()] == [*figures.items()]
+
+
+def compute_tiles(store: Store, dashboard_filter: dict[str, Any]) -> dict[str, float]:
+    """Each tile's number, computed as Atlas Charts does: the dashboard's filter, the tile's query, the aggregate."""
+    numbers = {}
+    for tile in load_tiles():
+        documents = list(store.live[tile.collection].aggregate([dashboard_filter, *tile.query]))
+        values = [document[tile.value] for document in documents]
+        numbers[tile.title] = sum(values) if tile.aggregate == "sum" else len(values)
+    return numbers
 
 
 def test_recommended_indexes_are_used(servers: DatabaseServers) -> None:
