@@ -178,7 +178,9 @@ def test_client_names_what_to_change(store: Store, client: TestClient) -> None:
         "advice": "Require a second factor from every user, or enforce single sign-on.",
     }
     assert (settings["password_min_length"]["risk"], settings["password_min_length"]["advice"]) == (None, "")
-    assert settings["ip_allowlist"]["advice"].startswith("MEG has no value")
+    unknown = settings["ip_allowlist"]
+    assert (unknown["risk"], unknown["points"]) == (None, 0)
+    assert unknown["advice"] == "MEG has no value: ask the client. Restrict logins to the hospital's own addresses."
     assert [(risk["code"], risk["points"], bool(risk["advice"])) for risk in security["other"]] == [
         ("inactive_admins", 2, True),
         ("of_a_later_version", None, False),

@@ -12,7 +12,7 @@ class Setting:
     Attributes:
         name: Its field in `security_risk_clients`.
         title: Its name for people.
-        advice: What to change where it weakens the client's security, also where that is no risk of its own.
+        advice: What to set, for a client whose setting is unknown.
     """
 
     name: str
@@ -98,4 +98,4 @@ RISKS = (
         "Deactivate users who have not logged in for 180 days.",
     ),
 )
-UNKNOWN_SETTING_ADVICE = "MEG has no value: ask the client, and set it."
+UNKNOWN_SETTING_ADVICE = "MEG has no value: ask the client."

@@ -135,6 +135,7 @@ def _security(document: Document) -> dict[str, Any]:
     settings = []
     for setting in SETTINGS:
         value, risk = document.get(setting.name), by_setting.get(setting.name)
+        unknown_advice = f"{UNKNOWN_SETTING_ADVICE} {setting.advice}" if value is None else ""
         settings.append(
             {
                 "name": setting.name,
@@ -142,7 +143,7 @@ def _security(document: Document) -> dict[str, Any]:
                 "value": value,
                 "risk": risk.code if risk else None,
                 "points": risk.points if risk else 0,
-                "advice": risk.advice if risk else UNKNOWN_SETTING_ADVICE if value is None else "",
+                "advice": risk.advice if risk else unknown_advice,
             }
         )
     others = sorted(codes - {risk.code for risk in by_setting.values()})

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, HTTPException, Path, Response
+from fastapi import APIRouter, Depends, HTTPException, Path, Response
 
 from bi_ops.reports.client import client_steps
 from bi_ops.reports.clients import Clients, csv_table, list_clients
@@ -27,58 +27,77 @@ _MAX_ID = 2**63 - 1
 InstitutionId = Annotated[int, Path(ge=-_MAX_ID - 1, le=_MAX_ID)]
 
 
-async def _read(reader: RequestReader, filters: Filters, view: Hashable, make_steps: Callable[[], Steps[T]]) -> T:
-    """The figures of a view, computed once for each publish."""
-    version = await reader.run(ledger_version_steps())
-    return await reader.run_cached(make_steps, _CACHE_SECONDS, (view, filters, version))
+@dataclass(frozen=True)
+class _FiguresReader:
+    """Reads the figures of one request, computed once for each publish.
+
+    Attributes:
+        reader: The request's reader.
+        version: The ledger's version before anything is read: what is cached by it is never older.
+    """
+
+    reader: RequestReader
+    version: Hashable
+
+    async def read(self, filters: Filters, view: Hashable, make_steps: Callable[[], Steps[T]]) -> T:
+        """The figures of a view."""
+        return await self.reader.run_cached(make_steps, _CACHE_SECONDS, (view, filters, self.version))
+
+    async def clients(self, filters: Filters) -> tuple[Usage, Clients]:
+        """The use of the selected clients, and their table."""
+
+        def steps() -> Steps[tuple[Usage, Clients]]:
+            usage = yield from usage_steps(filters)
+            return usage, list_clients(usage)
+
+        return await self.read(filters, "clients", steps)
 
 
-async def _clients(reader: RequestReader, filters: Filters) -> tuple[Usage, Clients]:
-    """The use of the selected clients, and their table."""
+async def _figures_reader(reader: ReaderDep) -> _FiguresReader:
+    return _FiguresReader(reader, await reader.run(ledger_version_steps()))
 
-    def steps() -> Steps[tuple[Usage, Clients]]:
-        usage = yield from usage_steps(filters)
-        return usage, list_clients(usage)
 
-    return await _read(reader, filters, "clients", steps)
+FiguresDep = Annotated[_FiguresReader, Depends(_figures_reader)]
 
 
 @router.get("/overview")
-async def overview(filters: FiltersDep, reader: ReaderDep) -> Response:
+async def overview(filters: FiltersDep, figures: FiguresDep) -> Response:
     """The headline figures, and the clients that grow, fade or need attention."""
-    usage, clients = await _clients(reader, filters)
-    return json_response(await _read(reader, filters, "overview", lambda: overview_steps(filters, usage, clients)))
+    usage, table = await figures.clients(filters)
+    return json_response(await figures.read(filters, "overview", lambda: overview_steps(filters, usage, table)))
 
 
 @router.get("/clients")
-async def clients(filters: FiltersDep, reader: ReaderDep) -> Response:
+async def clients(filters: FiltersDep, figures: FiguresDep) -> Response:
     """All selected clients."""
-    _, table = await _clients(reader, filters)
+    _, table = await figures.clients(filters)
     return json_response(table)
 
 
 @router.get("/clients.csv")
-async def clients_csv(filters: FiltersDep, reader: ReaderDep) -> Response:
+async def clients_csv(filters: FiltersDep, figures: FiguresDep) -> Response:
     """All selected clients as CSV."""
-    _, table = await _clients(reader, filters)
+    _, table = await figures.clients(filters)
     headers = {"Content-Disposition": 'attachment; filename="clients.csv"'}
     return Response(csv_lines(*csv_table(table)), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 @router.get("/clients/{client_region}/{institution_id}")
-async def client(client_region: str, institution_id: InstitutionId, filters: FiltersDep, reader: ReaderDep) -> Response:
-    """One client, among the clients of the selected regions; its own region where these leave it out."""
+async def client(
+    client_region: str, institution_id: InstitutionId, filters: FiltersDep, figures: FiguresDep
+) -> Response:
+    """One client, among the clients of the selected regions; of its own region where these leave it out."""
     regions = filters.regions if client_region in filters.regions or not filters.regions else (client_region,)
     filters = replace(filters, regions=regions, institutions=())
-    usage, table = await _clients(reader, filters)
+    usage, table = await figures.clients(filters)
     key = (client_region, institution_id)
     row = next((row for row in table.clients if (row.region, row.institution_id) == key), None)
     if row is None:
         raise HTTPException(404, f"region {client_region!r} has no institution {institution_id}")
-    return json_response(await _read(reader, filters, key, lambda: client_steps(filters, usage, table, row)))
+    return json_response(await figures.read(filters, key, lambda: client_steps(filters, usage, table, row)))
 
 
 @router.get("/regions")
-async def regions(filters: FiltersDep, reader: ReaderDep) -> Response:
+async def regions(filters: FiltersDep, figures: FiguresDep) -> Response:
     """The regions' growth, retention and platforms."""
-    return json_response(await _read(reader, filters, "regions", lambda: region_steps(filters)))
+    return json_response(await figures.read(filters, "regions", lambda: region_steps(filters)))

@@ -158,7 +158,7 @@ def _tiles(usage: Usage, clients: Clients, sessions: Mapping[str, int], sessions
     ]
 
 
-def _totals(usage: Usage) -> tuple[dict[str, int], dict[str, int], dict[str, int], dict[str, int]]:
+def _totals(usage: Usage) -> tuple[dict[str, int], ...]:
     """By month: submissions, institutions with submissions, forms, forms with submissions; of regions that have it."""
     months = trailing_periods(usage.month, SERIES_MONTHS) if usage.month else ()
     loaded = [month for month in months if usage.months.coverage.has(month)]
