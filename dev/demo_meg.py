@@ -20,13 +20,25 @@ _LABEL_PREFIX = "MEG BI demo:"
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """The arguments of `meg_demo` in include/meg/demo.sql; forms, months and sessions are counts."""
+    """The arguments of `meg_demo` in include/meg/demo.sql; forms, months, sessions and users are counts.
+
+    Attributes:
+        seed: Decides every random number.
+        forms: The number of forms; an institution has six.
+        until: The day after the last one with data.
+        months: How many months before `until` have data.
+        sessions_per_form_month: For a client of average size.
+        more_users: How many users a client of average size has, beyond eight.
+        countries: In which the institutions lie in turn, as ISO codes.
+    """
 
     seed: int
     forms: int
     until: date
     months: int = 24
     sessions_per_form_month: float = 5
+    more_users: float = 0
+    countries: tuple[str, ...] = ("IE", "GB", "FR", "DE", "PL", "AU")
 
 
 def seed_database(server: Postgres, database: str, demo: DemoConfig | None) -> bool:
@@ -55,8 +67,16 @@ def seed_database(server: Postgres, database: str, demo: DemoConfig | None) -> b
             connection.execute(_read(name))
         if demo is not None:
             connection.execute(
-                "SELECT meg_demo(%s::bigint, %s, %s, %s, %s)",
-                (demo.seed, demo.forms, demo.until, demo.months, demo.sessions_per_form_month),
+                "SELECT meg_demo(%s::bigint, %s, %s, %s, %s, %s, %s)",
+                (
+                    demo.seed,
+                    demo.forms,
+                    demo.until,
+                    demo.months,
+                    demo.sessions_per_form_month,
+                    demo.more_users,
+                    [*demo.countries],
+                ),
             )
         for name in ("indexes", "reader_role"):
             connection.execute(_read(name))

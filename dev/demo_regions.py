@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from datetime import date
 from pathlib import Path
 
 import pendulum
@@ -16,8 +17,12 @@ from dev.postgres import Postgres
 from dev.processes import StackError, write_secret
 
 DEMO_FORMS = {"eu": 180, "uk": 120}
+_SEEDS = {"eu": 15, "uk": 16}
+_COUNTRIES = {"eu": ("IE", "FR", "DE", "PL"), "uk": ("GB",)}
 DEMO_DATABASES = {region: f"meg_demo_{region}" for region in DEMO_FORMS}
 CATCHUP_MONTHS = 3
+HISTORY_MONTHS = 14
+"""What `make up` loads in all: the last two months can then be compared with those a year before."""
 _SHARED_ENV_FILE = "environment.json"
 
 
@@ -37,12 +42,24 @@ def databases(folder: Path) -> Iterator[embedded_stack.DatabaseServers]:
 
 def seed(server: Postgres) -> None:
     """Create and seed the MEG of each region, unless it is there already."""
-    for number, (region, forms) in enumerate(DEMO_FORMS.items(), start=7):
+    for region in DEMO_FORMS:
         # Until the month's end, so that the data stays the same all month; no report looks past its own instant.
-        demo = demo_meg.DemoConfig(seed=number, forms=forms, until=this_month().add(months=1).date())
+        demo = demo_config(region, this_month().add(months=1).date())
         with console.status(f"Seeding MEG {region}"):
             demo_meg.seed_database(server, DEMO_DATABASES[region], demo)
         console.print(f"MEG {region}: {demo.forms} forms, {demo.months} months until {demo.until}")
+
+
+def demo_config(region: str, until: date) -> demo_meg.DemoConfig:
+    """The data of a region's MEG: clients that grow, decline, leave, return and begin, of every size."""
+    return demo_meg.DemoConfig(
+        seed=_SEEDS[region],
+        forms=DEMO_FORMS[region],
+        until=until,
+        sessions_per_form_month=8,
+        more_users=150,
+        countries=_COUNTRIES[region],
+    )
 
 
 def demo_env(servers: embedded_stack.DatabaseServers) -> dict[str, str]:
@@ -87,5 +104,10 @@ def this_month() -> pendulum.DateTime:
 
 
 def first_month() -> pendulum.DateTime:
-    """The first month that the demo loads."""
+    """The first month that catchup loads."""
     return this_month().subtract(months=CATCHUP_MONTHS)
+
+
+def history() -> list[str]:
+    """The months that `make up` loads in all, such as `2026-10`, the newest first."""
+    return [this_month().subtract(months=number).format("YYYY-MM") for number in range(1, HISTORY_MONTHS + 1)]

@@ -1,10 +1,11 @@
 -- Generates demo data for the reference MEG. Run it between schema.sql and indexes.sql:
 --
---     SELECT meg_demo(seed, forms, until, months, sessions_per_form_month);
+--     SELECT meg_demo(seed, forms, until, months, sessions_per_form_month, more_users, countries);
 --
 -- The same arguments give the same rows: each random number is a hash of the seed, a label and a key, so it depends
 -- neither on the order of rows nor on the server. The data ends at `until`, and forms are used in the `months` before
--- it. Small: meg_demo(7, 150, '2026-11-01'). Large, about 5,000,000 observations: meg_demo(7, 2000, '2026-11-01', 24, 60).
+-- it. `more_users` is how many a client of average size has beyond eight; the clients lie in the `countries` in turn.
+-- Small: meg_demo(7, 150, '2026-11-01'). Large, about 5,000,000 observations: meg_demo(7, 2000, '2026-11-01', 24, 60).
 
 -- A pseudo-random number in [0, 1) for a seed, a label and a key.
 CREATE FUNCTION chance(seed bigint, label text, key text) RETURNS double precision
@@ -20,20 +21,70 @@ RETURN choices[1 + floor(fraction * cardinality(choices))::integer];
 CREATE FUNCTION activity_level(trend text, m integer, months integer) RETURNS double precision
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE trend
-    WHEN 'growing' THEN 0.3 + 1.4 * m / months
+    WHEN 'growing' THEN 0.5 + 1.2 * m / months
     WHEN 'fading' THEN 1.5 - 1.4 * m / months
     WHEN 'left' THEN CASE WHEN m < months * 0.6 THEN 1.0 ELSE 0.0 END
     WHEN 'came back' THEN CASE WHEN m BETWEEN months * 0.4 AND months * 0.8 THEN 0.0 ELSE 1.0 END
     WHEN 'new' THEN CASE WHEN m < months * 0.75 THEN 0.0 ELSE 1.2 END
+    WHEN 'not started' THEN 0.0
+    -- Falls for half a year; nothing in the last two months, of which the last has not ended.
+    WHEN 'leaving' THEN greatest(0.0, least(1.0, (months - 2 - m) / 6.0))
     ELSE 1.0
 END;
+
+-- The name of a country's institution `n` (from 0); different for each.
+CREATE FUNCTION institution_name(country text, n integer) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (
+    SELECT
+        kinds[1 + n % cardinality(kinds)] || ', ' || towns[1 + n % cardinality(towns)]
+        || CASE WHEN n < cardinality(towns) THEN '' ELSE ' ' || 1 + n / cardinality(towns) END
+    FROM (VALUES
+        (
+            'IE',
+            ARRAY['St. Mary''s Hospital', 'Our Lady of "Mercy" Hospice', 'Cnoc na Rí Nursing Home'],
+            ARRAY['Galway', 'Cork', 'Sligo', 'Limerick', 'Tralee', 'Waterford', 'Kilkenny', 'Athlone']
+        ),
+        (
+            'FR',
+            ARRAY['Hôpital Saint-André', 'Clinique des Lilas', 'Hôpital Sainte-Anne'],
+            ARRAY['Lyon', 'Nantes', 'Lille', 'Rennes', 'Dijon', 'Nîmes', 'Angers', 'Besançon']
+        ),
+        (
+            'DE',
+            ARRAY['Klinikum Sankt Jürgen', 'Klinik am See', 'Krankenhaus Maria Hilf'],
+            ARRAY['Bremen', 'Lübeck', 'Köln', 'Jena', 'Ulm', 'Kiel', 'Mainz', 'Göttingen']
+        ),
+        (
+            'PL',
+            ARRAY['Szpital Żwirki i Wigury', 'Szpital św. Łukasza', 'Klinika pod Lipą'],
+            ARRAY['Kraków', 'Gdańsk', 'Łódź', 'Toruń', 'Lublin', 'Poznań', 'Opole', 'Rzeszów']
+        ),
+        (
+            'GB',
+            ARRAY['Royal Infirmary', 'St. Thomas'' Hospital', 'Cottage Hospital', 'O''Connell & Daughters Clinic'],
+            ARRAY[
+                'Leeds', 'York', 'Bath', 'Cardiff', 'Dundee', 'Exeter', 'Hull', 'Norwich', 'Oxford', 'Preston', 'Truro',
+                'Wigan', 'Stirling', 'Swansea', 'Belfast', 'Lincoln', 'Durham', 'Bolton', 'Luton', 'Derby'
+            ]
+        ),
+        (
+            'AU',
+            ARRAY['Royal Free.', 'The $1 Million Wing', 'Kwekwe 🏥 Clinic'],
+            ARRAY['Perth', 'Hobart', 'Darwin', 'Cairns', 'Geelong', 'Ballarat', 'Bendigo', 'Newcastle']
+        )
+    ) AS place (code, kinds, towns)
+    WHERE code = country
+);
 
 CREATE FUNCTION meg_demo(
     seed bigint,
     forms integer,
     until date,
     months integer DEFAULT 24,
-    sessions_per_form_month double precision DEFAULT 5
+    sessions_per_form_month double precision DEFAULT 5,
+    more_users double precision DEFAULT 0,
+    countries text [] DEFAULT ARRAY['IE', 'GB', 'FR', 'DE', 'PL', 'AU']
 ) RETURNS void
 LANGUAGE plpgsql
 SET timezone = 'UTC'
@@ -41,46 +92,57 @@ AS $$
 DECLARE
     institutions integer := greatest(4, forms / 6);
     begins timestamptz := until - make_interval(months => months);
+    all_users integer;
 BEGIN
     INSERT INTO megforms_institutiongroup
     SELECT g, (ARRAY['Saolta', 'St. Brigid''s Trust', 'Groupe Santé du Nord', 'Care & Co.', 'Southern $ Group'])[g]
     FROM generate_series(1, 5) AS g;
 
-    CREATE TEMPORARY TABLE usage_trend ON COMMIT DROP AS
+    CREATE TEMPORARY TABLE client ON COMMIT DROP AS
     SELECT
-        i AS institution_id,
-        pick(
-            chance(seed, 'life', i::text),
-            ARRAY['steady', 'steady', 'steady', 'growing', 'growing', 'fading', 'left', 'came back', 'new']
-        ) AS trend,
-        0.4 + 1.6 * chance(seed, 'size', i::text) ^ 2 AS size
-    FROM generate_series(1, institutions) AS i;
-    ANALYZE usage_trend;  -- otherwise PostgreSQL assumes a small table and scans it for each form
+        sized.*,
+        -- Eight, and `more_users` for a client of average size.
+        8 * (1 + floor(more_users * sized.size / 8))::integer AS users,
+        8 * coalesce(sum(1 + floor(more_users * sized.size / 8)) OVER earlier, 0)::integer AS users_before
+    FROM (
+        SELECT
+            i AS institution_id,
+            trend,
+            CASE trend WHEN 'leaving' THEN 1.6 ELSE 0.25 + 3.6 * chance(seed, 'size', i::text) ^ 4 END AS size
+        FROM generate_series(1, institutions) AS i
+        CROSS JOIN LATERAL (
+            SELECT (ARRAY[
+                'steady', 'growing', 'steady', 'leaving', 'steady', 'fading', 'steady', 'new', 'steady', 'left', 'growing',
+                'steady', 'came back', 'steady', 'not started', 'growing'
+            ])[1 + (i - 1) % 16] AS trend
+        ) AS usage
+    ) AS sized
+    WINDOW earlier AS (ORDER BY sized.institution_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING);
+    ANALYZE client;  -- otherwise PostgreSQL assumes a small table and scans it for each form
+    SELECT sum(users) INTO all_users FROM client;
 
     INSERT INTO megforms_institution
     SELECT
         i,
         CASE WHEN chance(seed, 'grouped', i::text) < 0.6 THEN 1 + floor(5 * chance(seed, 'group', i::text))::integer END,
-        pick(chance(seed, 'saint', i::text), ARRAY[
-            'St. Mary''s', 'Sankt Jürgen', 'Hôpital Saint-André', 'Our Lady of "Mercy"', 'Cnoc na Rí', 'Żwirki i Wigury',
-            'Kwekwe 🏥', 'The $1 Million Wing', 'Royal Free.', 'O''Connell & Daughters'
-        ]) || ' ' || pick(chance(seed, 'house', i::text), ARRAY['Hospital', 'Clinic', 'Nursing Home', 'Hospice'])
-        || ' ' || i,
+        institution_name(countries[1 + (i - 1) % cardinality(countries)], (i - 1) / cardinality(countries)),
         'institution-' || i,
-        pick(chance(seed, 'country', i::text), ARRAY['IE', 'GB', 'FR', 'DE', 'PL', 'AU', 'US']),
-        usage_trend.trend <> 'left' OR chance(seed, 'kept', i::text) < 0.3,
+        countries[1 + (i - 1) % cardinality(countries)],
+        client.trend <> 'left' OR chance(seed, 'kept', i::text) < 0.3,
         i % 17 = 3,
         chance(seed, 'patients', i::text) < 0.7,
-        begins - make_interval(days => floor(900 * chance(seed, 'born', i::text))::integer)
-        + CASE usage_trend.trend WHEN 'new' THEN make_interval(months => floor(months * 0.75)::integer) ELSE '0' END
+        CASE WHEN client.trend IN ('new', 'not started') THEN begins + make_interval(
+            months => floor(months * 0.75)::integer, days => -floor(30 * chance(seed, 'born', i::text))::integer
+        )
+        ELSE begins - make_interval(days => floor(900 * chance(seed, 'born', i::text))::integer) END
     FROM generate_series(1, institutions) AS i
-    JOIN usage_trend ON usage_trend.institution_id = i;
+    JOIN client ON client.institution_id = i;
 
     INSERT INTO megforms_department
     SELECT 3 * (i - 1) + d, i, (ARRAY['Medicine', 'Surgery', 'Chirurgie / Bloc'])[d]
     FROM generate_series(1, institutions) AS i, generate_series(1, 3) AS d;
 
-    -- Eight users per institution, then MEG staff and a few users without an institution.
+    -- The users of each institution, then MEG staff and a few users without an institution.
     INSERT INTO auth_user
     SELECT
         u,
@@ -93,23 +155,26 @@ BEGIN
         ) END,
         'user' || u || '@example.org',
         chance(seed, 'active', u::text) < 0.88,
-        u > 8 * institutions AND u % 2 = 0,
+        client.users_before IS NULL AND u % 2 = 0,
         CASE WHEN chance(seed, 'login', u::text) < 0.93 THEN
             until - make_interval(secs => 86400 * 400 * chance(seed, 'last login', u::text) ^ 3)
         END,
         begins + make_interval(secs => 86400 * 30 * months * chance(seed, 'joined', u::text) ^ 2),
-        CASE WHEN u % 8 = 1 THEN 8 * institutions + 2 WHEN u % 5 <> 0 THEN u - (u - 1) % 8 END
-    FROM generate_series(1, 8 * institutions + 8) AS u;
+        CASE WHEN u - 1 = client.users_before THEN all_users + 2 WHEN u % 5 <> 0 THEN client.users_before + 1 END
+    FROM generate_series(1, all_users + 8) AS u
+    LEFT JOIN client ON u > client.users_before AND u <= client.users_before + client.users;
 
     INSERT INTO megforms_auditor
     SELECT
-        u,
-        u,
-        CASE WHEN u > 8 * institutions THEN 1 ELSE 1 + (u - 1) / 8 END,
-        CASE WHEN u > 8 * institutions THEN 'global' WHEN u % 8 = 2 THEN 'group' ELSE 'institution' END,
-        u % 8 IN (1, 5),
-        chance(seed, 'mfa', u::text) < 0.55
-    FROM generate_series(1, 8 * institutions + 4) AS u;
+        u.id,
+        u.id,
+        coalesce(client.institution_id, 1),
+        CASE WHEN client.institution_id IS NULL THEN 'global' WHEN u.id % 8 = 2 THEN 'group' ELSE 'institution' END,
+        u.id - coalesce(client.users_before, all_users) IN (1, 5),
+        chance(seed, 'mfa', u.id::text) < 0.55
+    FROM auth_user AS u
+    LEFT JOIN client ON u.id > client.users_before AND u.id <= client.users_before + client.users
+    WHERE u.id <= all_users + 4;
 
     INSERT INTO megforms_ward
     SELECT
@@ -117,9 +182,11 @@ BEGIN
         d,
         (ARRAY['Ward A', 'Ward 2.1', 'Östra flygeln'])[w],
         chance(seed, 'ward', d::text || '/' || w::text) < 0.9,
-        CASE WHEN w = 1 THEN 8 * institutions + 2 WHEN w = 2 THEN 8 * ((d - 1) / 3) + 1 END,
+        CASE WHEN w = 1 THEN all_users + 2 WHEN w = 2 THEN client.users_before + 1 END,
         begins + make_interval(secs => 86400 * 30 * months * chance(seed, 'ward born', d::text || '/' || w::text) ^ 3)
-    FROM generate_series(1, 3 * institutions) AS d, generate_series(1, 3) AS w;
+    FROM generate_series(1, 3 * institutions) AS d
+    JOIN client ON client.institution_id = 1 + (d - 1) / 3
+    CROSS JOIN generate_series(1, 3) AS w;
 
     INSERT INTO megforms_auditform
     SELECT
@@ -137,12 +204,13 @@ BEGIN
         CASE WHEN chance(seed, 'archived', f::text) < 0.12 THEN
             creation.at + make_interval(secs => 86400 * 30 * months * chance(seed, 'archived when', f::text))
         END
-    FROM generate_series(1, forms) AS f,
-        LATERAL (
-            SELECT begins + make_interval(
-                secs => 86400 * 30 * (months * 1.3 * chance(seed, 'form born', f::text) ^ 2 - 0.3 * months)
-            ) AS at
-        ) AS creation;
+    FROM generate_series(1, forms) AS f
+    JOIN megforms_institution AS institution ON institution.id = 1 + (f - 1) % institutions
+    CROSS JOIN LATERAL (
+        SELECT greatest(institution.created_at, begins + make_interval(
+            secs => 86400 * 30 * (months * 1.3 * chance(seed, 'form born', f::text) ^ 2 - 0.3 * months)
+        )) AS at
+    ) AS creation;
 
     -- The sessions of each form and month, fewer in August and December.
     INSERT INTO megforms_auditsession
@@ -155,8 +223,8 @@ BEGIN
         CASE
             WHEN audit.platform = 'public' THEN NULL
             WHEN chance(seed, 'by staff', audit.key) < 0.02 THEN
-                8 * institutions + 1 + floor(4 * chance(seed, 'which staff', audit.key))::integer
-            ELSE 8 * (audit.institution_id - 1) + 1 + floor(8 * chance(seed, 'who', audit.key) ^ 2)::integer
+                all_users + 1 + floor(4 * chance(seed, 'which staff', audit.key))::integer
+            ELSE audit.users_before + 1 + floor(audit.users * chance(seed, 'who', audit.key) ^ 2)::integer
         END,
         audit.platform,
         audit.started_at,
@@ -174,6 +242,8 @@ BEGIN
         SELECT
             form.id AS form_id,
             form.institution_id,
+            client.users,
+            client.users_before,
             month.m,
             repeat.n,
             form.id || '/' || month.m || '/' || repeat.n AS key,
@@ -189,7 +259,7 @@ BEGIN
                 secs => 25200 + 43200 * chance(seed, 'hour', form.id::text || '/' || month.m::text || '/' || repeat.n::text)
             ) AS started_at
         FROM megforms_auditform AS form
-        JOIN usage_trend ON usage_trend.institution_id = form.institution_id
+        JOIN client ON client.institution_id = form.institution_id
         CROSS JOIN LATERAL (
             SELECT m, begins + make_interval(months => m) AS starts
             FROM generate_series(0, months - 1) AS m
@@ -197,9 +267,10 @@ BEGIN
         CROSS JOIN LATERAL generate_series(
             1,
             floor(
-                sessions_per_form_month * usage_trend.size * activity_level(usage_trend.trend, month.m, months)
+                sessions_per_form_month * client.size * activity_level(client.trend, month.m, months)
                 * CASE extract(month FROM month.starts) WHEN 8 THEN 0.6 WHEN 12 THEN 0.5 WHEN 11 THEN 1.3 ELSE 1 END
-                * 2 * chance(seed, 'busy', form.id::text || '/' || month.m::text)
+                * (0.6 + 0.8 * chance(seed, 'busy', form.id::text || '/' || month.m::text))
+                + chance(seed, 'rounding', form.id::text || '/' || month.m::text)
             )::integer
         ) AS repeat (n)
         WHERE
@@ -265,10 +336,11 @@ BEGIN
     SELECT
         form.id,
         form.id,
-        8 * (form.institution_id - 1) + 1 + form.id % 2,
+        client.users_before + 1 + form.id % 2,
         form.created_at + interval '2 days',
         CASE WHEN chance(seed, 'unscheduled', form.id::text) < 0.1 THEN form.created_at + interval '90 days' END
     FROM megforms_auditform AS form
+    JOIN client ON client.institution_id = form.institution_id
     WHERE chance(seed, 'scheduled', form.id::text) < 0.5;
 
     INSERT INTO reviews_reviewedit
