@@ -1,4 +1,4 @@
-"""Runs the demo: `python -m dev run` loads three months on embedded servers, `up` then keeps Airflow's UI running.
+"""Runs the demo: `run` loads three months on embedded servers; `up` then keeps the UI running and loads eleven more.
 
 `doctor`, `report` and `atlas` are the commands of dev/commands.py.
 """
@@ -16,7 +16,8 @@ from types import FrameType
 
 import pendulum
 
-from dev import airflow, commands, demo_regions, embedded_stack, run_dags
+from dev import airflow, commands, demo_history, demo_regions, embedded_stack, run_dags
+from dev.api_client import ApiClient
 from dev.console import console, print_published
 from dev.processes import StackError, die_with_parent
 
@@ -49,8 +50,6 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def _run(folder: Path, *, stay: bool) -> int:
     began = time.monotonic()
-    first_month = demo_regions.first_month()
-    last_quarter = demo_regions.this_month().first_of("quarter").subtract(months=3)
     with ExitStack() as exit_stack:
         exit_stack.enter_context(embedded_stack.stack_lock(folder))
         databases = exit_stack.enter_context(demo_regions.databases(folder))
@@ -61,14 +60,8 @@ def _run(folder: Path, *, stay: bool) -> int:
             airflow.migrate(folder, databases.postgres, databases.secret, env)
             services = exit_stack.enter_context(airflow.run_services(folder, env, databases.secret))
         console.print(f"Airflow is up after {time.monotonic() - began:.0f} s")
-        quarter = f"{last_quarter.year}-Q{last_quarter.quarter}"
-        with services.api() as api:
-            runs = run_dags.run_and_wait(
-                api,
-                run_dags.RunRequest("bi_monthly", scheduled_after=first_month, count=demo_regions.CATCHUP_MONTHS),
-                run_dags.RunRequest("bi_quarterly", triggered=(f"demo__{quarter}", {"period": quarter})),
-                run_dags.RunRequest("bi_weekly", scheduled_after=pendulum.now().subtract(weeks=1)),
-            )
+        api = exit_stack.enter_context(services.api())
+        runs = _load_last_months(api)
         loads = print_published(
             databases.mongo, embedded_stack.LIVE_DATABASE, [run_id for states in runs.values() for run_id in states]
         )
@@ -81,8 +74,24 @@ def _run(folder: Path, *, stay: bool) -> int:
                 f"\nAirflow: {services.url}   login: {airflow.LOGIN}   password: {services.password}", highlight=False
             )
             console.print("Press Ctrl-C to stop.")
+            services.services["scheduler"].lower_priority()  # the tasks' processes are its children
+            demo_history.load_history(api, databases.mongo, demo_regions.history(), demo_regions.DEMO_FORMS)
             signal.pause()
     return 1 if failed else 0
+
+
+def _load_last_months(api: ApiClient) -> dict[str, dict[str, str]]:
+    """Run all three DAGs, the monthly one by catchup, and return the state of each run, by DAG and run id."""
+    last_quarter = demo_regions.this_month().first_of("quarter").subtract(months=3)
+    quarter = f"{last_quarter.year}-Q{last_quarter.quarter}"
+    return run_dags.run_and_wait(
+        api,
+        run_dags.RunRequest(
+            "bi_monthly", scheduled_after=demo_regions.first_month(), count=demo_regions.CATCHUP_MONTHS
+        ),
+        run_dags.RunRequest("bi_quarterly", triggered=(f"demo__{quarter}", {"period": quarter})),
+        run_dags.RunRequest("bi_weekly", scheduled_after=pendulum.now().subtract(weeks=1)),
+    )
 
 
 if __name__ == "__main__":

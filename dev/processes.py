@@ -21,6 +21,7 @@ STACK_ENV_VAR = "MEG_BI_STACK"
 """The environment variable that every process of a stack inherits; its value is the stack's folder."""
 
 _PR_SET_PDEATHSIG = 1
+_LOW_PRIORITY = 10
 
 
 class StackError(Exception):
@@ -109,19 +110,28 @@ class Service:
             raise PortTakenError(f"{self.name} cannot have port {port}: another program listens on it.")
         return True
 
-    def _listening_ports(self) -> set[int]:
+    def _processes(self) -> list[psutil.Process]:
         processes: list[psutil.Process] = []
         with suppress(psutil.Error):
             processes.append(psutil.Process(self.process.pid))
             processes += processes[0].children(recursive=True)
+        return processes
+
+    def _listening_ports(self) -> set[int]:
         ports: set[int] = set()
-        for process in processes:
+        for process in self._processes():
             with suppress(psutil.Error):  # such as a child that has just ended
                 connections = process.net_connections("tcp")
                 ports |= {
                     connection.laddr.port for connection in connections if connection.status == psutil.CONN_LISTEN
                 }
         return ports
+
+    def lower_priority(self) -> None:
+        """Let other processes have the processor before this server and its child processes, and those to come."""
+        for process in self._processes():
+            with suppress(psutil.Error):
+                process.nice(_LOW_PRIORITY)
 
     def terminate(self) -> None:
         """Signal the server to end cleanly, without waiting for it."""

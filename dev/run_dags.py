@@ -15,7 +15,7 @@ from dev.api_client import ApiClient
 from dev.console import console
 from dev.processes import StackError
 
-_END_STATES = {"success", "failed", "skipped", "upstream_failed", "removed"}
+END_STATES = {"success", "failed", "skipped", "upstream_failed", "removed"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def run_and_wait(api: ApiClient, *requests: RunRequest, seconds: float = 1800) -
 def _start(api: ApiClient, request: RunRequest) -> None:
     runs = _get_runs(api, request)
     for run in runs:
-        if run["state"] in _END_STATES:
+        if run["state"] in END_STATES:
             api_request(
                 api, "POST", f"/dags/{request.dag_id}/dagRuns/{run['dag_run_id']}/clear", json={"dry_run": False}
             )
@@ -109,7 +109,7 @@ def _follow(api: ApiClient, requests: tuple[RunRequest, ...], deadline: float) -
             for request in requests:
                 runs = {run["dag_run_id"]: run["state"] for run in _get_runs(api, request)}
                 tasks = [state for run_id in runs for state in _get_task_states(api, request.dag_id, run_id)]
-                ended = sum(state in _END_STATES for state in tasks)
+                ended = sum(state in END_STATES for state in tasks)
                 progress.update(bars[request.dag_id], total=len(tasks) or None, completed=ended)
                 states[request.dag_id] = runs
             if all(_have_ended(states[request.dag_id], request.count) for request in requests):
@@ -120,7 +120,7 @@ def _follow(api: ApiClient, requests: tuple[RunRequest, ...], deadline: float) -
 
 
 def _have_ended(states: dict[str, str], count: int) -> bool:
-    return len(states) >= count and all(state in _END_STATES for state in states.values())
+    return len(states) >= count and all(state in END_STATES for state in states.values())
 
 
 def _get_runs(api: ApiClient, request: RunRequest) -> list[dict[str, Any]]:

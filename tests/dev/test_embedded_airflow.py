@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dev import airflow, run_dags
+from dev import airflow, demo_history, run_dags
 from dev.airflow import AirflowServices
 from dev.api_client import FIRST_TIMEOUT, ApiClient
 from dev.embedded_stack import DatabaseServers
@@ -189,6 +189,17 @@ def test_api_run_created_but_answer_lost(api: ApiClient) -> None:
     first = run_dags.trigger(api, DAG, "answer_lost", CONF)
     assert run_dags.trigger(api, DAG, "answer_lost", CONF)["queued_at"] == first["queued_at"]
     assert AirflowApi(api, DAG).wait_for_run("answer_lost") == "success"
+
+
+@pytest.mark.usefixtures("store")
+def test_history_loaded_once(stacks: Stacks, api: ApiClient, capsys: pytest.CaptureFixture[str]) -> None:
+    """`make up` loads a month that is not published by `bi_backfill`, prints it, and does not load it again."""
+    for _ in range(2):
+        assert demo_history.load_history(api, stacks.servers.mongo, ["2026-10"], ["eu"])
+    assert demo_history.published_months(stacks.servers.mongo, ["2026-09", "2026-10"], ["eu"]) == {"2026-10"}
+    output = capsys.readouterr().out
+    assert output.index("Loading 1 earlier") < output.index("2026-10 loaded: 1 of 1") < output.index("All months are")
+    assert output.count("2026-10 loaded") == 1
 
 
 def test_api_silent_until_deadline(stacks: Stacks, api: ApiClient) -> None:
