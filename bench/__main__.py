@@ -59,7 +59,7 @@ FULL_SUITE: Suite = {
         lambda servers, _: scaling.run(servers, [1_000, 10_000, 100_000], months=24, regions=8, rounds=5),
     ),
     "old": (80, lambda servers, deadline: celery_baseline.run(servers, deadline, 2_000, max_rounds=3)),
-    "reports": (220, lambda servers, deadline: reports_latency.run(servers, deadline, 2_000, max_rounds=200)),
+    "reports": (220, lambda servers, deadline: reports_latency.run(servers, deadline, 2_000, max_rounds=50)),
     "profiles": (40, lambda servers, _: profiling.run(servers, 500_000)),
 }
 QUICK_SUITE: Suite = {
@@ -69,7 +69,7 @@ QUICK_SUITE: Suite = {
         lambda servers, deadline: postgres_cost.run(servers, deadline, [2_000], max_rounds=3, observations=5_000_000),
     ),
     "growth": (140, lambda servers, _: scaling.run(servers, [200, 2_000], months=2, regions=2, rounds=1)),
-    "reports": (30, lambda servers, deadline: reports_latency.run(servers, deadline, 300, max_rounds=20)),
+    "reports": (30, lambda servers, deadline: reports_latency.run(servers, deadline, 300, max_rounds=10)),
 }
 _FULL_SECONDS, _QUICK_SECONDS = 24 * 60, 4.8 * 60
 """The time limits of a suite: below the promised ones, as the last round of a benchmark may take longer than others."""
