@@ -42,6 +42,7 @@ MONGO_CONN_ID = "bi_mongo"
 REPORTS_CONN_ID = "bi_reports"
 PSEUDONYMS_CONN_ID = "bi_pseudonyms"
 NOTIFY_CONN_ID = "bi_notify"
+DIGEST_CONN_ID = "bi_digest"
 DEFAULT_DATABASE = "bi"
 
 _POSTGRES_DEFAULTS = {
@@ -174,13 +175,13 @@ def load_pseudonymizer(region: str, settings: Settings) -> Pseudonymizer | None:
     return Pseudonymizer(key, region)
 
 
-def load_notification_services() -> list[dict[str, Any]]:
-    """The services of the connection `bi_notify`, each with its Apprise URL as `path` and optionally a `tag`.
+def load_notification_services(conn_id: str) -> list[dict[str, Any]]:
+    """The services of a connection, each with its Apprise URL as `path` and optionally a `tag`.
 
     Raises:
         ConnectionConfigError: There is no such connection, or its extra does not hold services.
     """
-    config = _read(NOTIFY_CONN_ID, "apprise", BaseHook.get_connection).extra_dejson.get("config")
+    config = _read(conn_id, "apprise", BaseHook.get_connection).extra_dejson.get("config")
     if isinstance(config, str):  # as Airflow's form for connections stores it
         with suppress(ValueError):
             config = json.loads(config)
@@ -188,7 +189,7 @@ def load_notification_services() -> list[dict[str, Any]]:
     if not services or not isinstance(services, list) or not all(map(_is_service, services)):
         raise ConnectionConfigError(
             "the connection's extra names no service",
-            context=f"connection {NOTIFY_CONN_ID}",
+            context=f"connection {conn_id}",
             expected='"config" in the extra, an object with the service\'s URL as "path", or a list of these',
             hint='Set {"config": {"path": "<the service\'s URL>"}} as the connection\'s extra.',
         )

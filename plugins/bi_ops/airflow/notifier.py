@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseNotifier
 
+from bi_ops.airflow.notification_sender import Notification, send_notification
 from bi_ops.airflow.task_error_log import log_error
 from bi_ops.airflow.ui_links import base_url
 from bi_ops.airflow.version_compat import CALLBACKS_SEE_TASK_STATES
 from bi_ops.catalog.periods import Cadence
-from bi_ops.errors import BiError, ConnectionConfigError, NotificationError
+from bi_ops.errors import BiError
 from bi_ops.reports.airflow_paths import dag_run_path
 
 if TYPE_CHECKING:
@@ -39,46 +40,9 @@ class BiNotifier(BaseNotifier):
             "The last lines of a failed task's log say what to do."
         )
         try:
-            send_notification(f"MEG BI: {dag_id} failed", body, "failure")
+            send_notification(Notification(f"MEG BI: {dag_id} failed", body, "failure"), NOTIFY_CONN_ID)
         except BiError as error:
             log_error(self.log.error, error)
-
-
-def send_notification(title: str, body: str, notify_type: Literal["success", "warning", "failure"]) -> None:
-    """Send a text to every service of the connection `bi_notify`.
-
-    Apprise is called directly, since the provider's notifier does not say whether a service took the text.
-
-    Raises:
-        ConnectionConfigError: There is no such connection, or it cannot be used.
-        NotificationError: A service did not take the text.
-    """
-    from apprise import Apprise, NotifyFormat, NotifyType
-
-    from bi_ops.airflow.connections import NOTIFY_CONN_ID, load_notification_services
-
-    context = f"connection {NOTIFY_CONN_ID}"
-    apprise = Apprise()
-    unknown = [
-        service for service in load_notification_services() if not apprise.add(service["path"], tag=service.get("tag"))
-    ]
-    delivered = apprise.notify(body, title=title, notify_type=NotifyType(notify_type), body_format=NotifyFormat.TEXT)
-    if unknown:
-        raise ConnectionConfigError(
-            "Apprise does not know the URL of a service",
-            context=context,
-            expected="URLs as in https://github.com/caronc/apprise/wiki",
-            actual=f"{len(unknown)} of another form",
-            hint="Correct the path in the connection's extra.",
-        )
-    if not delivered:
-        raise NotificationError(
-            "the notification was not delivered",
-            context=context,
-            expected="every service to take it",
-            actual="refused or not reached; Apprise's own lines above say more",
-            hint="Retried automatically. If it persists, check the service, and its URL in the connection's extra.",
-        )
 
 
 def _describe_failure(context: Mapping[str, Any], dag_id: str, run_id: str) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from bi_ops.airflow.notifier import NOTIFICATIONS_DISABLED, send_notification
+from bi_ops.airflow.notification_sender import Notification, send_notification
+from bi_ops.airflow.notifier import NOTIFICATIONS_DISABLED
 from bi_ops.airflow.region_start_operator import RegionStartOperator
 from bi_ops.airflow.run_parameters import BACKFILL_DAG_ID
 from bi_ops.airflow.task_error_log import log_error
@@ -61,6 +62,7 @@ class WatchOperator(RegionStartOperator):
             return None
 
     def _send(self, changes: LatenessChanges, settings: Settings) -> None:
+        from bi_ops.airflow.connections import NOTIFY_CONN_ID
         from bi_ops.load.watch import describe_slices
 
         counts, parts = [], []
@@ -77,7 +79,8 @@ class WatchOperator(RegionStartOperator):
             parts += ["No longer late, since they are published:", *_bullets(describe_slices(changes.published, {}))]
         body = "\n".join(parts)
         self.log.info("Sending this notification:\n%s", body)
-        send_notification(f"MEG BI: {', '.join(counts)}", body, "warning" if changes.late else "success")
+        title = f"MEG BI: {', '.join(counts)}"
+        send_notification(Notification(title, body, "warning" if changes.late else "success"), NOTIFY_CONN_ID)
 
 
 def _bullets(paragraphs: Iterable[str]) -> list[str]:
