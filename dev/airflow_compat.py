@@ -115,10 +115,10 @@ def run_current_version(folder: Path) -> dict[str, Any]:
         began = time.monotonic()
         problems, page = _load(services, servers)
         problems += _integrity_problems(environment)
-        problems += _watch_problems(environment)
+        problems += _notification_problems(environment)
         with servers.mongo.client() as client:
             live = client[embedded_stack.LIVE_DATABASE]
-            names = sorted(set(live.list_collection_names()) - {"bi_loads", "bi_watch"})
+            names = sorted(set(live.list_collection_names()) - {"bi_loads", "bi_watch", "bi_digest"})
             documents = {name: list(live[name].find(sort=[("_id", 1)])) for name in names}
             slices = live["bi_loads"].count_documents({})
     if slices != len(JOBS) * len(_FORMS):
@@ -179,21 +179,28 @@ def _integrity_problems(environment: dict[str, str]) -> list[str]:
     return [f"the integrity test of .astro: {result.stdout[-1500:]}"] if result.returncode else []
 
 
-def _watch_problems(environment: dict[str, str]) -> list[str]:
-    """The failures of bi_watch, which is to send one notification in two runs; the earlier months are late."""
-    with webhook_server.listening() as listener:
-        environment = {
-            **environment,
-            "BI_START_DATE": demo_regions.this_month().subtract(months=3).to_date_string(),
-            "AIRFLOW_CONN_BI_NOTIFY": listener.connection(),
-        }
-        command = [sys.executable, "-m", "airflow", "dags", "test", "bi_watch"]
-        for _ in range(2):
-            result = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
-            if result.returncode:
-                return [f"bi_watch: {result.stdout[-1500:]}{result.stderr[-1500:]}"]
-    types = [message["type"] for message in listener.messages]
-    return [] if types == ["warning"] else [f"bi_watch sent {types}; expected one warning"]
+def _notification_problems(environment: dict[str, str]) -> list[str]:
+    """The failures of bi_watch, which reports the earlier months as late once in two runs, and of bi_digest."""
+    problems = []
+    for dag_id, connection, runs, expected in (
+        ("bi_watch", "AIRFLOW_CONN_BI_NOTIFY", 2, ["warning"]),
+        ("bi_digest", "AIRFLOW_CONN_BI_DIGEST", 1, ["info"]),
+    ):
+        with webhook_server.listening() as listener:
+            variables = {
+                **environment,
+                "BI_START_DATE": demo_regions.this_month().subtract(months=3).to_date_string(),
+                connection: listener.connection(),
+            }
+            command = [sys.executable, "-m", "airflow", "dags", "test", dag_id]
+            results = [
+                subprocess.run(command, env=variables, check=False, capture_output=True, text=True) for _ in range(runs)
+            ]
+        problems += [f"{dag_id}: {run.stdout[-1500:]}{run.stderr[-1500:]}" for run in results if run.returncode]
+        types = [message["type"] for message in listener.messages]
+        if types != expected:
+            problems.append(f"{dag_id} sent {types}; expected {expected}")
+    return problems
 
 
 def _digest(documents: dict[str, list[dict[str, Any]]]) -> str:

@@ -71,14 +71,21 @@ def doctor(folder: Path) -> int:
 
 
 def report(folder: Path) -> int:
-    """Write the dashboard as one HTML page and PNGs, and return the exit status."""
+    """Write the dashboard as one HTML page and PNGs, and the digest beside it; returns the exit status."""
     with connected_settings(folder) as settings:
         from bi_ops.airflow.reports_connection import open_reports_store
+        from bi_ops.errors import NoDigestError
+        from bi_ops.reports.digest_rendering import export_digest
         from bi_ops.reports.export import export_dashboard
 
         with console.status("Drawing the reports"), open_reports_store() as store:
             page = export_dashboard(store, settings, DIST / "report")
-        console.print(f"{page.relative_to(Path.cwd())}, with a PNG of each report beside it")
+            console.print(f"{page.relative_to(Path.cwd())}, with a PNG of each report beside it")
+            try:
+                page = export_digest(store, settings, DIST / "report")
+                console.print(f"{page.relative_to(Path.cwd())}: what bi_digest sends, with its PNGs beside it")
+            except NoDigestError as error:
+                console.print(f"No preview of bi_digest: {error}", soft_wrap=True)
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import bson
 
 from bi_ops.catalog.jobs import Job, LoadMode, get_job
-from bi_ops.catalog.periods import Period
+from bi_ops.catalog.periods import Cadence, Period
 from bi_ops.catalog.slices import Slice
 from bi_ops.catalog.sql_templates import render_sql
 from bi_ops.load.plan import plan
@@ -160,3 +160,9 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.05)
+
+
+def publish_empty(store: Store, job: str, region: str, month: str = "2026-10") -> None:
+    """Publish a month of a monthly job and region, without any document."""
+    slice_ = make_slice(job, Period.parse(month, Cadence.MONTHLY, "UTC").end, region=region)
+    publish(store, stage_documents(store, slice_, {}), max_shrink=1)

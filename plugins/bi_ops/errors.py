@@ -181,6 +181,10 @@ class DryRunError(SkippedError):
     """The run was triggered with `dry_run`, so it publishes nothing."""
 
 
+class NoDigestError(SkippedError):
+    """There is no digest to send: the month was sent, or it is not published in full."""
+
+
 class StaleLoadError(SkippedError):
     """The live slice describes a later instant than the staged one, or was read from MEG later."""
 

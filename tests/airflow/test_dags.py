@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from airflow.models import DagBag
 from airflow.providers.common.compat.sdk import ParamValidationError
+from airflow.sdk import AssetAny
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from bi_ops.airflow.backfill_dag import build_backfill_dag
@@ -41,7 +42,7 @@ def dags() -> dict[str, Any]:
 
 def test_dags_match_cadences(dags: dict[str, Any]) -> None:
     """There is one DAG for each cadence, and those that look after them."""
-    assert set(dags) == {job.cadence.dag_id for job in JOBS} | {"bi_backfill", "bi_doctor", "bi_watch"}
+    assert set(dags) == {job.cadence.dag_id for job in JOBS} | {"bi_backfill", "bi_digest", "bi_doctor", "bi_watch"}
 
 
 def test_task_groups_match_jobs_and_regions(dags: dict[str, Any]) -> None:
@@ -103,6 +104,16 @@ def test_watch_runs_hourly(dags: dict[str, Any]) -> None:
     assert dag.timetable.serialize()["expression"] == "0 * * * *"
     assert (dag.catchup, dag.max_active_runs) == (False, 1)
     assert [(task.task_id, task.retries) for task in dag.tasks] == [("watch", 6)]
+
+
+def test_digest_follows_monthly_assets(dags: dict[str, Any]) -> None:
+    """Any publish of a monthly collection starts bi_digest, whose one task is retried; it has no start to wait for."""
+    dag = dags["bi_digest"]
+    condition = dag.timetable.asset_condition
+    assert isinstance(condition, AssetAny)
+    assert {asset.name for asset in condition.objects} == {"monthly_submissions", "monthly_sessions", "top_users"}
+    assert (dag.catchup, dag.max_active_runs, dag.start_date) == (False, 1, None)
+    assert [(task.task_id, task.retries) for task in dag.tasks] == [("send", 6)]
 
 
 def test_dags_and_tasks_have_docs(dags: dict[str, Any]) -> None:

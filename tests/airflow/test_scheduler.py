@@ -266,6 +266,31 @@ def test_watch_reports_lateness_once(installation: Installation) -> None:
     assert (published["type"], published["title"]) == ("success", "MEG BI: 1 no longer late")
 
 
+def test_publishes_start_digest(installation: Installation) -> None:
+    """A publish starts bi_digest, which sends the last month once, whatever is published afterwards."""
+    digest = AirflowApi(installation.api, "bi_digest")
+    installation.api.patch("/dags/bi_digest", json={"is_paused": False}).raise_for_status()
+
+    def publish_and_get_run(count: int) -> tuple[str, str]:
+        """Publish again, and return the id of the run that this starts, and the state of its task."""
+        cleared = ["monthly_sessions.uk.publish"]
+        assert installation.clear(next(iter(installation.catchup_states)), task_ids=cleared) == "success"
+        wait_until(lambda: len(installation.get("/dags/bi_digest/dagRuns")["dag_runs"]) >= count, 60)
+        run_id = max(run["dag_run_id"] for run in installation.get("/dags/bi_digest/dagRuns")["dag_runs"])
+        assert digest.wait_for_run(run_id) == "success"
+        return run_id, digest.tasks(run_id)["send", -1]["state"]
+
+    _, state = publish_and_get_run(1)
+    assert state == "success"
+    run_id, state = publish_and_get_run(2)
+    assert state == "skipped"
+    assert any("the digest of this month was sent" in line for line in digest.log_lines(run_id, "send"))
+    messages = [message for message in installation.listener.messages if "MEG usage in" in message["title"]]
+    assert len(messages) == 1
+    assert "Submissions: " in messages[0]["message"]
+    assert installation.store.digest.distinct("_id") == [MONTH_NAMES[-1]]
+
+
 def test_doctor_dag_logs_report(installation: Installation) -> None:
     """The doctor DAG succeeds and logs its report."""
     installation.api.patch("/dags/bi_doctor", json={"is_paused": False}).raise_for_status()
@@ -313,7 +338,7 @@ def test_staging_has_own_database(installation: Installation) -> None:
     """Staged data is in a database of its own."""
     client: MongoClient[dict[str, Any]] = installation.store.client
     loaded = {"monthly_submissions", "monthly_sessions", "top_users"}
-    assert set(client[LIVE_DATABASE].list_collection_names()) == {*loaded, "bi_loads", "bi_watch"}
+    assert set(client[LIVE_DATABASE].list_collection_names()) == {*loaded, "bi_loads", "bi_watch", "bi_digest"}
     assert set(client[f"{LIVE_DATABASE}_staging"].list_collection_names()) == {
         *loaded,
         "publish_locks",

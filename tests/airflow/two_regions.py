@@ -24,7 +24,7 @@ from tests.meg_factory import MegFactory
 DAG = "bi_monthly"
 FORMS = {"eu": 25, "uk": 11}
 MONTHS = 2
-PLANTED_SECRETS = {name: token_urlsafe(24) for name in ("pseudonyms", "notify")}
+PLANTED_SECRETS = {name: token_urlsafe(24) for name in ("pseudonyms", "notify", "digest")}
 """Secrets that must not appear anywhere, in addition to those of the stack."""
 FIRST_MONTH = pendulum.now("UTC").start_of("month").subtract(months=MONTHS)
 THIS_MONTH = FIRST_MONTH.add(months=MONTHS).format("YYYY-MM")
@@ -85,7 +85,11 @@ def run_installation(servers: DatabaseServers) -> Iterator[Installation]:
         listening() as listener,
         airflow.run_services(
             STACK,
-            {**environment, "AIRFLOW_CONN_BI_NOTIFY": listener.connection(PLANTED_SECRETS["notify"])},
+            {
+                **environment,
+                "AIRFLOW_CONN_BI_NOTIFY": listener.connection(PLANTED_SECRETS["notify"]),
+                "AIRFLOW_CONN_BI_DIGEST": listener.connection(PLANTED_SECRETS["digest"]),
+            },
             servers.secret,
             triggerer=False,
         ) as services,

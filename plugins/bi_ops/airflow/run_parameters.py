@@ -14,7 +14,9 @@ from bi_ops.load.backfill_selection import Selection
 
 PARAMETERS = ("jobs", "regions", "period", "force", "dry_run")
 BACKFILL_PARAMETERS = ("jobs", "regions", "from", "to", "only_missing", "dry_run")
+DIGEST_PARAMETERS = ("period",)
 BACKFILL_DAG_ID = "bi_backfill"
+DIGEST_DAG_ID = "bi_digest"
 _ADDED_BY_AIRFLOW = {"openlineage"}
 """What TriggerDagRunOperator adds to the parameters where OpenLineage's provider is active."""
 
@@ -103,6 +105,26 @@ def check_backfill_parameters(
         only_missing=conf.get("only_missing", True),
     )
     return BackfillRequest(selection, dry_run=conf.get("dry_run", False))
+
+
+def check_digest_parameters(conf: Mapping[str, Any], *, timezone: str, dates: RunDates, now: datetime) -> Period | None:
+    """Check the parameters that a run of `bi_digest` was triggered with, and return its month; None if it names none.
+
+    Args:
+        conf: The parameters that were set; the others have their defaults.
+        timezone: The time zone of the months.
+        dates: What Airflow knows about the time of the run.
+        now: The present.
+
+    Raises:
+        RunParametersError: Parameters are invalid; the message names each with the allowed values.
+    """
+    requested = conf.get("period")
+    problems = [*_unknown_names(conf, DIGEST_PARAMETERS)]
+    if requested:
+        problems += _period(Cadence.MONTHLY, conf, timezone, dates, now)
+    _raise_for(problems, DIGEST_DAG_ID)
+    return Period.parse(requested.strip(), Cadence.MONTHLY, timezone) if requested else None
 
 
 def _raise_for(problems: Sequence[_Problem], dag_id: str) -> None:

@@ -17,6 +17,11 @@ def base_url() -> str:
     return str(conf.get("api", "base_url", fallback="")).rstrip("/")
 
 
+def reports_url(view: str) -> str:
+    """The URL of a view of the reports page; empty in Airflow 3.0, which has no such page."""
+    return f"{base_url()}/bi-reports/#{view}" if SUPPORTS_UI_PAGES else ""
+
+
 class ReportLink(BaseOperatorLink):
     """A link from a task to the reports of its collection."""
 
@@ -25,9 +30,7 @@ class ReportLink(BaseOperatorLink):
     @override
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """The URL on the reports page; empty, and so no link, in Airflow 3.0."""
-        if not SUPPORTS_UI_PAGES:
-            return ""
-        return f"{base_url()}/bi-reports/#{_collection(ti_key)}"
+        return reports_url(_collection(ti_key))
 
 
 class CollectionLink(BaseOperatorLink):

@@ -15,6 +15,7 @@ from bi_ops.doctor.results import Finding, Status, check_result, run_checks
 from bi_ops.errors import MongoConfigurationError, ReportError, abbreviate
 from bi_ops.mongo.mongo_error_rules import translate_pymongo_errors
 from bi_ops.mongo.store import (
+    DIGEST_COLLECTION,
     LEDGER_COLLECTION,
     LOADS_COLLECTION,
     STAGING_SUFFIX,
@@ -208,7 +209,7 @@ def _clock_skew(store: Store) -> Iterator[Finding]:
 
 def _collections(store: Store) -> Iterator[Finding]:
     """Whether each live collection is one that can be published to."""
-    special = store.special_live([*_JOB_NAMES, LEDGER_COLLECTION, WATCH_COLLECTION])
+    special = store.special_live([*_JOB_NAMES, LEDGER_COLLECTION, WATCH_COLLECTION, DIGEST_COLLECTION])
     yield check_result(
         MONGO_SUBJECT,
         "collections",

@@ -27,6 +27,7 @@ LOADS_COLLECTION = "loads"
 FAILURES = "failures"
 REGION_STARTS = "region_starts"
 WATCH_COLLECTION = "bi_watch"
+DIGEST_COLLECTION = "bi_digest"
 STAGING_SUFFIX = "_staging"
 """The staging database's name is the live one's with this suffix."""
 STAGING_TTL = timedelta(days=30)
@@ -100,6 +101,11 @@ class Store:
     def watch(self) -> Collection[Document]:
         """One document for each slice whose lateness has been reported, until it is published."""
         return self.live[WATCH_COLLECTION]
+
+    @property
+    def digest(self) -> Collection[Document]:
+        """One document for each month, with what was sent of its digest."""
+        return self.live[DIGEST_COLLECTION]
 
     def live_collection(self, name: str) -> Collection[RawBSONDocument]:
         """A live collection that returns encoded documents."""
