@@ -25,6 +25,10 @@ export function showError(error) {
   problem.hidden = false;
 }
 
+export function hideError() {
+  document.querySelector("#problem").hidden = true;
+}
+
 // Airflow shows this page in a frame that may not navigate the parent window, so the click happens in the parent.
 function openInAirflow(event) {
   if (parent === window || event.ctrlKey || event.metaKey) return;

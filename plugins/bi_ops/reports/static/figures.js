@@ -1,9 +1,9 @@
 // One figure for each report: chart, table, notes and downloads.
 
 import { createElement, formatNumber, showError, themeName } from "./dom.js";
-import { filterParams } from "./filters.js";
 import { saveImage } from "./images.js";
 import { fetchJson } from "./requests.js";
+import { embed } from "./vega_embed.js";
 
 const SIZE = { width: "container", height: 260, autosize: { type: "fit", contains: "padding" } };
 const EMBED_OPTIONS = {
@@ -60,21 +60,26 @@ function showNote(figure, text) {
   note.hidden = !text;
 }
 
-export async function loadReport(report, figure, themes) {
+// Requests a report and draws it; returns false if the server could not answer.
+export async function loadReport(report, figure, themes, params) {
   const requestId = figure.requestId = (figure.requestId ?? 0) + 1;
-  const params = filterParams();
   const result = await fetchJson(`api/reports/${report.name}?${params}`).catch((error) => ({ error }));
-  if (requestId !== figure.requestId) return; // the filters have changed since
-  if (result.error) return showMessage(figure, report, result.error.message);
+  if (requestId !== figure.requestId) return true; // the filters have changed since
+  if (result.error) {
+    showMessage(figure, report, result.error.message);
+    return false;
+  }
   showNotes(figure, result);
   figure.querySelector("[data-action=csv]").href = `api/reports/${report.name}.csv?${params}`;
   fillTable(figure.querySelector("table"), report.columns, result.rows, result.partial);
   if (!result.rows.length) {
     const isChosen = params.includes("institution=") && report.empty_message;
-    return showMessage(figure, report, isChosen ? report.empty_message : "Nothing to show for these filters.");
+    showMessage(figure, report, isChosen ? report.empty_message : "Nothing to show for these filters.");
+    return true;
   }
   figure.drawing = { ...SIZE, ...result.spec, data: { values: result.chart_rows ?? result.rows } };
-  return drawChart(figure, themes);
+  await drawChart(figure, themes);
+  return true;
 }
 
 export async function drawChart(figure, themes) {
@@ -82,13 +87,14 @@ export async function drawChart(figure, themes) {
   const chart = figure.querySelector(".chart");
   chart.classList.remove("empty");
   figure.view?.finalize();
-  const { view } = await vegaEmbed(chart, figure.drawing, { ...EMBED_OPTIONS, config: themes[themeName()] });
+  const { view } = await embed(chart, figure.drawing, { ...EMBED_OPTIONS, config: themes[themeName()] });
   if (requestId === figure.requestId) figure.view = view;
 }
 
 export function createFigure(report, themes) {
   const figure = document.querySelector("#figure").content.cloneNode(true).querySelector("figure");
   figure.id = report.name;
+  figure.report = report;
   figure.querySelector(".chart").setAttribute("aria-label", `${report.title}; the table has its figures`);
   figure.querySelector("h3").textContent = report.title;
   figure.querySelector(".question").textContent = report.question;

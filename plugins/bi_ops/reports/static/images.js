@@ -2,6 +2,7 @@
 
 import { createElement } from "./dom.js";
 import { describeFilters } from "./filters.js";
+import { embed } from "./vega_embed.js";
 
 const WIDTH = 720;
 const MAX_LINE = 110; // characters
@@ -31,7 +32,7 @@ export async function saveImage(figure, report, themes, format) {
   const title = imageTitle(figure, report);
   const spec = { ...figure.drawing, width: WIDTH, title, background: "white", padding: 16 };
   if (typeof spec.height === "number") spec.height += (title.subtitle.length + 2) * LINE_HEIGHT; // the title takes part of it
-  const { view } = await vegaEmbed(holder, spec, { actions: false, ast: true, renderer: "svg", config: themes.light });
+  const { view } = await embed(holder, spec, { actions: false, ast: true, renderer: "svg", config: themes.light });
   try {
     const href = await view.toImageURL(format, 2);
     createElement("a", undefined, { href, download: `${report.name}.${format}` }).click();

@@ -29,13 +29,12 @@ export class MultiSelect {
 
   setOptions(options) {
     this.options = options;
-    this.fillList();
+    if (this.panel.hidden) this.fillList();
   }
 
-  clear() {
-    this.selected.clear();
-    this.search.value = "";
-    this.fillList();
+  select(values) {
+    this.selected = new Set(values);
+    if (this.panel.hidden) this.fillList(); // an open list keeps its order and focus
     this.showSelection();
   }
 
@@ -44,6 +43,7 @@ export class MultiSelect {
     this.panel.hidden = !open;
     this.button.setAttribute("aria-expanded", String(open));
     if (open) {
+      this.search.value = "";
       this.fillList();
       this.search.focus();
     }
@@ -67,7 +67,7 @@ export class MultiSelect {
       if (box.checked) this.selected.add(value);
       else this.selected.delete(value);
       this.showSelection();
-      this.onChange();
+      this.onChange(this.name);
     });
     option.append(box, value);
     return option;

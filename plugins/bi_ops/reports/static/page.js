@@ -1,51 +1,40 @@
-// Draws the reports page. All requests go to this server, and all values from MEG are inserted as text, never as HTML.
+// Starts the reports page. All requests go to this server, and all values from MEG are inserted as text, never as HTML.
 
-import { createElement, isDark, showError } from "./dom.js";
-import { createFigure, drawChart, loadReport } from "./figures.js";
-import { createFilters } from "./filters.js";
-import { loadFreshness } from "./freshness.js";
-import { fetchJson } from "./requests.js";
-
-let page = null;
-
-function loadReports() {
-  document.querySelector("#problem").hidden = true;
-  for (const report of page.reports) loadReport(report, document.getElementById(report.name), page.themes).catch(showError);
-}
+import { isDark, showError } from "./dom.js";
+import { createFilters, showFilters } from "./filters.js";
+import { loadVerdict } from "./freshness.js";
+import { fetchPage } from "./requests.js";
+import { showRoute, startRouter } from "./router.js";
+import { connectShareButtons } from "./share.js";
 
 function applyTheme() {
-  document.documentElement.classList.toggle("dark", isDark());
-  for (const report of page?.reports ?? []) {
-    const figure = document.getElementById(report.name);
-    if (figure?.drawing) drawChart(figure, page.themes).catch(showError);
-  }
+  const isChanged = document.documentElement.classList.toggle("dark", isDark()) !== wasDark;
+  wasDark = isDark();
+  if (isChanged) showRoute();
 }
 
+let wasDark = isDark();
+
 function watchAirflowTheme() {
-  applyTheme();
+  document.documentElement.classList.toggle("dark", wasDark);
   try {
     if (parent !== window) new MutationObserver(applyTheme).observe(parent.document.documentElement, { attributeFilter: ["class"] });
   } catch { /* the page is not in a frame of Airflow */ }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", applyTheme);
 }
 
+function skipToContent(event) {
+  event.preventDefault(); // the hash is the page's address
+  document.querySelector("#title").focus();
+}
+
 async function main() {
   watchAirflowTheme();
-  loadFreshness().catch(showError);
-  page = await fetchJson("api/page");
-  createFilters(page.filter_options, page.first_month, loadReports);
-  const sections = new Map();
-  for (const report of page.reports) {
-    if (!sections.has(report.section)) {
-      const grid = createElement("div", undefined, { class: "grid" });
-      document.querySelector("#reports").append(createElement("h2", report.section), grid);
-      sections.set(report.section, grid);
-    }
-    sections.get(report.section).append(createFigure(report, page.themes));
-  }
-  loadReports();
-  const linked = page.reports.find(({ name, collection }) => [name, collection].includes(location.hash.slice(1)));
-  if (linked) document.getElementById(linked.name).scrollIntoView();
+  document.querySelector(".skip").addEventListener("click", skipToContent);
+  connectShareButtons();
+  createFilters();
+  startRouter(({ filters }) => showFilters(filters));
+  await Promise.all([loadVerdict(), fetchPage()]);
 }
 
 main().catch(showError);

@@ -35,3 +35,14 @@ export async function fetchJson(path) {
   if (!response.ok) throw new Error(message || `The server answered with HTTP status ${response.status}.`);
   return body;
 }
+
+let page = null;
+
+// The reports' definitions, the filters' options and the themes, requested once.
+export function fetchPage() {
+  page ??= fetchJson("api/page").catch((error) => {
+    page = null;
+    throw error;
+  });
+  return page;
+}

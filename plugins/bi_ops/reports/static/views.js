@@ -1,0 +1,12 @@
+// The registry of the views: see router.js for what a view is.
+
+import * as charts from "./charts.js";
+import * as freshness from "./freshness.js";
+import * as overview from "./overview.js";
+
+// The views of the navigation, in its order.
+const VIEWS = { overview, charts, freshness };
+export const NAVIGATION = Object.entries(VIEWS);
+
+// The view of a route: an unknown one leads to the overview.
+export const findView = ({ view }) => VIEWS[view] ?? overview;
