@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from bi_ops.mongo.store import Store
 from bi_ops.reports.definitions import load_reports
 from bi_ops.reports.export import export_dashboard
 from bi_ops.settings import Settings
-from dev import mongo
 from tests.load_helpers import wait_until
-from tests.reports.browser import CHROMIUM, NEEDS_CHROMIUM, SCREENSHOTS_DIR
+from tests.reports.browser import NEEDS_CHROMIUM, SCREENSHOTS_DIR, choose, open_page
+from tests.reports.conftest import SETTINGS
 from tests.reports.firefox import NEEDS_FIREFOX, running_firefox
-from tests.reports.page_data import INSTITUTIONS, QUIET_INSTITUTION, insert_page_data
-from tests.reports.page_server import page_server
+from tests.reports.page_data import INSTITUTIONS, QUIET_INSTITUTION
 
 pytestmark = NEEDS_CHROMIUM
-SETTINGS = {"MEG_REGIONS": "eu,uk", "BI_START_DATE": "2026-08-01"}
 VISIBLE_TEXT = "text:not([opacity='0'])"
 """Vega keeps a label that would overlap another, without opacity."""
 BARS = "g.mark-rect.role-mark path"
@@ -46,61 +43,24 @@ nodes => {
 """The contrast (WCAG) of each node's colour with the card behind it."""
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, str]]:
-    """A MongoDB of its own with the data, and the page's address."""
-    if os.environ.get(mongo.URL_ENV_VAR):
-        pytest.skip("the tests' MongoDB is not of this machine")
-    folder = tmp_path_factory.mktemp("charts")
-    with (
-        mongo.running(folder, "secret") as server,
-        server.client() as client,
-        page_server(folder, server.port, **SETTINGS) as address,
-    ):
-        store = Store(client, "bi")
-        insert_page_data(store)
-        yield store, f"{address}/bi-reports/"
-
-
-@pytest.fixture
-def url(served: tuple[Store, str]) -> str:
-    """The page's address."""
-    return served[1]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    SCREENSHOTS_DIR.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def page(chromium: Browser, url: str) -> Iterator[Page]:
-    """The page, at 1280x800."""
-    with open_page(chromium, url) as page:
+    """The view of charts in a window that shows all of them."""
+    with open_charts(chromium, url) as page:
         yield page
 
 
 @contextmanager
-def open_page(chromium: Browser, url: str, **options: Any) -> Iterator[Page]:
-    """Open the page and wait until every chart is drawn; at the end, no error may be on its console."""
-    context = chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **options}, accept_downloads=True)
-    page = context.new_page()
-    problems: list[str] = []
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.goto(url)
-    expect(page.locator("figure svg")).to_have_count(len(load_reports()), timeout=30_000)
-    yield page
-    context.close()
-    assert problems == []
+def open_charts(chromium: Browser, url: str, **options: Any) -> Iterator[Page]:
+    """Open the view of charts in a window that shows all of them, and wait until every chart is drawn."""
+    with open_page(chromium, f"{url}#/charts", viewport={"width": 1280, "height": 6000}, **options) as page:
+        expect(page.locator("figure svg")).to_have_count(len(load_reports()), timeout=30_000)
+        yield page
 
 
 def test_tooltip_is_beside_pointer(page: Page) -> None:
     """However far the page is scrolled, a chart's tooltip is beside the pointer and in the window."""
+    page.set_viewport_size({"width": 1280, "height": 800})
     for report in load_reports():
         box = hover_mark(page, page.locator(f"#{report.name}"))
         tooltip = page.locator("#vg-tooltip-element.visible")
@@ -154,15 +114,6 @@ def test_partial_month_is_marked(page: Page) -> None:
     expect(figure.locator(".note")).to_be_hidden()
 
 
-def test_strip_starts_at_first_loaded_month(page: Page) -> None:
-    """The freshness strip begins before BI_START_DATE where an earlier month is loaded, and lists the gaps."""
-    titles = [
-        link.get_attribute("title") or "" for link in page.locator("#freshness tr").nth(1).locator(".strip a").all()
-    ]
-    assert [title[:7] for title in titles[:6]] == [f"2026-{month:02}" for month in range(5, 11)]
-    assert ["missing" in title for title in titles[:6]] == [False, True, True, False, False, False]
-
-
 def test_colours_do_not_change_with_filter(page: Page) -> None:
     """A region and a form type keep their colour when only one of them is selected."""
     before = legend_colours(page, "submissions_by_region"), legend_colours(page, "submissions_by_form_type")
@@ -176,7 +127,7 @@ def test_colours_do_not_change_with_filter(page: Page) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_chart_text_is_readable(chromium: Browser, url: str, scheme: str) -> None:
     """Every text and every legend symbol of a chart contrasts with the card."""
-    with open_page(chromium, url, color_scheme=scheme) as page:
+    with open_charts(chromium, url, color_scheme=scheme) as page:
         page.screenshot(path=SCREENSHOTS_DIR / f"charts_{scheme}.png", full_page=True)
         for selector, minimum in (("text", 4.5), (".role-legend-symbol path", 2)):
             contrasts = page.locator(f"figure svg {selector}").evaluate_all(CONTRASTS)
@@ -203,8 +154,7 @@ def test_names_differ_and_do_not_collide(page: Page) -> None:
 def test_single_bar_stays_slim(page: Page) -> None:
     """One bar alone does not fill its chart."""
     choose(page, "Institution", QUIET_INSTITUTION)
-    page.get_by_label("From year").select_option("2026")
-    page.get_by_label("From month").select_option("09")
+    page.get_by_label("From", exact=True).select_option("2026-09")
     expect(page.locator("#platform_mix g.role-axis-label").first.locator("text")).to_have_text(["2026-09"])
     expect(page.locator(f"#submissions_by_institution {BARS}")).to_have_count(1)
     page.wait_for_load_state("networkidle")
@@ -263,8 +213,8 @@ def test_images_say_what_they_show(page: Page) -> None:
     text = Path(download.value.path()).read_text()
     for part in ("Monthly submissions by region", "Period: 20", "Region: uk", "Institution: all", "Saved: 20"):
         assert part in text, part
-    page.get_by_label("From year").select_option("")
-    page.get_by_label("To year").select_option("2025")
+    page.get_by_label("From", exact=True).select_option("")
+    page.get_by_label("To", exact=True).select_option("2025-12")
     expect(figure.locator(".chart")).to_have_text("Nothing to show for these filters.")
     figure.locator("[data-action=png]").click()
     expect(figure.locator(".note")).to_contain_text("the chart is empty")
@@ -284,14 +234,6 @@ def test_exported_page_cuts_nothing(chromium: Browser, served: tuple[Store, str]
     table = page.locator(".scroll", has=page.locator("table.freshness"))
     assert table.evaluate("box => box.scrollWidth <= box.clientWidth")
     page.close()
-
-
-def choose(page: Page, label: str, value: str) -> None:
-    """Select one value of a filter."""
-    container = page.locator(".multiselect", has=page.get_by_role("group", name=label, include_hidden=True))
-    container.locator("button").click()
-    container.get_by_role("checkbox", name=value, exact=True).check()
-    page.keyboard.press("Escape")
 
 
 def legend_colours(page: Page, report: str) -> dict[str, str | None]:
@@ -320,9 +262,9 @@ def overlap(one: Any, other: Any) -> bool:
 def test_filters_work_in_firefox(url: str, tmp_path: Path) -> None:
     """In Firefox, which has no month input and no usable list of several values, charts and filters work as well."""
     with running_firefox(tmp_path) as firefox:
-        firefox.open(url)
-        drawn = "document.querySelectorAll('figure svg').length"
-        wait_until(lambda: firefox.evaluate(drawn) == len(load_reports()))
+        firefox.open(f"{url}#/charts")
+        drawn = "document.querySelectorAll('#submissions_by_region svg').length"
+        wait_until(lambda: firefox.evaluate(drawn) == 1)
         choose_uk = """(() => {
           document.querySelector('.multiselect[data-name=region] button').click();
           const box = document.querySelector('.multiselect[data-name=region] input[value=uk]');
@@ -333,6 +275,6 @@ def test_filters_work_in_firefox(url: str, tmp_path: Path) -> None:
         assert firefox.evaluate(choose_uk)
         legend = "document.querySelector('#submissions_by_region .role-legend-label').textContent"
         wait_until(lambda: firefox.evaluate(legend) == "uk")
-        years = "[...document.querySelectorAll('[name=from_month_year] option')].map(option => option.value)"
-        assert "2026" in firefox.evaluate(years)
+        months = "[...document.querySelectorAll('[name=from_month] option')].map(option => option.value)"
+        assert "2026-10" in firefox.evaluate(months)
         assert firefox.evaluate("document.querySelectorAll('input[type=month], select[multiple]').length") == 0

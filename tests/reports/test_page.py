@@ -22,7 +22,7 @@ from dev.embedded_stack import DatabaseServers
 from tests.airflow_env import new_airflow
 from tests.conftest import STACK
 from tests.populated_store import AS_OF, XSS_NAME
-from tests.reports.browser import NEEDS_CHROMIUM, SCREENSHOTS_DIR, log_in
+from tests.reports.browser import NEEDS_CHROMIUM, SCREENSHOTS_DIR, draw_all_charts, log_in
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.airflow, pytest.mark.usefixtures("populated_store")]
 
@@ -45,12 +45,15 @@ class BrowserSession:
     hosts: set[str] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
-    def reports(self) -> FrameLocator:
-        """Open the page from Airflow's navigation, and wait until every chart is drawn."""
+    def reports(self, view: str = "Charts") -> FrameLocator:
+        """Open the page from Airflow's navigation, and then one of its views."""
         self.page.goto(self.url)
         self.page.get_by_text("BI reports").first.click()
         frame = self.page.frame_locator("iframe")
-        expect(frame.locator("figure svg")).to_have_count(len(load_reports()), timeout=30_000)
+        expect(frame.locator(".tile")).to_have_count(7, timeout=30_000)
+        frame.get_by_role("link", name=view, exact=True).click()
+        expect(frame.get_by_role("heading", level=1)).to_have_text(view)
+        expect(frame.locator("#content")).not_to_have_attribute("aria-busy", "true", timeout=30_000)
         return frame
 
 
@@ -81,14 +84,16 @@ def browser(services: AirflowServices) -> Iterator[BrowserSession]:
 def test_page_draws_all_reports(browser: BrowserSession) -> None:
     """The page draws every report and requests no other host."""
     frame = browser.reports()
+    draw_all_charts(frame)
     for report in load_reports():
         figure = frame.locator(f"#{report.name}")
         marks = figure.locator("svg g.mark-rect path, svg g.mark-line path, svg g.mark-symbol path")
         assert marks.count() > 0, report.name
-    assert frame.locator("#freshness tbody tr").count() == 14
-    assert frame.locator(".strip a.missing").count() == 4
-    assert frame.locator("#problem").is_hidden()
     browser.page.screenshot(path=SCREENSHOTS_DIR / "page.png")
+    frame.get_by_role("link", name="Freshness", exact=True).click()
+    expect(frame.locator("#freshness tbody tr")).to_have_count(14)
+    assert frame.locator(".period a.missing").count() == 4
+    assert frame.locator("#problem").is_hidden()
     assert browser.hosts - {""} == {urlsplit(browser.url).netloc}  # blob and data URLs have no host
     assert browser.problems == []
 
@@ -99,7 +104,10 @@ def test_markup_from_meg_is_text(browser: BrowserSession) -> None:
     browser.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
     frame = browser.reports()
     frame.locator("#institution_activity [data-action=table]").click()
-    assert frame.locator("#institution_activity td", has_text=XSS_NAME).count() >= 1
+    expect(frame.locator("#institution_activity td", has_text=XSS_NAME)).not_to_have_count(0)
+    for view in ("Overview", "Clients"):
+        frame.get_by_role("link", name=view, exact=True).click()
+        expect(frame.locator("#content", has_text=XSS_NAME)).to_be_visible()
     assert dialogs == []
 
 
@@ -108,15 +116,15 @@ def test_filter_changes_charts(browser: BrowserSession) -> None:
     frame = browser.reports()
     figure = frame.locator("#submissions_by_region")
     figure.locator("[data-action=table]").click()
-    assert figure.locator("tbody tr").count() == 6
+    expect(figure.locator("tbody tr")).to_have_count(6)
     frame.get_by_role("button", name="Region: All").click()
     frame.get_by_role("checkbox", name="uk").check()
     expect(figure.locator("tbody tr")).to_have_count(3)
     assert set(figure.locator("tbody td:nth-child(2)").all_inner_texts()) == {"uk"}
     frame.get_by_role("button", name="Reset").click()
     expect(figure.locator("tbody tr")).to_have_count(6)
-    frame.get_by_label("From year").select_option("")
-    frame.get_by_label("To year").select_option("2025")
+    frame.get_by_label("From", exact=True).select_option("")
+    frame.get_by_label("To", exact=True).select_option("2025-12")
     expect(figure.locator(".chart")).to_have_text("Nothing to show for these filters.")
 
 
@@ -142,7 +150,8 @@ def test_page_follows_dark_mode(browser: BrowserSession) -> None:
     light = frame.locator("body").evaluate("body => getComputedStyle(body).backgroundColor")
     browser.page.evaluate("document.documentElement.classList.replace('light', 'dark')")
     expect(frame.locator("html")).to_have_class(re.compile("dark"))
-    expect(frame.locator("figure svg")).to_have_count(len(load_reports()), timeout=30_000)
+    axis = frame.locator("#submissions_by_region .role-axis-label text").first
+    expect(axis).to_have_css("fill", "rgb(230, 233, 238)")
     assert frame.locator("body").evaluate("body => getComputedStyle(body).backgroundColor") != light
     browser.page.screenshot(path=SCREENSHOTS_DIR / "dark.png")
 
@@ -151,25 +160,32 @@ def test_page_fits_phone(browser: BrowserSession) -> None:
     """The page fits a phone."""
     phone = browser.context.new_page()
     phone.set_viewport_size({"width": 390, "height": 844})
-    phone.goto(f"{browser.url}/bi-reports/")
-    expect(phone.locator("figure svg")).to_have_count(len(load_reports()), timeout=30_000)
-    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    for view in ("overview", "charts", "freshness"):
+        phone.goto(f"{browser.url}/bi-reports/#/{view}")
+        expect(phone.locator("#content > *").first).to_be_visible(timeout=30_000)
+        phone.wait_for_load_state("networkidle")
+        assert phone.evaluate("document.documentElement.scrollWidth") <= 390, view
+        phone.screenshot(path=SCREENSHOTS_DIR / f"phone_{view}.png")
     phone.locator("#loads summary").click()
     row = phone.locator("#loads tbody tr").first
     assert row.evaluate("row => row.scrollWidth <= row.clientWidth && row.clientWidth < 390")
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
-    phone.screenshot(path=SCREENSHOTS_DIR / "phone.png")
     phone.close()
 
 
-def test_missing_month_links_to_runs(browser: BrowserSession) -> None:
-    """A missing month links to the runs that were due at its end; Airflow's UI passes the filter to its API."""
-    frame = browser.reports()
+def test_missing_month_links_to_dag(browser: BrowserSession) -> None:
+    """A missing month links to the DAG, whose form triggers a run, and to the runs that were due at its end."""
+    frame = browser.reports("Freshness")
+    frame.locator(".period a.missing").first.click()
+    browser.page.wait_for_url("**/dags/bi_monthly", timeout=15_000)
+    frame = browser.reports("Freshness")
+    frame.locator(".gaps summary").click()
+    expect(frame.locator(".gaps li").first).to_contain_text("period: 2026-07")
     due = "run_after_gte=2026-08-01T00:00:00Z"
     with browser.page.expect_response(
         lambda answer: "/bi_monthly/dagRuns" in answer.url and due in unquote(answer.url)
     ):
-        frame.locator(".strip a.missing").first.click()
+        frame.locator(".gaps a", has_text="runs that were due").first.click()
     browser.page.wait_for_url(lambda url: f"/dags/bi_monthly/runs?{due}" in unquote(url), timeout=15_000)
 
 
@@ -177,7 +193,7 @@ def test_loads_link_to_runs(browser: BrowserSession, populated_store: Store) -> 
     """The page lists the loads, the newest first, and links each to its run."""
     newest = populated_store.ledger.find_one(sort=[("published_at", -1)])
     assert newest
-    frame = browser.reports()
+    frame = browser.reports("Freshness")
     rows = frame.locator("#loads tbody tr")
     expect(rows).to_have_count(populated_store.ledger.count_documents({}))
     expect(rows.first).to_be_hidden()
@@ -196,7 +212,7 @@ def test_page_problem_shows_its_command(browser: BrowserSession, populated_store
         {**row, "run_id": "r", "documents": 1, "published_at": AS_OF, "started_at": AS_OF}
     )
     try:
-        frame = browser.reports()
+        frame = browser.reports("Freshness")
         problem = frame.locator("#freshness .problem")
         expect(problem).to_have_count(1)
         expect(problem.locator("strong")).to_have_text("region <b>old</b>")
@@ -219,7 +235,7 @@ def test_page_busy_server_retries(browser: BrowserSession) -> None:
 
     browser.page.route("**/api/reports/*", refuse_once)
     try:
-        browser.reports()
+        draw_all_charts(browser.reports())
     finally:
         browser.page.unroute("**/api/reports/*")
     assert len(refused) >= len(load_reports())
@@ -250,5 +266,5 @@ def test_page_leads_to_login_and_back(browser: BrowserSession, services: Airflow
     page.fill("input[name=password]", services.password)
     page.keyboard.press("Enter")
     page.wait_for_url(f"{browser.url}/bi-reports/", timeout=30_000)
-    expect(page.locator("figure svg")).to_have_count(len(load_reports()), timeout=30_000)
+    expect(page.locator(".tile")).to_have_count(7, timeout=30_000)
     context.close()

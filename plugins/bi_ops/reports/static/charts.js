@@ -51,20 +51,28 @@ function createSections() {
 // Requests and draws every chart, also those out of view.
 export const drawAll = () => Promise.all([...figures.values()].map(update));
 
-export async function reload(_route, query) {
-  params = query;
+// The observer reports what is in view once a frame, after the frame's own callbacks.
+const observed = () => new Promise((resume) => requestAnimationFrame(() => requestAnimationFrame(resume)));
+
+async function updateVisible() {
   await Promise.all([...visible].map(update));
   return { status: `${visible.size} of ${figures.size} charts in view updated` };
 }
 
-export async function load(container, route, query) {
+export function reload(_route, query) {
+  params = query;
+  return updateVisible();
+}
+
+export async function load(container, { path: [name] }, query) {
+  params = query;
   page = await fetchPage();
   if (!figures.size) createSections();
   const actions = createElement("p", undefined, { class: "actions" });
   actions.append(createElement("a", "Atlas dashboard", { href: "bi.charts", download: "" }));
   container.append(actions, sections);
-  const [name] = route.path;
   const linked = page.reports.find((report) => [report.name, report.collection].includes(name));
   if (linked) figures.get(linked.name).scrollIntoView();
-  return reload(route, query);
+  await observed();
+  return updateVisible();
 }

@@ -98,7 +98,7 @@ export function createFigure(report, themes) {
   figure.querySelector(".chart").setAttribute("aria-label", `${report.title}; the table has its figures`);
   figure.querySelector("h3").textContent = report.title;
   figure.querySelector(".question").textContent = report.question;
-  figure.querySelector("nav").addEventListener("click", ({ target }) => {
+  figure.querySelector(".downloads").addEventListener("click", ({ target }) => {
     const { action } = target.dataset;
     const rows = figure.querySelector(".rows");
     if (action === "table") rows.hidden = !rows.hidden;

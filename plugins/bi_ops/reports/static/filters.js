@@ -65,7 +65,11 @@ function createChip(select, value) {
 }
 
 function showChips() {
-  const items = selects.flatMap((select) => [...select.selected].map((value) => createChip(select, value)));
+  const chosen = selects.flatMap((select) => [...select.selected].map((value) => [select, value]));
+  const key = JSON.stringify(chosen.map(([{ name }, value]) => [name, value]));
+  if (key === chips.dataset.key) return; // the same chips keep the focus
+  chips.dataset.key = key;
+  const items = chosen.map(([select, value]) => createChip(select, value));
   chips.replaceChildren(...items);
   chips.hidden = !items.length;
   toggle.textContent = items.length ? `Filters (${items.length})` : "Filters";
@@ -127,7 +131,7 @@ export function describeFilters() {
 
 async function offerOptions() {
   const page = await fetchPage();
-  institutions = page.institutions ?? page.filter_options.institution.map((name) => ({ name }));
+  institutions = page.institutions;
   for (const select of selects) select.setOptions(page.filter_options[select.name]);
   for (const [name, first] of [["from_month", "first"], ["to_month", "last"]]) setOptions(form[name], listMonths(page.first_month), first);
   showFilters(readRoute().filters);

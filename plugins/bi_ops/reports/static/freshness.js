@@ -6,11 +6,11 @@ import { hrefTo } from "./state.js";
 
 export const title = "Freshness";
 
-const COLUMNS = ["Job", "Region", "Latest", "As of (UTC)", "Documents", "Published (UTC)", "Duration"];
+const COLUMNS = ["Job and region", "Latest", "As of (UTC)", "Documents", "Published (UTC)", "Duration"];
 const LOAD_COLUMNS = ["Published (UTC)", "Job", "Region", "As of", "Started by", "Documents", "Before"];
 const STATES = [
   ["", "published: opens its run"],
-  ["missing", "missing: opens the trigger form"],
+  ["missing", "missing: opens the DAG, to trigger it"],
   ["publishing", "being published: opens its run"],
 ];
 
@@ -34,14 +34,14 @@ function createCell(path, text, state) {
 function createPeriodCell(job, { period, documents, run_path: runPath, trigger_path: triggerPath, publishing }) {
   const name = `${job.job}, ${job.region}, ${period}`;
   if (publishing) return createCell(runPath, `${name}: publishing, ${formatProgress(publishing)}`, "publishing");
-  if (documents === null) return createCell(triggerPath ?? runPath, `${name}: missing; open the trigger form`, "missing");
+  if (documents === null) return createCell(triggerPath || runPath, `${name}: missing; open the DAG to trigger it`, "missing");
   return createCell(runPath, `${name}: ${formatNumber(documents)} documents`, "");
 }
 
 function createLatestCell(job) {
   const name = `${job.job}, ${job.region}`;
   if (job.publishing) return createCell(job.publishing.run_path, `${name}: publishing, ${formatProgress(job.publishing)}`, "publishing");
-  if (job.overdue) return createCell(job.trigger_path || job.run_path, `${name}: overdue; open the trigger form`, "missing");
+  if (job.overdue) return createCell(job.trigger_path || job.run_path, `${name}: overdue; open the DAG to trigger it`, "missing");
   return createCell(job.run_path, `${name}: published`, "");
 }
 
@@ -56,10 +56,11 @@ function createAsOf(job) {
 
 function createRow(job, months) {
   const row = createElement("tr");
-  row.append(createElement("th", job.job, { scope: "row" }), createElement("td", job.region));
+  const name = createElement("th", job.job, { scope: "row" });
+  name.append(createElement("strong", ` ${job.region}`));
   const latest = createElement("td");
   latest.append(createLatestCell(job));
-  row.append(latest, createAsOf(job), createElement("td", formatNumber(job.documents), { class: "number" }));
+  row.append(name, latest, createAsOf(job), createElement("td", formatNumber(job.documents), { class: "number" }));
   row.append(createElement("td", formatInstant(job.published_at)));
   row.append(createElement("td", job.published_at ? `${job.seconds} s` : "", { class: "number" }));
   if (!months.length) return row;
@@ -128,8 +129,8 @@ function createGaps(jobs) {
   const list = createElement("ul");
   list.append(...gaps.map(({ name, run_path: runPath, trigger_path: triggerPath, params }) => {
     const item = createElement("li", `${name}: `);
-    if (triggerPath) item.append(airflowLink(triggerPath, "open the trigger form"), params ? ` (${formatParams(params)}), ` : ", ");
-    item.append("or clear a failed run: ", airflowLink(runPath, "runs that were due"));
+    if (triggerPath) item.append(airflowLink(triggerPath, "trigger the DAG"), ` with ${formatParams(params)}; `);
+    item.append("or clear a failed run of the ", airflowLink(runPath, "runs that were due"));
     return item;
   }));
   details.append(createElement("summary", `Missing: ${gaps.length}, and how to load them`), list);
@@ -164,8 +165,7 @@ function createLoads(loads) {
 }
 
 function showVerdict({ verdict }) {
-  if (!verdict) return;
-  const link = createElement("a", `${verdict.ok ? "✓" : "!"} ${verdict.text}`, { href: hrefTo("freshness"), class: verdict.ok ? "good" : "never" });
+  const link = createElement("a", `${verdict.ok ? "✓" : "!"} ${verdict.text}`, { href: hrefTo("freshness"), class: verdict.ok ? "good" : "never", title: verdict.text });
   document.querySelector("#verdict").replaceChildren(link);
 }
 
@@ -174,16 +174,19 @@ export async function loadVerdict() {
   showVerdict(await fetchJson("api/freshness"));
 }
 
-export async function load(container) {
+// Of the filters, only the region applies: what is published has no other.
+export async function load(container, { filters }) {
   const freshness = await fetchJson("api/freshness");
-  const { jobs, problems, loads, verdict } = freshness;
+  const regions = filters.getAll("region");
+  const isChosen = ({ region }) => !regions.length || regions.includes(region);
+  const [jobs, loads] = [freshness.jobs.filter(isChosen), freshness.loads.filter(isChosen)];
   showVerdict(freshness);
   const section = createElement("section", undefined, { id: "freshness", "aria-label": "Freshness" });
   const problemBox = createElement("div", undefined, { class: "problems" });
-  problemBox.append(...problems.map(createProblem));
+  problemBox.append(...freshness.problems.map(createProblem));
   const matrix = createMatrix(jobs);
   section.append(createLegend(), matrix, createGaps(jobs), problemBox);
   container.append(section, createLoads(loads));
   matrix.scrollLeft = matrix.scrollWidth; // the latest periods are of the most interest
-  return { status: verdict?.text };
+  return { status: freshness.verdict.text };
 }

@@ -28,8 +28,9 @@ export class MultiSelect {
   }
 
   setOptions(options) {
+    const isFirst = !this.options.length;
     this.options = options;
-    if (this.panel.hidden) this.fillList();
+    if (this.panel.hidden || isFirst) this.fillList();
   }
 
   select(values) {

@@ -18,7 +18,7 @@ function createChange(amount, unit, base) {
 }
 
 function createTileChange(change, period) {
-  if (change === null) return createElement("p", `no comparison with ${period}`, { class: "change unknown" });
+  if (change === null) return createElement("p", `no figure for ${period}`, { class: "change unknown" });
   const { percent, points, base } = change;
   const line = createChange(percent ?? points, percent === undefined ? "points" : "%", period);
   line.title = `${period}: ${formatNumber(base)}`;

@@ -42,7 +42,7 @@ function showContent(container) {
   container.id = "content";
 }
 
-function openView(route, view, container, isFirst) {
+function openView(view, container, isFirst) {
   showTitle(view.title);
   showContent(container);
   if (isFirst) return;
@@ -70,7 +70,7 @@ export async function showRoute() {
   const isNew = path !== shownPath;
   hideError();
   showNavigation(route.view);
-  if (isNew) openView(route, view, container, shownPath === null);
+  if (isNew) openView(view, container, shownPath === null);
   shownPath = path;
   document.querySelector("#content").setAttribute("aria-busy", "true");
   try {
