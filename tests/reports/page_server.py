@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 
 
 @contextmanager
-def page_server(folder: Path, mongo_port: int, **settings: str) -> Iterator[str]:
+def page_server(folder: Path, mongo_port: int, *, database: str = "bi", **settings: str) -> Iterator[str]:
     """Run a server with the page and a synchronous route; yields its URL."""
     connection = {
         "conn_type": "mongo",
@@ -25,7 +25,7 @@ def page_server(folder: Path, mongo_port: int, **settings: str) -> Iterator[str]
         "port": mongo_port,
         "login": mongo.ADMIN,
         "password": "secret",
-        "schema": "bi",
+        "schema": database,
         "extra": {"authSource": "admin"},
     }
     environment = {

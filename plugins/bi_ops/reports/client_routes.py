@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Response
 
-from bi_ops.reports.client import client_steps
+from bi_ops.reports.client import Client, client_steps
 from bi_ops.reports.clients import Clients, csv_table, list_clients
 from bi_ops.reports.csv_text import csv_lines
 from bi_ops.reports.filters import Filters
 from bi_ops.reports.overview import overview_steps
 from bi_ops.reports.query_execution import Steps
-from bi_ops.reports.regions import region_steps
+from bi_ops.reports.regions import Regions, region_steps
 from bi_ops.reports.usage import Usage, ledger_version_steps, usage_steps
+from bi_ops.reports.view_tables import ClientTable, RegionTable, client_table, region_table
 from bi_ops.reports.web_dependencies import FiltersDep, ReaderDep, RequestReader, json_response
 
 T = TypeVar("T")
@@ -78,14 +79,17 @@ async def clients(filters: FiltersDep, figures: FiguresDep) -> Response:
 async def clients_csv(filters: FiltersDep, figures: FiguresDep) -> Response:
     """All selected clients as CSV."""
     _, table = await figures.clients(filters)
-    headers = {"Content-Disposition": 'attachment; filename="clients.csv"'}
-    return Response(csv_lines(*csv_table(table)), media_type="text/csv; charset=utf-8", headers=headers)
+    return _csv_response("clients", *csv_table(table))
 
 
-@router.get("/clients/{client_region}/{institution_id}")
-async def client(
+def _csv_response(name: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Response:
+    headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
+    return Response(csv_lines(columns, rows), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+async def _client(
     client_region: str, institution_id: InstitutionId, filters: FiltersDep, figures: FiguresDep
-) -> Response:
+) -> Client:
     """One client, among the clients of the selected regions; of its own region where these leave it out."""
     regions = filters.regions if client_region in filters.regions or not filters.regions else (client_region,)
     filters = replace(filters, regions=regions, institutions=())
@@ -94,10 +98,38 @@ async def client(
     row = next((row for row in table.clients if (row.region, row.institution_id) == key), None)
     if row is None:
         raise HTTPException(404, f"region {client_region!r} has no institution {institution_id}")
-    return json_response(await figures.read(filters, key, lambda: client_steps(filters, usage, table, row)))
+    return await figures.read(filters, key, lambda: client_steps(filters, usage, table, row))
+
+
+ClientDep = Annotated[Client, Depends(_client)]
+
+
+@router.get("/clients/{client_region}/{institution_id}")
+async def client(client: ClientDep) -> Response:
+    """One client."""
+    return json_response(client)
+
+
+@router.get("/clients/{client_region}/{institution_id}/{table}.csv")
+async def client_csv(institution_id: InstitutionId, table: ClientTable, client: ClientDep) -> Response:
+    """A table of one client as CSV."""
+    return _csv_response(f"client-{institution_id}-{table}", *client_table(client, table))
+
+
+async def _regions(filters: FiltersDep, figures: FiguresDep) -> Regions:
+    return await figures.read(filters, "regions", lambda: region_steps(filters))
+
+
+RegionsDep = Annotated[Regions, Depends(_regions)]
 
 
 @router.get("/regions")
-async def regions(filters: FiltersDep, figures: FiguresDep) -> Response:
+async def regions(regions: RegionsDep) -> Response:
     """The regions' growth, retention and platforms."""
-    return json_response(await figures.read(filters, "regions", lambda: region_steps(filters)))
+    return json_response(regions)
+
+
+@router.get("/regions/{table}.csv")
+async def regions_csv(table: RegionTable, regions: RegionsDep) -> Response:
+    """A table of the regions as CSV."""
+    return _csv_response(f"regions-{table}", *region_table(regions, table))

@@ -91,6 +91,17 @@ export async function drawChart(figure, themes) {
   if (requestId === figure.requestId) figure.view = view;
 }
 
+// Shows rows that a view has already; view_figures.js describes the definition.
+export async function showRows(figure, definition, themes) {
+  const { columns, rows, values, spec, note, csvHref, emptyText } = definition;
+  figure.querySelector("[data-action=csv]").href = csvHref;
+  if (!rows.length) return showMessage(figure, definition, emptyText);
+  fillTable(figure.querySelector("table"), columns, rows);
+  showNote(figure, note ?? "");
+  figure.drawing = { ...SIZE, ...spec, data: { values: values ?? rows } };
+  return drawChart(figure, themes);
+}
+
 export function createFigure(report, themes) {
   const figure = document.querySelector("#figure").content.cloneNode(true).querySelector("figure");
   figure.id = report.name;

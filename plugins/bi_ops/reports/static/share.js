@@ -34,6 +34,7 @@ async function readStyles() {
 // The view as it is shown, without what needs the page: scripts, buttons and links within it.
 function copyView() {
   const view = document.querySelector("main").cloneNode(true);
+  view.querySelectorAll("th button").forEach((button) => button.replaceWith(...button.childNodes));
   view.querySelectorAll(REMOVED).forEach((node) => node.remove());
   for (const link of view.querySelectorAll("a[href]")) {
     if (link.getAttribute("href").startsWith("#")) link.replaceWith(...link.childNodes);
@@ -44,6 +45,7 @@ function copyView() {
 
 async function exportView() {
   if (readRoute().view === "charts") await drawAll();
+  await Promise.all([...document.querySelectorAll("figure")].map((figure) => figure.draw?.()));
   const { period, values } = describeFilters();
   const copy = document.implementation.createHTMLDocument(document.title);
   copy.documentElement.lang = "en";
