@@ -10,7 +10,9 @@ from playwright.sync_api import Browser
 
 from bi_ops.mongo.store import Store
 from dev import mongo
+from dev.mongo import Mongo
 from tests.reports.browser import launch_chromium
+from tests.reports.client_data import insert_client_data
 from tests.reports.page_data import insert_page_data
 from tests.reports.page_server import page_server
 
@@ -18,19 +20,31 @@ SETTINGS = {"MEG_REGIONS": "eu,uk", "BI_START_DATE": "2026-08-01"}
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, str]]:
-    """A MongoDB of its own with the data of `page_data`, and the page's address."""
+def mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongo]:
+    """A MongoDB of its own."""
     if os.environ.get(mongo.URL_ENV_VAR):
         pytest.skip("the tests' MongoDB is not of this machine")
+    with mongo.running(tmp_path_factory.mktemp("mongod"), "secret") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def served(mongod: Mongo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, str]]:
+    """The databases with the documents of `page_data`, and the page's address."""
     folder = tmp_path_factory.mktemp("page")
-    with (
-        mongo.running(folder, "secret") as server,
-        server.client() as client,
-        page_server(folder, server.port, **SETTINGS) as address,
-    ):
+    with mongod.client() as client, page_server(folder, mongod.port, **SETTINGS) as address:
         store = Store(client, "bi")
         insert_page_data(store)
         yield store, f"{address}/bi-reports/"
+
+
+@pytest.fixture(scope="module")
+def clients_url(mongod: Mongo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a page with the documents of `client_data`."""
+    folder = tmp_path_factory.mktemp("clients")
+    with mongod.client() as client, page_server(folder, mongod.port, database="clients", **SETTINGS) as address:
+        insert_client_data(Store(client, "clients"))
+        yield f"{address}/bi-reports/"
 
 
 @pytest.fixture

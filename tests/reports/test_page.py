@@ -241,6 +241,21 @@ def test_page_busy_server_retries(browser: BrowserSession) -> None:
     assert len(refused) >= len(load_reports())
 
 
+def test_copied_link_opens_view(browser: BrowserSession) -> None:
+    """The link that is copied in Airflow's frame opens the same view with the same filters outside of it."""
+    browser.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    frame = browser.reports("Freshness")
+    frame.get_by_role("button", name="Region: All").click()
+    frame.get_by_role("checkbox", name="uk").check()
+    frame.get_by_role("button", name="Copy link").click()
+    expect(frame.locator("#status")).to_have_text("Link copied")
+    page = browser.context.new_page()
+    page.goto(frame.locator("body").evaluate("() => navigator.clipboard.readText()"))
+    expect(page.get_by_role("heading", level=1)).to_have_text("Freshness")
+    expect(page.locator("#freshness tbody tr")).to_have_count(7)
+    page.close()
+
+
 def test_page_requires_login(services: AirflowServices) -> None:
     """Without a login the page shows nothing."""
     for path in (
