@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import re
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
-from bi_ops.mongo.store import Store
-from dev import mongo
-from tests.reports.browser import CHROMIUM, NEEDS_CHROMIUM, SCREENSHOTS_DIR
+from dev.mongo import Mongo
+from tests.reports.browser import NEEDS_CHROMIUM, SCREENSHOTS_DIR, open_page
 from tests.reports.client_data import (
     AS_OF,
     CLIENTS,
@@ -32,14 +27,12 @@ from tests.reports.client_data import (
     QUARTERS,
     QUIET_HOSPITAL,
     client_documents,
-    insert_client_data,
 )
+from tests.reports.conftest import SETTINGS
 from tests.reports.page_server import page_server
 
 pytestmark = NEEDS_CHROMIUM
-SETTINGS = {"MEG_REGIONS": "eu,uk", "BI_START_DATE": "2026-08-01"}
 DOCUMENTS = client_documents()
-BOX_OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
 @dataclass
@@ -49,22 +42,18 @@ class Reports:
     Attributes:
         page: The browser's tab.
         url: The page's address.
-        empty_url: The address of a page whose database is empty.
-        problems: Errors on the console, and requests to other hosts.
-        clicks: The clicks since the page was opened.
+        clicks: The clicks since a view was opened.
     """
 
     page: Page
     url: str
-    empty_url: str
-    problems: list[str] = field(default_factory=list)
     clicks: int = 0
 
-    def open(self, view: str = "overview", options: str = "", *, url: str = "") -> None:
+    def open(self, view: str, options: str = "") -> None:
         """Open a view with all months, as a copied link does."""
         self.page.goto("about:blank")
-        self.page.goto(f"{url or self.url}#/{view}?months=all{options}")
-        expect(self.page.locator("#content > *").first).to_be_visible(timeout=15_000)
+        self.page.goto(f"{self.url}#/{view}?months=all{options}")
+        expect(self.page.locator("#content:not([aria-busy]) > *").first).to_be_visible(timeout=30_000)
         self.clicks = 0
 
     def click(self, target: Locator) -> None:
@@ -73,52 +62,23 @@ class Reports:
 
     def click_view(self, name: str) -> None:
         self.click(self.page.get_by_role("navigation", name="Views").get_by_role("link", name=name))
+        expect(self.page.get_by_role("heading", level=1)).to_have_text(name)
+        expect(self.page.locator("#content:not([aria-busy]) .data-table").first).to_be_visible(timeout=30_000)
 
     def column(self, title: str, table: str = "Clients") -> list[str]:
         """The texts of a column of the table with this name, top down."""
         box = self.page.get_by_role("region", name=table, exact=True)
-        titles = [re.sub(r"\s+", " ", text).strip() for text in box.locator("thead th").all_inner_texts()]
+        titles = [text.strip() for text in box.locator("thead th").all_inner_texts()]
         place = titles.index(title) + 1
         return [text.strip() for text in box.locator(f"tbody tr > :nth-child({place})").all_inner_texts()]
 
 
-@pytest.fixture(scope="module")
-def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reports]:
-    """A MongoDB of its own with the clients, a browser, and the page on it and on an empty database."""
-    if os.environ.get(mongo.URL_ENV_VAR):
-        pytest.skip("the tests' MongoDB is not of this machine")
-    folder, empty_folder = (tmp_path_factory.mktemp(name) for name in ("clients", "empty"))
-    SCREENSHOTS_DIR.mkdir(parents=True, exist_ok=True)
-    with (
-        mongo.running(folder, "secret") as server,
-        server.client() as client,
-        page_server(folder, server.port, **SETTINGS) as url,
-        page_server(empty_folder, server.port, database="empty", **SETTINGS) as empty_url,
-        sync_playwright() as playwright,
-    ):
-        insert_client_data(Store(client, "bi"))
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 800}, accept_downloads=True)
-        page.set_default_timeout(15_000)
-        session = Reports(page, f"{url}/bi-reports/", f"{empty_url}/bi-reports/")
-        hosts = {urlsplit(address).netloc for address in (url, empty_url)}
-
-        def check_host(address: str) -> None:
-            if urlsplit(address).scheme in ("http", "https") and urlsplit(address).netloc not in hosts:
-                session.problems.append(f"a request to {address}")
-
-        page.on("request", lambda request: check_host(request.url))
-        page.on("console", lambda message: session.problems.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: session.problems.append(str(error)))
-        yield session
-        browser.close()
-
-
-@pytest.fixture(autouse=True)
-def _page_is_without_problems(reports: Reports) -> Iterator[None]:
-    reports.page.set_viewport_size({"width": 1280, "height": 800})
-    yield
-    assert reports.problems == []
+@pytest.fixture
+def reports(chromium: Browser, clients_url: str) -> Iterator[Reports]:
+    """The page at its first view."""
+    with open_page(chromium, f"{clients_url}#/overview?months=all") as page:
+        expect(page.locator(".tile")).to_have_count(7, timeout=30_000)
+        yield Reports(page, clients_url)
 
 
 def csv_files(reports: Reports) -> list[list[dict[str, str]]]:
@@ -172,7 +132,6 @@ def expected_at_risk() -> dict[str, list[str]]:
 
 def test_question_who_is_leaving(reports: Reports) -> None:
     """Who is about to leave us: the clients at risk, with the reasons in words."""
-    reports.open()
     reports.click_view("Clients")
     reports.click(reports.page.get_by_role("button", name="At risk"))
     expected = expected_at_risk()
@@ -188,7 +147,6 @@ def test_question_who_is_leaving(reports: Reports) -> None:
 
 def test_question_which_region_grew(reports: Reports) -> None:
     """Which region grew last quarter: a sentence and the table name each region with its change."""
-    reports.open()
     reports.click_view("Regions")
     totals = quarter_totals()
     sums = {
@@ -214,7 +172,6 @@ def test_question_which_region_grew(reports: Reports) -> None:
 
 def test_question_ten_largest(reports: Reports) -> None:
     """What are our ten largest clients and where are they heading: by users, each with its changes and months."""
-    reports.open()
     reports.click_view("Clients")
     reports.click(reports.page.get_by_role("button", name="Ten largest"))
     active = [client for client in DOCUMENTS["institutions"] if client["is_active"]]
@@ -236,7 +193,6 @@ def test_question_ten_largest(reports: Reports) -> None:
 
 def test_question_people_at_hospital(reports: Reports) -> None:
     """Who are the people to talk to at hospital X: found without its accents, best rank first."""
-    reports.open()
     reports.click_view("Clients")
     reports.page.get_by_role("searchbox").fill("hopital saint-andre")
     reports.click(reports.page.get_by_role("link", name=HOSPITAL))
@@ -252,7 +208,6 @@ def test_question_people_at_hospital(reports: Reports) -> None:
 
 def test_question_is_it_up_to_date(reports: Reports) -> None:
     """Is this up to date: the first view says so without a click."""
-    reports.open()
     expect(reports.page.locator("#verdict")).to_contain_text("missing")
     verdict = reports.page.request.get(f"{reports.url}api/freshness").json()["verdict"]
     assert verdict["text"] in reports.page.locator("#verdict").inner_text()
@@ -291,13 +246,13 @@ def test_table_pages(reports: Reports) -> None:
         client["name"] for client in DOCUMENTS["institutions"]
     )
     page.get_by_role("searchbox").fill("uk cottage")
-    expect(status).to_have_text(f"1 clients ({total} in all)")
+    expect(status).to_have_text(f"1 of {total} clients")
     assert reports.column("Client") == [QUIET_HOSPITAL]
     page.get_by_role("searchbox").fill("no such client")
-    expect(status).to_have_text(f"No clients to show ({total} in all).")
+    expect(status).to_have_text(f"None of {total} clients match.")
     page.get_by_role("searchbox").fill("")
     page.get_by_label("Rows on a page").select_option("50")
-    expect(status).to_have_text(f"{total} clients")
+    expect(status).to_have_text(f"{total} of {total} clients")
     assert "size=50" in page.url
 
 
@@ -385,28 +340,22 @@ def test_regions_name_what_is_missing(reports: Reports) -> None:
     assert cells == ["web", f"{web:,}", f"{round(100 * web / total, 1):g}"]
 
 
-@pytest.mark.parametrize("view", ["clients", "regions"])
-def test_view_of_empty_database(reports: Reports, view: str) -> None:
+def test_views_of_empty_database(chromium: Browser, mongod: Mongo, tmp_path: Path) -> None:
     """Without data a view says so, and fails nowhere."""
-    reports.open(view, url=reports.empty_url)
-    expect(reports.page.locator("#problem")).to_be_hidden()
-    expect(reports.page.locator("#content")).to_contain_text(
-        {"clients": "No clients to show", "regions": "No quarter is loaded"}[view]
-    )
+    texts = {"clients": "No clients to show.", "regions": "No quarter is loaded."}
+    with page_server(tmp_path, mongod.port, database="empty", **SETTINGS) as url:
+        for view, text in texts.items():
+            with open_page(chromium, f"{url}/bi-reports/#/{view}") as page:
+                expect(page.locator("#content")).to_contain_text(text, timeout=30_000)
+                expect(page.locator("#problem")).to_be_hidden()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_views_fit_phone_and_desktop(reports: Reports, scheme: Any) -> None:
-    """Each view fits 1280 and 390 pixels; names with markup are text."""
-    page = reports.page
-    page.emulate_media(color_scheme=scheme)
-    for view in ("clients", "clients/eu/5", "regions"):
-        for width, height in ((1280, 800), (390, 844)):
-            page.set_viewport_size({"width": width, "height": height})
-            reports.open(view)
-            expect(page.locator(".data-table tbody tr").first).to_be_visible()
-            assert page.evaluate(BOX_OVERFLOW) <= 0, (view, width)
-            page.screenshot(path=SCREENSHOTS_DIR / f"{view.replace('/', '-')}-{width}-{scheme}.png", full_page=True)
-    reports.open("clients/eu/5")
-    expect(page.locator("h1")).to_have_text(MARKUP)
-    page.emulate_media(color_scheme=None)
+def test_client_name_with_markup_is_text(reports: Reports) -> None:
+    """A name with markup is text in the list, in the heading and in charts; the list leads to the client."""
+    reports.open("clients", "&search=klinik")
+    assert reports.column("Client") == [MARKUP]
+    reports.page.screenshot(path=SCREENSHOTS_DIR / "client_search.png")
+    reports.click(reports.page.get_by_role("link", name=MARKUP))
+    expect(reports.page.get_by_role("heading", level=1)).to_have_text(MARKUP)
+    expect(reports.page.locator("#client-submissions h3")).to_have_text(f"{MARKUP}: submissions")
+    expect(reports.page.locator("[data-name=months] .chart svg")).to_have_count(2)

@@ -182,7 +182,9 @@ def test_link_is_copied_or_shown(page: Page) -> None:
     assert page.evaluate("getSelection().toString()") == page.url
 
 
-@pytest.mark.parametrize(("view", "drawings"), [("overview", 4), ("charts", len(load_reports())), ("freshness", 0)])
+@pytest.mark.parametrize(
+    ("view", "drawings"), [("overview", 4), ("charts", len(load_reports())), ("regions", 8), ("freshness", 0)]
+)
 def test_export_works_offline(chromium: Browser, page: Page, view: str, drawings: int, tmp_path: Path) -> None:
     """What is shown is saved as one file without scripts, which needs no server."""
     show(page, f"#/{view}?region=eu")

@@ -58,7 +58,7 @@ export async function load(container, { options }, params) {
     choices: CHOICES,
     csvHref: `api/clients.csv?${params}`,
     state: Object.fromEntries(options),
-    onState: (state) => Object.entries(state).forEach(([name, value]) => setOption(name, value)),
+    onState: setOption,
   });
   container.append(createElement("p", describeBasis(answer), { class: "basis" }), table.element);
   return { status: table.status.textContent };

@@ -23,7 +23,7 @@ function compareValues(left, right, sign) {
 //   hasSearch        whether there is a search field
 //   choices          quick choices [{name, title, select(rows), sort}]; the first is the default
 //   csvHref          the address of all rows as CSV
-//   state, onState   {sort, search, choice, page, size} as texts, and what is called with it after a change
+//   state, onState   {sort, search, choice, page, size} as texts, and what is called with the name and value of each change
 export class DataTable {
   constructor(options) {
     this.options = { choices: [], hasSearch: true, state: {}, onState: () => {}, ...options };
@@ -132,9 +132,10 @@ export class DataTable {
   }
 
   change(change) {
+    const before = this.getState();
     Object.assign(this, { page: 1, ...change });
     this.show();
-    this.options.onState(this.getState());
+    for (const [name, value] of Object.entries(this.getState())) if (value !== before[name]) this.options.onState(name, value);
   }
 
   matchingRows() {
@@ -152,7 +153,7 @@ export class DataTable {
   }
 
   show() {
-    const { columns, noun, rows } = this.options;
+    const { columns, rows } = this.options;
     const matching = this.matchingRows();
     const pages = Math.max(1, Math.ceil(matching.length / this.size));
     this.page = Math.min(this.page, pages);
@@ -164,14 +165,20 @@ export class DataTable {
       this.headers[index].setAttribute("aria-sort", direction);
     });
     this.options.choices.forEach((choice, index) => this.choiceButtons[index].setAttribute("aria-pressed", String(choice === this.choice)));
-    const range = matching.length > shown.length ? `${start + 1} to ${start + shown.length} of ${matching.length}` : matching.length;
-    const all = matching.length < rows.length ? ` (${rows.length} in all)` : "";
-    this.status.textContent = matching.length ? `${range} ${noun}${all}` : `No ${noun} to show${all}.`;
+    this.status.textContent = this.describeRows(matching.length, start, shown.length);
     this.sizeSelect.value = String(this.size);
     this.sizeSelect.hidden = rows.length <= PAGE_SIZES[0];
     this.previous.hidden = this.next.hidden = pages === 1;
     this.previous.disabled = this.page === 1;
     this.next.disabled = this.page === pages;
+  }
+
+  describeRows(matching, start, shown) {
+    const { noun, rows: { length: all } } = this.options;
+    if (!all) return `No ${noun} to show.`;
+    if (!matching) return `None of ${all} ${noun} match.`;
+    if (matching === shown) return `${shown} of ${all} ${noun}`;
+    return `${start + 1} to ${start + shown} of ${matching} ${noun}${matching < all ? `, ${all} in all` : ""}`;
   }
 
   createRow(row) {
