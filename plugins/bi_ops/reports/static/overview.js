@@ -65,7 +65,7 @@ function createList(name, heading, rows, describe, emptyText) {
 
 function describeGrowth({ change_quarter: percent, change_quarter_count: count }) {
   const line = createChange(count, "submissions", "last quarter");
-  if (percent !== null) line.append(` (${formatNumber(Math.abs(percent))} %)`);
+  if (percent !== null) line.append(` (${formatNumber(Math.abs(percent))}\u00a0%)`);
   return line;
 }
 
