@@ -20,10 +20,10 @@ help:  ## list the commands
 setup: .venv/.ready  ## create .venv with everything that development needs
 
 run: .venv/.ready  ## load the last three months on embedded databases, and print the published slices
-	@PYTHONPATH=plugins $(BIN)/python -m dev run
+	@$(BIN)/python -m dev run
 
 up: .venv/.ready  ## do the same, then keep Airflow's UI running until Ctrl-C, and load eleven more months behind it
-	@PYTHONPATH=plugins $(BIN)/python -m dev up
+	@$(BIN)/python -m dev up
 
 doctor: .venv/.ready  ## check the connections of the environment (AIRFLOW_CONN_...), else the embedded stack
 	@PYTHONPATH=plugins $(BIN)/python -m dev doctor

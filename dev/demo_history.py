@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 
 import pendulum
 
-from bi_ops.catalog.jobs import JOBS
 from dev import run_dags
 from dev.api_client import ApiClient
 from dev.console import console
@@ -16,7 +15,7 @@ from dev.mongo import Mongo
 
 _DAG_ID = "bi_backfill"
 _POLL_SECONDS = 5
-_MONTHLY_JOBS = [job.name for job in JOBS if job.chunked]
+_MONTHLY_JOBS = ["monthly_submissions", "monthly_sessions"]
 
 
 def load_history(api: ApiClient, server: Mongo, months: Sequence[str], regions: Iterable[str]) -> bool:
