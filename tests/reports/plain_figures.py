@@ -67,8 +67,8 @@ class PlainFigures:
         return (not first or period >= first) and (not last or period <= last)
 
     def common(self, job: str, regions: Iterable[str]) -> set[str]:
-        """The periods that each of the regions has."""
-        sets = [self.loaded[job][region] for region in regions]
+        """The periods that each of the regions has; one without any holds the others back from none."""
+        sets = [periods for region in regions if (periods := self.loaded[job][region])]
         return set.intersection(*sets) if sets else set()
 
     def newest(self, job: str, regions: Iterable[str]) -> str | None:

@@ -137,7 +137,7 @@ def test_client_shows_edges(store: Store, client: TestClient) -> None:
     assert view["people"] == []
     assert view["security"] is None
     figures = client.get("/api/overview").json()
-    assert figures["quarter"] is None
+    assert figures["quarter"] == "2026-Q3", "a region without quarters holds the others back from none"
     assert [row["institution_id"] for row in figures["fading"]] == [1], "a client that has left fades no more"
     regions = {row["region"]: row for row in client.get("/api/regions").json()["regions"]}
     assert regions["uk"]["quarter"] == {
@@ -186,6 +186,24 @@ def test_client_names_what_to_change(store: Store, client: TestClient) -> None:
         ("of_a_later_version", None, False),
     ]
     assert (security["unknown"], security["risk_level"], security["admins"]) == (["ip_allowlist"], "medium", 2)
+
+
+def test_month_ignores_removed_and_new_region(
+    store: Store, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A region that left the settings, or has loaded no month yet, holds no month back; a chosen one is shown."""
+    publish_months(store, "eu", "uk")
+    publish_months(store, "old", months=("2026-08", "2026-09"))
+    store.ledger.insert_one(ledger_row("institutions", "new", None))
+    for region in ("eu", "uk", "old"):
+        insert_use(store, insert_institution(store, 1, region=region), 11)
+    monkeypatch.setenv("MEG_REGIONS", "eu,uk,new")
+    figures = client.get("/api/overview").json()
+    assert (figures["month"], figures["tiles"][0]["value"]) == ("2026-10", 80)
+    assert figures["tiles"][0]["change_month"] == {"percent": -20.0, "base": 100}
+    assert [row["region"] for row in client.get("/api/regions").json()["regions"]] == ["", "eu", "new", "uk"]
+    assert client.get("/api/overview?region=old").json()["month"] == "2026-09"
+    assert client.get("/api/clients/old/1").json()["client"]["region"] == "old"
 
 
 def test_views_follow_filters(store: Store, client: TestClient) -> None:

@@ -18,6 +18,7 @@ from bi_ops.reports.regions import Regions, region_steps
 from bi_ops.reports.usage import Usage, ledger_version_steps, usage_steps
 from bi_ops.reports.view_tables import ClientTable, RegionTable, client_table, region_table
 from bi_ops.reports.web_dependencies import FiltersDep, ReaderDep, RequestReader, json_response
+from bi_ops.settings import Settings
 
 T = TypeVar("T")
 router = APIRouter(prefix="/api")
@@ -61,22 +62,30 @@ async def _figures_reader(reader: ReaderDep) -> _FiguresReader:
 FiguresDep = Annotated[_FiguresReader, Depends(_figures_reader)]
 
 
+async def _current_filters(filters: FiltersDep) -> Filters:
+    """The filters; without a choice of regions, those of the settings: a removed one would hold every month back."""
+    return filters if filters.regions else replace(filters, regions=Settings.from_env().regions)
+
+
+CurrentFiltersDep = Annotated[Filters, Depends(_current_filters)]
+
+
 @router.get("/overview")
-async def overview(filters: FiltersDep, figures: FiguresDep) -> Response:
+async def overview(filters: CurrentFiltersDep, figures: FiguresDep) -> Response:
     """The headline figures, and the clients that grow, fade or need attention."""
     usage, table = await figures.clients(filters)
     return json_response(await figures.read(filters, "overview", lambda: overview_steps(filters, usage, table)))
 
 
 @router.get("/clients")
-async def clients(filters: FiltersDep, figures: FiguresDep) -> Response:
+async def clients(filters: CurrentFiltersDep, figures: FiguresDep) -> Response:
     """All selected clients."""
     _, table = await figures.clients(filters)
     return json_response(table)
 
 
 @router.get("/clients.csv")
-async def clients_csv(filters: FiltersDep, figures: FiguresDep) -> Response:
+async def clients_csv(filters: CurrentFiltersDep, figures: FiguresDep) -> Response:
     """All selected clients as CSV."""
     _, table = await figures.clients(filters)
     return _csv_response("clients", *csv_table(table))
@@ -88,10 +97,10 @@ def _csv_response(name: str, columns: Sequence[str], rows: Iterable[Mapping[str,
 
 
 async def _client(
-    client_region: str, institution_id: InstitutionId, filters: FiltersDep, figures: FiguresDep
+    client_region: str, institution_id: InstitutionId, filters: CurrentFiltersDep, figures: FiguresDep
 ) -> Client:
     """One client, among the clients of the selected regions; of its own region where these leave it out."""
-    regions = filters.regions if client_region in filters.regions or not filters.regions else (client_region,)
+    regions = filters.regions if client_region in filters.regions else (client_region,)
     filters = replace(filters, regions=regions, institutions=())
     usage, table = await figures.clients(filters)
     key = (client_region, institution_id)
@@ -116,7 +125,7 @@ async def client_csv(institution_id: InstitutionId, table: ClientTable, client: 
     return _csv_response(f"client-{institution_id}-{table}", *client_table(client, table))
 
 
-async def _regions(filters: FiltersDep, figures: FiguresDep) -> Regions:
+async def _regions(filters: CurrentFiltersDep, figures: FiguresDep) -> Regions:
     return await figures.read(filters, "regions", lambda: region_steps(filters))
 
 

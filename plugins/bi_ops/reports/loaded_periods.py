@@ -32,10 +32,11 @@ class LoadedPeriods:
         return self.first <= period <= (self.last or "9999")
 
     def has(self, period: str, region: str = "") -> bool:
-        """Whether the region has the period; without a region, whether every selected region has it."""
+        """Whether the region has the period; without one, whether every selected region that has any period has it."""
         if region:
             return period in self.coverage.periods.get(region, ())
-        return bool(self.coverage.regions) and all(self.has(period, name) for name in self.coverage.regions)
+        having = [periods for periods in self.coverage.periods.values() if periods]
+        return bool(having) and all(period in periods for periods in having)
 
     def shown(self, region: str = "") -> list[str]:
         """The selected periods, loaded or not, from the first that the region, or any, has to the last."""
