@@ -125,7 +125,7 @@ class PlainFigures:
         return [
             submissions,
             self._month_tile("sessions", "monthly_sessions", sum_of("sessions")),
-            {**institutions, "total": all_active},
+            {**institutions, "total": len(clients) or None},
             {
                 "name": "active_users",
                 "value": sum(row["users_active_30d"] for row in clients) if clients else None,

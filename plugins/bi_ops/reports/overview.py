@@ -131,7 +131,7 @@ def _tiles(usage: Usage, clients: Clients, sessions: Mapping[str, int], sessions
         _month_tile(usage, sessions_loaded, sessions, name="sessions", title="Sessions"),
         replace(
             _month_tile(usage, usage.months, institutions, name="active_institutions", title="Active institutions"),
-            total=clients_known,
+            total=len(clients.clients) or None,  # also those that have left since: they may have been active
         ),
         Tile(
             "active_users",

@@ -35,7 +35,7 @@ const createColumns = (month) => [
   { name: "submissions", title: month ? `Submissions ${month}` : "Submissions", type: "number", value: (row) => row.submissions, cell: (row) => formatCount(row.submissions) },
   { name: "trend", title: "Trend", isHighFirst: true, hint: "Submissions by month, sorted by the change on last year", value: (row) => row.change_year, cell: (row) => sparkline(row.series, { title: "Submissions" }) },
   { name: "change_quarter", title: "On last quarter", type: "number", value: (row) => row.change_quarter, cell: (row) => createChange(row.change_quarter) },
-  { name: "change_quarter_count", title: "… in submissions", type: "number", value: (row) => row.change_quarter_count, cell: (row) => createChange(row.change_quarter_count, "") },
+  { name: "change_quarter_count", title: "Change, count", hint: "Submissions more or fewer than in the quarter before", type: "number", value: (row) => row.change_quarter_count, cell: (row) => createChange(row.change_quarter_count, "") },
   { name: "change_year", title: "On last year", type: "number", hint: "The same quarter a year before", value: (row) => row.change_year, cell: (row) => createChange(row.change_year) },
   { name: "days", title: "Days since last submission", type: "number", value: (row) => row.days_since_last, cell: (row) => formatCount(row.days_since_last) },
   { name: "churned", title: "Forms churned", type: "number", hint: "Of the forms used in the quarter before", value: (row) => row.forms_churned, cell: (row) => formatPart(row.forms_churned, row.forms_used_before) },
