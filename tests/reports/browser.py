@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, FrameLocator, Page, expect, sync_playwright
@@ -48,16 +49,22 @@ def launch_chromium() -> Iterator[Browser]:
 
 @contextmanager
 def open_page(chromium: Browser, url: str, **options: Any) -> Iterator[Page]:
-    """Open an address at 1280x800, or with other options; at the end, no error may be on the page's console."""
+    """Open an address at 1280x800, or with other options.
+
+    At the end, no error may be on the page's console, and no other host may have received a request.
+    """
     context = chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **options}, accept_downloads=True)
     page = context.new_page()
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
+    hosts: set[str] = set()
+    page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
     page.goto(url)
     yield page
     context.close()
     assert problems == []
+    assert hosts - {""} == {urlsplit(url).netloc}  # blob and data URLs have no host
 
 
 def draw_all_charts(page: Page | FrameLocator) -> None:

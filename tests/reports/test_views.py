@@ -84,6 +84,7 @@ def test_address_keeps_view_and_filters(page: Page) -> None:
     """Filters stay from view to view; reload, back and forward restore both."""
     choose(page, "Region", "uk")
     expect(page.locator("#status")).to_contain_text("updated")
+    expect(page.locator("#verdict a")).to_have_attribute("href", "#/freshness?region=uk")
     page.get_by_role("link", name="Freshness", exact=True).click()
     page.wait_for_url("**/#/freshness?region=uk")
     page.reload()

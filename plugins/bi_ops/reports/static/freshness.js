@@ -169,6 +169,11 @@ function showVerdict({ verdict }) {
   document.querySelector("#verdict").replaceChildren(link);
 }
 
+// Keeps the filters in the verdict's link, which stays while they change.
+export function linkVerdict() {
+  document.querySelector("#verdict a")?.setAttribute("href", hrefTo("freshness"));
+}
+
 // Says in one line, above every view, whether all that is due is published.
 export async function loadVerdict() {
   showVerdict(await fetchJson("api/freshness"));

@@ -2,7 +2,7 @@
 
 import { isDark, showError } from "./dom.js";
 import { createFilters, showFilters } from "./filters.js";
-import { loadVerdict } from "./freshness.js";
+import { linkVerdict, loadVerdict } from "./freshness.js";
 import { fetchPage } from "./requests.js";
 import { showRoute, startRouter } from "./router.js";
 import { connectShareButtons } from "./share.js";
@@ -33,7 +33,10 @@ async function main() {
   document.querySelector(".skip").addEventListener("click", skipToContent);
   connectShareButtons();
   createFilters();
-  startRouter(({ filters }) => showFilters(filters));
+  startRouter(({ filters }) => {
+    showFilters(filters);
+    linkVerdict();
+  });
   await Promise.all([loadVerdict(), fetchPage()]);
 }
 
