@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from bi_ops.catalog.jobs import JOBS, LoadMode
+from bi_ops.catalog.periods import Cadence
 from bi_ops.mongo.store import Store
 from tests.meg_factory import utc
 
@@ -168,7 +169,7 @@ def _ledger(region: str) -> list[dict[str, Any]]:
             "_id": ":".join(filter(None, (job.name, region, period))),
             "job": job.name,
             "region": region,
-            "period": period,
+            "period": QUARTERS[-1] if job.cadence is Cadence.QUARTERLY else period,
             "as_of": AS_OF,
             "timezone": "UTC",
             "run_id": f"scheduled__{period}",

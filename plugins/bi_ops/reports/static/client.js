@@ -69,7 +69,7 @@ function describePeers(peers) {
   if (!peers?.size) return "unknown size";
   const rank = peers.submissions_rank === null ? "no rank" : `${peers.submissions_rank} of ${peers.clients}`;
   const median = `median ${formatCount(peers.submissions_median)} submissions`;
-  const change = peers.change_quarter_median === null ? "" : `, ${formatNumber(peers.change_quarter_median)} % on last quarter`;
+  const change = peers.change_quarter_median === null ? "" : `, median change ${formatNumber(peers.change_quarter_median)} % on last quarter`;
   return `${rank} ${peers.size} clients by submissions; ${median}${change}`;
 }
 

@@ -104,7 +104,7 @@ function platformFigure(row, csv, month) {
   return {
     name: `platforms-${row.region || "all"}`,
     title: `${nameOf(row)}: platforms`,
-    question: `On which platforms are forms filled in${month ? ` in ${month}` : ""}?`,
+    question: `Where do the submissions${month ? ` of ${month}` : ""} come from?`,
     columns: PLATFORMS,
     rows,
     spec: {
