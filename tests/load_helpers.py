@@ -25,6 +25,8 @@ from bi_ops.mongo.store import DagRunRef, Store
 
 SUBMISSIONS = get_job("monthly_submissions")
 RUN = DagRunRef("bi_monthly", "scheduled__2026-11-01T00:00:00+00:00")
+API_PAUSE = 0.5
+"""The seconds between two calls of Airflow's API, of which each takes 70 ms of its server's CPU time."""
 
 
 def monthly_slice(name: str = "2026-10", *, region: str = "eu", job: Job = SUBMISSIONS, timezone: str = "UTC") -> Slice:
@@ -154,12 +156,12 @@ def staged_count(store: Store, load: Load) -> int:
     return sum(bucket.documents for bucket in StagingBuckets(store, load).list_buckets(LoadStates(store).staged(load)))
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait for a condition, and fail if it does not become true in time."""
+def wait_until(condition: Callable[[], bool], seconds: float = 30, *, pause: float = 0.05) -> None:
+    """Wait for a condition, which is checked after each pause, and fail if it does not become true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition did not become true in time"
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 def publish_empty(store: Store, job: str, region: str, month: str = "2026-10") -> None:

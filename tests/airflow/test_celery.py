@@ -19,7 +19,7 @@ from dev.embedded_stack import DatabaseServers
 from dev.processes import Service
 from tests.airflow_env import FAST_FAILURE_DETECTION, NO_SCHEDULED_RUNS, new_airflow
 from tests.conftest import STACK
-from tests.load_helpers import SUBMISSIONS, live_documents, monthly_slice, wait_until
+from tests.load_helpers import API_PAUSE, SUBMISSIONS, live_documents, monthly_slice, wait_until
 from tests.meg_factory import MegFactory
 
 pytestmark = pytest.mark.airflow
@@ -89,7 +89,7 @@ def celery_run(servers: DatabaseServers, store: Store, meg_factory: MegFactory) 
         services.api() as api,
         servers.postgres.connect("meg_eu") as meg,
     ):
-        wait_until(lambda: api.get("/dags/bi_monthly").is_success, 120)
+        wait_until(lambda: api.get("/dags/bi_monthly").is_success, 120, pause=API_PAUSE)
         api.patch("/dags/bi_monthly", json={"is_paused": False}).raise_for_status()
         yield CeleryRun(api, running_workers, store, meg)
 
@@ -100,13 +100,13 @@ def test_celery_worker_killed_loses_nothing(celery_run: CeleryRun) -> None:
     conf = {"period": monthly_slice().period.name, "jobs": [SUBMISSIONS.name]}
     body = {"dag_run_id": RUN, "logical_date": None, "conf": conf}
     assert celery_run.api.post("/dags/bi_monthly/dagRuns", json=body).is_success
-    wait_until(lambda: celery_run.completed_stages() >= 6, 180)
+    wait_until(lambda: celery_run.completed_stages() >= 6, 180, pause=API_PAUSE)
     with celery_run.meg.transaction():  # so that a task is certainly running
         celery_run.meg.execute("LOCK TABLE megforms_auditsession IN ACCESS EXCLUSIVE MODE")
         wait_until(lambda: celery_run.waits_for_lock(celery_run.workers[0]), 60)
         workers.kill_worker(celery_run.workers[0])
     assert celery_run.completed_stages() < FORMS / 2, "the month was loaded before the worker was killed"
-    wait_until(lambda: celery_run.api.get(PATH).json()["state"] in ("success", "failed"), 300)
+    wait_until(lambda: celery_run.api.get(PATH).json()["state"] in ("success", "failed"), 300, pause=API_PAUSE)
     assert celery_run.api.get(PATH).json()["state"] == "success"
     documents = live_documents(celery_run.store, monthly_slice())
     assert [document["form_id"] for document in documents] == sorted(range(1, FORMS + 1), key=str)

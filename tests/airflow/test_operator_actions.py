@@ -24,7 +24,7 @@ from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
 from dev.processes import stop
 from tests.airflow_env import NO_SCHEDULED_RUNS, AirflowApi, new_airflow
 from tests.conftest import STACK
-from tests.load_helpers import live_documents, live_raw_documents, monthly_slice, wait_until
+from tests.load_helpers import API_PAUSE, live_documents, live_raw_documents, monthly_slice, wait_until
 from tests.meg_factory import MegFactory, utc
 from tests.reports.browser import NEEDS_CHROMIUM, SCREENSHOTS_DIR, log_in
 
@@ -310,16 +310,18 @@ def test_run_can_be_cleared_and_marked(region: Region, state: str) -> None:
             assert region.dag.wait_for_run(run_id) == "failed"
         else:
             blocker.execute("BEGIN; LOCK TABLE megforms_auditsession IN ACCESS EXCLUSIVE MODE")
-            wait_until(lambda: region.dag.tasks(run_id)[f"{JOB}.eu.plan", -1]["state"] == "running", 60)
+            wait_until(
+                lambda: region.dag.tasks(run_id)[f"{JOB}.eu.plan", -1]["state"] == "running", 60, pause=API_PAUSE
+            )
         path = f"/dags/{DAG}/dagRuns/{run_id}"
         assert region.dag.api.post(f"{path}/clear", json={"dry_run": False}).is_success
         # Airflow's API may lose a deadlock with its scheduler, which a second click resolves.
-        wait_until(lambda: region.dag.api.patch(path, json={"state": "failed"}).is_success, 20)
+        wait_until(lambda: region.dag.api.patch(path, json={"state": "failed"}).is_success, 20, pause=API_PAUSE)
         blocker.rollback()
     body = {"dag_id": DAG, "from_date": "2026-10-01", "to_date": "2026-10-01", "reprocess_behavior": "completed"}
     response = region.dag.api.post("/backfills/dry_run", json=body)
     assert response.status_code < 500, response.text
-    wait_until(lambda: region.dag.get(path)["state"] in ("failed", "success"), 120)
+    wait_until(lambda: region.dag.get(path)["state"] in ("failed", "success"), 120, pause=API_PAUSE)
 
 
 def test_run_after_in_future_blocks_schedule(region: Region) -> None:

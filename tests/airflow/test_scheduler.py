@@ -28,7 +28,7 @@ from tests.airflow.two_regions import (
 )
 from tests.airflow_env import AirflowApi
 from tests.conftest import STACK
-from tests.load_helpers import live_raw_documents, monthly_slice, wait_until
+from tests.load_helpers import API_PAUSE, live_raw_documents, monthly_slice, wait_until
 
 pytestmark = pytest.mark.airflow
 
@@ -171,7 +171,7 @@ def test_downstream_dag_runs_per_partition(installation: Installation) -> None:
     cleared = ["monthly_submissions.uk.publish"]
     assert installation.clear(next(iter(installation.catchup_states)), task_ids=cleared) == "success"
     key = f"uk|{MONTH_NAMES[0]}"
-    wait_until(lambda: bool(installation.get(f"/dags/{dag_id}/dagRuns")["dag_runs"]), 60)
+    wait_until(lambda: bool(installation.get(f"/dags/{dag_id}/dagRuns")["dag_runs"]), 60, pause=API_PAUSE)
     [run] = installation.get(f"/dags/{dag_id}/dagRuns")["dag_runs"]
     assert run["partition_key"] == key
     assert installation.wait_for_run(run["dag_run_id"], dag_id) == "success"
@@ -275,7 +275,7 @@ def test_publishes_start_digest(installation: Installation) -> None:
         """Publish again, and return the id of the run that this starts, and the state of its task."""
         cleared = ["monthly_sessions.uk.publish"]
         assert installation.clear(next(iter(installation.catchup_states)), task_ids=cleared) == "success"
-        wait_until(lambda: len(installation.get("/dags/bi_digest/dagRuns")["dag_runs"]) >= count, 60)
+        wait_until(lambda: len(installation.get("/dags/bi_digest/dagRuns")["dag_runs"]) >= count, 60, pause=API_PAUSE)
         run_id = max(run["dag_run_id"] for run in installation.get("/dags/bi_digest/dagRuns")["dag_runs"])
         assert digest.wait_for_run(run_id) == "success"
         return run_id, digest.tasks(run_id)["send", -1]["state"]
