@@ -1,74 +1,34 @@
-"""Tests that each `airflow` and `make` command of the documentation works as it is written."""
+"""Tests that each `airflow` and `make` command of the documentation works as it is written.
+
+`test_embedded_airflow.py` runs those that need a running Airflow.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import subprocess
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import Store
-from dev import airflow, run_dags
-from dev.api_client import ApiClient
 from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
 from dev.processes import child_env
-from tests.airflow_env import NO_SCHEDULED_RUNS, new_airflow
 from tests.conftest import ROOT, STACK
-from tests.dev.documented_commands import documented_commands
-from tests.load_helpers import load_slice, make_slice, monthly_slice, wait_until
+from tests.dev.documented_commands import MAKE_COMMANDS, NOT_RUN, SHELL_COMMANDS, documented_commands, run
+from tests.load_helpers import load_slice, make_slice, monthly_slice
 from tests.meg_factory import MegFactory, connect_as_reader
 
 pytestmark = pytest.mark.airflow
 
-NOT_RUN = {
-    "airflow celery worker": "needs Redis, and never ends; tests/airflow/test_celery.py runs it",
-    "airflow dags test": "without its arguments; with them it is in README.md",
-    "make audit": "needs pypi.org's own API",
-    "make bench": "takes an hour",
-    "make bench ONLY=path,meg": "takes minutes",
-    "make bench QUICK=1": "takes minutes",
-    "make bench-workers": "takes minutes",
-    "make chaos": "takes some ten minutes",
-    "make check": "takes a minute, and CI runs it by itself",
-    "make compat": "takes minutes, and installs other versions of Airflow",
-    "make pins": "resolves every version from the package index",
-    "make release": "commits and tags; tests/dev/test_release.py runs its parts",
-    "make run": "takes minutes; tests/dev/test_embedded_airflow.py runs its parts",
-    "make test": "is what runs this test",
-    "make test-fast": "runs a part of what `make test` runs",
-    "make up": "never ends",
-}
-"""The commands that cannot run here or take too long, with the reason."""
 OLD_DATABASE = "bi_old"
-COMMANDS = [command for command in documented_commands() if command not in NOT_RUN]
-SHELL_COMMANDS = [command for command in COMMANDS if command.startswith(("airflow db ", "airflow dags test "))]
-MAKE_COMMANDS = [command for command in COMMANDS if command.startswith("make ")]
-STACK_COMMANDS = [command for command in COMMANDS if command not in SHELL_COMMANDS and command not in MAKE_COMMANDS]
-
-
-def run(command: str, folder: Path, environment: Mapping[str, str]) -> None:
-    """Run a command as a user types it."""
-    result = subprocess.run(
-        ["bash", "-c", command],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, f"{command}:\n{result.stdout[-4000:]}"
 
 
 @pytest.fixture(scope="module")
 def connections(servers: DatabaseServers) -> dict[str, str]:
-    """The connections of two regions with the same data, one of which is loaded, and of an old system."""
+    """The connections of a region that is loaded, and of an old system."""
     with servers.postgres.connect("meg_eu") as connection:
         meg_factory = MegFactory(connection)
         meg_factory.bulk_forms(11)
@@ -90,7 +50,7 @@ def connections(servers: DatabaseServers) -> dict[str, str]:
             {**document, "form": document["form_id"], "month": document["period"]} for document in old
         )
         admin[OLD_DATABASE]["institutions"].update_many({}, {"$set": {"server": "eu.example.com"}})
-    connections = servers.connections({"eu": "meg_eu", "au": "meg_eu"})
+    connections = servers.connections({"eu": "meg_eu"})
     old_connection = json.loads(connections["AIRFLOW_CONN_BI_MONGO"])
     old_connection |= {
         "schema": OLD_DATABASE,
@@ -116,18 +76,6 @@ def shell(connections: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
     return child_env(STACK, environment)
 
 
-@pytest.fixture(scope="module")
-def stack(servers: DatabaseServers, connections: dict[str, str]) -> Iterator[tuple[airflow.AirflowServices, ApiClient]]:
-    """A running Airflow whose DAGs are not paused."""
-    settings = {**NO_SCHEDULED_RUNS, "MEG_REGIONS": "au", "BI_MAX_MAPPED_TASKS": "1", **connections}
-    environment = new_airflow(servers, STACK, settings)
-    with airflow.run_services(STACK, environment, servers.secret) as running, running.api() as api:
-        for dag_id in ("bi_monthly", "bi_quarterly", "bi_weekly", "bi_backfill"):
-            run_dags.wait_for_dag(api, dag_id)
-            run_dags.api_request(api, "PATCH", f"/dags/{dag_id}", json={"is_paused": False})
-        yield running, api
-
-
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A copy of the project, with its environment, in which a command may write and delete."""
@@ -139,27 +87,10 @@ def project(tmp_path: Path) -> Path:
     return copy
 
 
-def dag_runs(api: ApiClient) -> dict[str, str]:
-    query: dict[str, Any] = {"limit": 100}
-    runs = run_dags.api_request(api, "GET", "/dags/~/dagRuns", params=query)["dag_runs"]
-    return {f"{run['dag_id']} {run['dag_run_id']}": run["state"] for run in runs}
-
-
 def test_airflow_commands_in_shell(shell: dict[str, str]) -> None:
     """Commands that need connections only succeed in the order of the documents."""
     for command in SHELL_COMMANDS:
         run(command, ROOT, shell)
-
-
-def test_airflow_commands_on_stack(stack: tuple[airflow.AirflowServices, ApiClient]) -> None:
-    """Each command that triggers DAG runs triggers at least one, and all runs succeed."""
-    running, api = stack
-    for command in STACK_COMMANDS:
-        before = dag_runs(api)
-        run(command, ROOT, running.environment)
-        assert dag_runs(api).keys() - before.keys(), command
-    wait_until(lambda: not {"queued", "running"} & set(dag_runs(api).values()), 240)
-    assert set(dag_runs(api).values()) == {"success"}
 
 
 @pytest.mark.parametrize("command", MAKE_COMMANDS)

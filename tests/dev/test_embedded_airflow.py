@@ -23,12 +23,14 @@ from dev.embedded_stack import DatabaseServers
 from dev.processes import Service, StackError, free_port
 from tests.airflow_env import NO_SCHEDULED_RUNS, AirflowApi, new_airflow
 from tests.conftest import ROOT, STACK
-from tests.load_helpers import wait_until
+from tests.dev.documented_commands import STACK_COMMANDS, run
+from tests.load_helpers import API_PAUSE, wait_until
 from tests.meg_factory import MegFactory
 
 pytestmark = pytest.mark.airflow
 
 DAG = "bi_monthly"
+REGION = "au"  # which the documented commands name
 CONF = {"period": "2026-10", "jobs": ["monthly_submissions"]}
 SECOND_STACK = """
 import json, sys
@@ -42,7 +44,8 @@ with stack_lock(folder), databases(folder) as servers:
     airflow.migrate(folder, servers.postgres, servers.secret, environment)
     print(environment["AIRFLOW__API__PORT"], flush=True)
     sys.stdin.readline()
-    with airflow.run_services(folder, environment, servers.secret) as running, running.api() as api:
+    services = airflow.run_services(folder, environment, servers.secret, scheduler=False, triggerer=False)
+    with services as running, running.api() as api:
         print("answered", running.url, api.get("/dags").status_code, flush=True)
         sys.stdin.readline()
 """
@@ -100,8 +103,11 @@ def listening_sockets() -> set[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def stacks(servers: DatabaseServers) -> Iterator[Stacks]:
     with servers.postgres.connect("meg_eu") as connection:
-        MegFactory(connection).bulk_forms(25)
-    settings = {**NO_SCHEDULED_RUNS, **servers.connections({"eu": "meg_eu"})}
+        meg_factory = MegFactory(connection)
+        meg_factory.bulk_forms(25)
+        meg_factory.auditor(1_000_000)
+    settings = {**NO_SCHEDULED_RUNS, "MEG_REGIONS": REGION, "BI_MAX_MAPPED_TASKS": "1"}
+    settings |= servers.connections({REGION: "meg_eu"})
     port = free_port()
     environment = new_airflow(servers, STACK, settings, port=port)
     with second_stack(port) as second:
@@ -125,8 +131,9 @@ def _answer(line: str) -> list[str] | None:
 @pytest.fixture(scope="module")
 def api(stacks: Stacks) -> Iterator[ApiClient]:
     with stacks.first.api() as client:
-        run_dags.wait_for_dag(client, DAG)
-        client.patch(f"/dags/{DAG}", json={"is_paused": False})
+        for dag_id in (DAG, "bi_quarterly", "bi_weekly", "bi_backfill"):
+            run_dags.wait_for_dag(client, dag_id)
+            client.patch(f"/dags/{dag_id}", json={"is_paused": False}).raise_for_status()
         yield client
 
 
@@ -157,15 +164,31 @@ def test_sockets_listen_on_loopback_only(stacks: Stacks) -> None:
     assert {socket for socket in stacks.sockets if not ip_address(socket[1]).is_loopback} == set()
 
 
+def dag_runs(api: ApiClient) -> dict[str, str]:
+    """The state of each DAG run, by its DAG and id."""
+    runs = run_dags.api_request(api, "GET", "/dags/~/dagRuns", params={"limit": 100})["dag_runs"]
+    return {f"{run['dag_id']} {run['dag_run_id']}": run["state"] for run in runs}
+
+
+def test_documented_airflow_commands(stacks: Stacks, api: ApiClient) -> None:
+    """Each documented command that triggers DAG runs triggers at least one, and all runs succeed."""
+    for command in STACK_COMMANDS:
+        before = dag_runs(api)
+        run(command, ROOT, stacks.first.environment)
+        assert dag_runs(api).keys() - before.keys(), command
+    wait_until(lambda: not {"queued", "running"} & set(dag_runs(api).values()), 240, pause=API_PAUSE)
+    assert set(dag_runs(api).values()) == {"success"}
+
+
 def test_task_log_running_and_finished(stacks: Stacks, api: ApiClient) -> None:
     """The log of a task is read from the disk while the task runs and after it."""
     dag = AirflowApi(api, DAG)
-    plan = "monthly_submissions.eu.plan"
+    plan = f"monthly_submissions.{REGION}.plan"
     with stacks.servers.postgres.connect("meg_eu") as connection, connection.transaction():
         connection.execute("LOCK TABLE megforms_auditsession IN ACCESS EXCLUSIVE MODE")
         run_id = dag.trigger(**CONF)
-        wait_until(lambda: dag.tasks(run_id).get((plan, -1), {}).get("state") == "running", 120)
-        wait_until(lambda: "Worker startup parse complete" in dag.log_lines(run_id, plan), 30)
+        wait_until(lambda: dag.tasks(run_id).get((plan, -1), {}).get("state") == "running", 120, pause=API_PAUSE)
+        wait_until(lambda: "Worker startup parse complete" in dag.log_lines(run_id, plan), 30, pause=API_PAUSE)
     assert dag.wait_for_run(run_id) == "success"
     lines = dag.log_lines(run_id, plan)
     assert "Worker startup parse complete" in lines
@@ -195,8 +218,8 @@ def test_api_run_created_but_answer_lost(api: ApiClient) -> None:
 def test_history_loaded_once(stacks: Stacks, api: ApiClient, capsys: pytest.CaptureFixture[str]) -> None:
     """`make up` loads a month that is not published by `bi_backfill`, prints it, and does not load it again."""
     for _ in range(2):
-        assert demo_history.load_history(api, stacks.servers.mongo, ["2026-10"], ["eu"])
-    assert demo_history.published_months(stacks.servers.mongo, ["2026-09", "2026-10"], ["eu"]) == {"2026-10"}
+        assert demo_history.load_history(api, stacks.servers.mongo, ["2026-10"], [REGION])
+    assert demo_history.published_months(stacks.servers.mongo, ["2026-09", "2026-10"], [REGION]) == {"2026-10"}
     output = capsys.readouterr().out
     assert output.index("Loading 1 earlier") < output.index("2026-10 loaded: 1 of 1") < output.index("All months are")
     assert output.count("2026-10 loaded") == 1
