@@ -13,8 +13,8 @@ import pytest
 from bi_ops.mongo.store import Store
 from dev import demo_meg
 from dev.embedded_stack import WRITER_USER, DatabaseServers
-from tests.airflow_env import command_line_env
-from tests.conftest import ROOT
+from tests.airflow_env import new_airflow
+from tests.conftest import ROOT, STACK
 from tests.load_helpers import live_documents, monthly_slice
 from tests.meg_factory import MegFactory
 
@@ -34,13 +34,13 @@ def uris(servers: DatabaseServers) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def airflow(servers: DatabaseServers, tmp_path_factory: pytest.TempPathFactory) -> AirflowCommand:
-    home = tmp_path_factory.mktemp("airflow")
-    environment = command_line_env(home, PYTHONPATH=str(ROOT / "tests" / "policy"), **uris(servers))
+    folder = tmp_path_factory.mktemp("airflow")
+    environment = new_airflow(servers, STACK, {"PYTHONPATH": str(ROOT / "tests" / "policy"), **uris(servers)})
 
     def run(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["airflow", *words],
-            cwd=home,
+            cwd=folder,
             env={**environment, **settings},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -48,7 +48,6 @@ def airflow(servers: DatabaseServers, tmp_path_factory: pytest.TempPathFactory) 
             check=False,
         )
 
-    assert run("db", "migrate").returncode == 0
     return run
 
 
