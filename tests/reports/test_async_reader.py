@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import os
@@ -16,9 +17,11 @@ from fastapi.testclient import TestClient
 
 from bi_ops.airflow import reports_connection
 from bi_ops.airflow.reports_connection import reports_client_settings
+from bi_ops.errors import ReportError, ReportsUnavailableError
 from bi_ops.reports import async_reader, web_dependencies
-from bi_ops.reports.async_reader import MAX_QUERIES
+from bi_ops.reports.async_reader import MAX_QUERIES, AsyncReader
 from bi_ops.reports.circuit_breaker import RETRY_SECONDS
+from bi_ops.reports.query_execution import Query, Steps
 from bi_ops.reports.web import create_app
 from dev.embedded_stack import DatabaseServers
 from dev.processes import free_port
@@ -123,3 +126,42 @@ def test_page_limits_override_connection(monkeypatch: pytest.MonkeyPatch) -> Non
         began = time.monotonic()
         assert client.get(PATH).status_code == 503
         assert time.monotonic() - began < 4
+
+
+def test_equal_requests_are_computed_once() -> None:
+    """Requests for one result share its computation and error; one that ends takes nothing from the others."""
+    computed: list[str] = []
+
+    def steps(name: str) -> Steps[str]:
+        yield Query("institutions", [{"$limit": 1}])
+        computed.append(name)
+        if name == "invalid":
+            raise ReportError("invalid", context="", expected="", actual="", hint="")
+        return name
+
+    async def read_together() -> None:
+        reader = AsyncReader(reports_client_settings)
+        now = time.monotonic()
+
+        def read(name: str, seconds: float = 10) -> asyncio.Task[str]:
+            return asyncio.create_task(reader.read_cached(lambda: steps(name), now + seconds, 60, name))
+
+        async def results(*tasks: asyncio.Task[str]) -> list[str | BaseException]:
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+        assert await results(*(read("a") for _ in range(2 * MAX_QUERIES)), read("b")) == ["a"] * 2 * MAX_QUERIES + ["b"]
+        errors = await results(read("invalid"), read("invalid"))
+        assert [type(error) for error in errors] == [ReportError, ReportError]
+        with pytest.raises(ReportError):
+            await read("invalid")
+        first, late, other = read("c"), read("c", seconds=-1), read("c")
+        await asyncio.sleep(0)
+        first.cancel()
+        cancelled, timed_out, result = await results(first, late, other)
+        assert (type(cancelled), type(timed_out)) == (asyncio.CancelledError, ReportsUnavailableError)
+        assert result == await read("c") == "c"
+        assert reader._computing == {}
+        await reader.close()
+
+    asyncio.run(read_together())
+    assert sorted(computed) == ["a", "b", "c", "invalid", "invalid"]

@@ -252,7 +252,9 @@ def test_figures_are_cached_until_publish(store: Store, client: TestClient) -> N
     """A change shows with the next row of the ledger, and while a publish of several transactions is under way."""
 
     def clients() -> int:
-        return len(client.get("/api/clients").json()["clients"])
+        table = client.get("/api/clients").json()["clients"]
+        assert len(client.get("/api/reports/institution_activity").json()["rows"]) == len(table)
+        return len(table)
 
     publish_months(store, "eu")
     insert_institution(store, 1)

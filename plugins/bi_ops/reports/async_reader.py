@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from bson.codec_options import CodecOptions
@@ -35,8 +36,8 @@ from bi_ops.reports.query_execution import QUERY_TIMEOUT_MS, Steps, execute_asyn
 
 MAX_QUERIES = 8
 """The number of reports that one API server computes at once."""
-MAX_CACHED = 32
-"""The number of results that are cached; the oldest make room."""
+MAX_CACHED = 64
+"""The number of results that are cached, which is those of three choices of filters; the oldest make room."""
 REQUEST_SECONDS = 12.0
 """The time limit of one request, whatever it waits for: a frozen server does not keep MongoDB's own time limit."""
 _OPTIONS: dict[str, Any] = {
@@ -83,6 +84,7 @@ class AsyncReader:
         self._stale = True
         self._opening: asyncio.Future[_Connection] | None = None
         self._cache: dict[Any, tuple[float, Any]] = {}
+        self._computing: dict[Any, asyncio.Task[Any]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     async def read(self, steps: Steps[T], deadline: float) -> T:
@@ -112,24 +114,46 @@ class AsyncReader:
     ) -> T:
         """The cached result of the steps, or their result now if it is too old.
 
+        Requests for the same result share one computation, its time limit and its error.
+
         Args:
             make_steps: Makes the queries.
             deadline: The end of the time limit, by the monotonic clock.
             seconds: How long a result is cached.
             key: What identifies the result, such as the filters; by default `make_steps` itself.
+
+        Raises:
+            ReportsUnavailableError: The time limit has ended; and what `read` raises.
         """
         key = make_steps if key is None else key
         cached = self._cache.get(key)
         if cached and time.monotonic() < cached[0]:
-            value = cached[1]
-        else:
-            value = await self.read(make_steps(), deadline)
-            self._cache.pop(key, None)
-            while len(self._cache) >= MAX_CACHED:
-                del self._cache[next(iter(self._cache))]
-            self._cache[key] = time.monotonic() + seconds, value
-        result: T = value
+            hit: T = cached[1]
+            return hit
+        if key not in self._computing:
+            task = asyncio.get_running_loop().create_task(self._compute(make_steps, deadline, seconds, key))
+            self._computing[key] = task
+            task.add_done_callback(partial(self._forget, key))
+        try:
+            # Shielded: a request that ends must not cancel the computation for the others.
+            computed = asyncio.shield(self._computing[key])
+            result: T = await asyncio.wait_for(computed, deadline - time.monotonic())
+        except asyncio.TimeoutError:
+            raise _timeout_error("the reports") from None
         return result
+
+    async def _compute(self, make_steps: Callable[[], Steps[T]], deadline: float, seconds: float, key: Hashable) -> T:
+        result = await self.read(make_steps(), deadline)
+        self._cache.pop(key, None)
+        while len(self._cache) >= MAX_CACHED:
+            del self._cache[next(iter(self._cache))]
+        self._cache[key] = time.monotonic() + seconds, result
+        return result
+
+    def _forget(self, key: Hashable, task: asyncio.Task[Any]) -> None:
+        del self._computing[key]
+        if not task.cancelled():
+            task.exception()  # else asyncio logs an error that no request waits for any longer
 
     async def database_name(self, deadline: float) -> str:
         """The name of the live database, from the connection's settings, without a query."""
@@ -165,13 +189,7 @@ class AsyncReader:
             raise
         except asyncio.TimeoutError:
             self._breaker.record_failure()
-            raise ReportsUnavailableError(
-                "MongoDB did not answer in time",
-                retry_after=RETRY_SECONDS,
-                context=f"the reports, connection {connection.settings.conn_id}",
-                expected=f"an answer within {REQUEST_SECONDS:g} s",
-                hint="Retried automatically. If it persists, check that MongoDB is up and not overloaded.",
-            ) from None
+            raise _timeout_error(f"the reports, connection {connection.settings.conn_id}") from None
         self._breaker.record_success()
         return result
 
@@ -208,6 +226,16 @@ class AsyncReader:
                 task.add_done_callback(self._closing.discard)
             self._connection = connection
         self._stale = False
+
+
+def _timeout_error(context: str) -> ReportsUnavailableError:
+    return ReportsUnavailableError(
+        "MongoDB did not answer in time",
+        retry_after=RETRY_SECONDS,
+        context=context,
+        expected=f"an answer within {REQUEST_SECONDS:g} s",
+        hint="Retried automatically. If it persists, check that MongoDB is up and not overloaded.",
+    )
 
 
 async def _close_later(client: AsyncMongoClient[Document]) -> None:

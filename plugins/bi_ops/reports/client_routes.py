@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Response
 
@@ -15,51 +15,25 @@ from bi_ops.reports.filters import Filters
 from bi_ops.reports.overview import overview_steps
 from bi_ops.reports.query_execution import Steps
 from bi_ops.reports.regions import Regions, region_steps
-from bi_ops.reports.usage import Usage, ledger_version_steps, usage_steps
+from bi_ops.reports.usage import Usage, usage_steps
 from bi_ops.reports.view_tables import ClientTable, RegionTable, client_table, region_table
-from bi_ops.reports.web_dependencies import FiltersDep, ReaderDep, RequestReader, json_response
+from bi_ops.reports.web_dependencies import FiltersDep, VersionedReader, VersionedReaderDep, json_response
 from bi_ops.settings import Settings
 
-T = TypeVar("T")
 router = APIRouter(prefix="/api")
-_CACHE_SECONDS = 300
-"""A result is cached until the ledger changes; until this time for a database that is changed by hand."""
 _MAX_ID = 2**63 - 1
 """MEG's ids and BSON's integers have 64 bits."""
 InstitutionId = Annotated[int, Path(ge=-_MAX_ID - 1, le=_MAX_ID)]
 
 
-@dataclass(frozen=True)
-class _FiguresReader:
-    """Reads the figures of one request, computed once for each publish.
+async def _read_clients(reader: VersionedReader, filters: Filters) -> tuple[Usage, Clients]:
+    """The use of the selected clients, and their table."""
 
-    Attributes:
-        reader: The request's reader.
-        version: The ledger's version before anything is read: what is cached by it is never older.
-    """
+    def steps() -> Steps[tuple[Usage, Clients]]:
+        usage = yield from usage_steps(filters)
+        return usage, list_clients(usage)
 
-    reader: RequestReader
-    version: Hashable
-
-    async def read(self, filters: Filters, view: Hashable, make_steps: Callable[[], Steps[T]]) -> T:
-        """The figures of a view."""
-        return await self.reader.run_cached(make_steps, _CACHE_SECONDS, (view, filters, self.version))
-
-    async def clients(self, filters: Filters) -> tuple[Usage, Clients]:
-        """The use of the selected clients, and their table."""
-
-        def steps() -> Steps[tuple[Usage, Clients]]:
-            usage = yield from usage_steps(filters)
-            return usage, list_clients(usage)
-
-        return await self.read(filters, "clients", steps)
-
-
-async def _figures_reader(reader: ReaderDep) -> _FiguresReader:
-    return _FiguresReader(reader, await reader.run(ledger_version_steps()))
-
-
-FiguresDep = Annotated[_FiguresReader, Depends(_figures_reader)]
+    return await reader.read(steps, "clients", filters)
 
 
 async def _current_filters(filters: FiltersDep) -> Filters:
@@ -71,23 +45,23 @@ CurrentFiltersDep = Annotated[Filters, Depends(_current_filters)]
 
 
 @router.get("/overview")
-async def overview(filters: CurrentFiltersDep, figures: FiguresDep) -> Response:
+async def overview(filters: CurrentFiltersDep, reader: VersionedReaderDep) -> Response:
     """The headline figures, and the clients that grow, fade or need attention."""
-    usage, table = await figures.clients(filters)
-    return json_response(await figures.read(filters, "overview", lambda: overview_steps(filters, usage, table)))
+    usage, table = await _read_clients(reader, filters)
+    return json_response(await reader.read(lambda: overview_steps(filters, usage, table), "overview", filters))
 
 
 @router.get("/clients")
-async def clients(filters: CurrentFiltersDep, figures: FiguresDep) -> Response:
+async def clients(filters: CurrentFiltersDep, reader: VersionedReaderDep) -> Response:
     """All selected clients."""
-    _, table = await figures.clients(filters)
+    _, table = await _read_clients(reader, filters)
     return json_response(table)
 
 
 @router.get("/clients.csv")
-async def clients_csv(filters: CurrentFiltersDep, figures: FiguresDep) -> Response:
+async def clients_csv(filters: CurrentFiltersDep, reader: VersionedReaderDep) -> Response:
     """All selected clients as CSV."""
-    _, table = await figures.clients(filters)
+    _, table = await _read_clients(reader, filters)
     return _csv_response("clients", *csv_table(table))
 
 
@@ -97,17 +71,17 @@ def _csv_response(name: str, columns: Sequence[str], rows: Iterable[Mapping[str,
 
 
 async def _client(
-    client_region: str, institution_id: InstitutionId, filters: CurrentFiltersDep, figures: FiguresDep
+    client_region: str, institution_id: InstitutionId, filters: CurrentFiltersDep, reader: VersionedReaderDep
 ) -> Client:
     """One client, among the clients of the selected regions; of its own region where these leave it out."""
     regions = filters.regions if client_region in filters.regions else (client_region,)
     filters = replace(filters, regions=regions, institutions=())
-    usage, table = await figures.clients(filters)
+    usage, table = await _read_clients(reader, filters)
     key = (client_region, institution_id)
     row = next((row for row in table.clients if (row.region, row.institution_id) == key), None)
     if row is None:
         raise HTTPException(404, f"region {client_region!r} has no institution {institution_id}")
-    return await figures.read(filters, key, lambda: client_steps(filters, usage, table, row))
+    return await reader.read(lambda: client_steps(filters, usage, table, row), "client", key, filters)
 
 
 ClientDep = Annotated[Client, Depends(_client)]
@@ -125,8 +99,8 @@ async def client_csv(institution_id: InstitutionId, table: ClientTable, client: 
     return _csv_response(f"client-{institution_id}-{table}", *client_table(client, table))
 
 
-async def _regions(filters: CurrentFiltersDep, figures: FiguresDep) -> Regions:
-    return await figures.read(filters, "regions", lambda: region_steps(filters))
+async def _regions(filters: CurrentFiltersDep, reader: VersionedReaderDep) -> Regions:
+    return await reader.read(lambda: region_steps(filters), "regions", filters)
 
 
 RegionsDep = Annotated[Regions, Depends(_regions)]

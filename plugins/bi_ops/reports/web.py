@@ -22,20 +22,13 @@ from bi_ops.reports.chart_spec import chart_rows, chart_spec, time_field
 from bi_ops.reports.circuit_breaker import RETRY_SECONDS
 from bi_ops.reports.client_routes import router
 from bi_ops.reports.csv_text import csv_text
-from bi_ops.reports.definitions import Report, get_report, load_reports
-from bi_ops.reports.filters import Filters, ignored_filters
+from bi_ops.reports.definitions import get_report, load_reports
+from bi_ops.reports.filters import ignored_filters
 from bi_ops.reports.freshness import overview_steps
-from bi_ops.reports.report_queries import ReportResult, first_month_steps, institution_steps, report_steps
+from bi_ops.reports.report_queries import first_month_steps, institution_steps, report_steps
 from bi_ops.reports.theme import THEMES
 from bi_ops.reports.vega_bundle import vega_bundle
-from bi_ops.reports.web_dependencies import (
-    OPTIONS_CACHE_SECONDS,
-    FiltersDep,
-    ReaderDep,
-    RequestReader,
-    filter_options,
-    json_response,
-)
+from bi_ops.reports.web_dependencies import FiltersDep, ReaderDep, VersionedReaderDep, json_response
 from bi_ops.settings import Settings
 
 _STATIC = Path(__file__).parent / "static"
@@ -129,30 +122,24 @@ async def _vega() -> Response:
     return Response(await vega_bundle(), media_type="text/javascript", headers=headers)
 
 
-async def _read(
-    name: str, filters: Filters, reader: RequestReader, *, all_rows: bool = False
-) -> tuple[Report, ReportResult]:
-    report, regions = get_report(name), Settings.from_env().regions
-    return report, await reader.run(report_steps(report, filters, regions, all_rows=all_rows))
-
-
-async def _page(reader: ReaderDep) -> Response:
+async def _page(reader: VersionedReaderDep) -> Response:
     """The reports' definitions and the filters' options."""
     public = {"name", "title", "question", "section", "columns", "collection", "empty_message"}
     return json_response(
         {
-            "filter_options": await filter_options(reader),
-            "institutions": await reader.run_cached(institution_steps, OPTIONS_CACHE_SECONDS),
-            "first_month": await reader.run(first_month_steps()),
+            "filter_options": await reader.filter_options(),
+            "institutions": await reader.read(institution_steps, "institutions"),
+            "first_month": await reader.read(first_month_steps, "first month"),
             "reports": [report.model_dump(include=public) for report in load_reports()],
             "themes": THEMES,
         }
     )
 
 
-async def _report(name: str, filters: FiltersDep, reader: ReaderDep) -> Response:
-    report, result = await _read(name, filters, reader)
-    options = await filter_options(reader)
+async def _report(name: str, filters: FiltersDep, reader: VersionedReaderDep) -> Response:
+    report, regions = get_report(name), Settings.from_env().regions
+    result = await reader.read(lambda: report_steps(report, filters, regions), "report", name, filters, regions)
+    options = await reader.filter_options()
     return json_response(
         {
             "rows": result.rows,
@@ -167,7 +154,8 @@ async def _report(name: str, filters: FiltersDep, reader: ReaderDep) -> Response
 
 
 async def _csv(name: str, filters: FiltersDep, reader: ReaderDep) -> Response:
-    report, result = await _read(name, filters, reader, all_rows=True)
+    report = get_report(name)
+    result = await reader.run(report_steps(report, filters, all_rows=True))  # rare, and too large to be cached
     headers = {"Content-Disposition": f'attachment; filename="{report.name}.csv"'}
     return Response(csv_text(report, result), media_type="text/csv; charset=utf-8", headers=headers)
 

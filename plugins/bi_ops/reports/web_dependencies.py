@@ -15,9 +15,11 @@ from bi_ops.reports.async_reader import REQUEST_SECONDS, AsyncReader, current_re
 from bi_ops.reports.filters import Filters
 from bi_ops.reports.query_execution import Steps
 from bi_ops.reports.report_queries import filter_option_steps
+from bi_ops.reports.usage import ledger_version_steps
 
 _MAX_VALUES = 200
-OPTIONS_CACHE_SECONDS = 30
+_CACHE_SECONDS = 300
+"""A result is cached until the ledger changes; until this time for a database that is changed by hand."""
 FilterValues = Annotated[list[str], Query(default_factory=list, max_length=_MAX_VALUES)]
 _FILTER_PARAMS = {"region", "institution", "form_type", "from_month", "to_month"}
 T = TypeVar("T")
@@ -39,8 +41,8 @@ class RequestReader:
         """Run the queries and return their result."""
         return await self.shared.read(steps, self.deadline)
 
-    async def run_cached(self, make_steps: Callable[[], Steps[T]], seconds: float, key: Hashable = None) -> T:
-        """The result of the queries, cached for some seconds by `key`, or by `make_steps` itself."""
+    async def run_cached(self, make_steps: Callable[[], Steps[T]], seconds: float, key: Hashable) -> T:
+        """The result of the queries, cached for some seconds by `key`."""
         return await self.shared.read_cached(make_steps, self.deadline, seconds, key)
 
     async def database_name(self) -> str:
@@ -53,6 +55,34 @@ async def _request_reader(request: Request) -> RequestReader:
 
 
 ReaderDep = Annotated[RequestReader, Depends(_request_reader)]
+
+
+@dataclass(frozen=True)
+class VersionedReader:
+    """Reads what changes only with a publish, computed once for each.
+
+    Attributes:
+        reader: The request's reader.
+        version: The ledger's version before anything is read: what is cached by it is never older.
+    """
+
+    reader: RequestReader
+    version: Hashable
+
+    async def read(self, make_steps: Callable[[], Steps[T]], *key: Hashable) -> T:
+        """The result of the queries, cached by `key`, such as the view and its filters, and by the ledger's version."""
+        return await self.reader.run_cached(make_steps, _CACHE_SECONDS, (*key, self.version))
+
+    async def filter_options(self) -> Mapping[str, list[str]]:
+        """The values of each filter."""
+        return await self.read(filter_option_steps, "filter options")
+
+
+async def _versioned_reader(reader: ReaderDep) -> VersionedReader:
+    return VersionedReader(reader, await reader.run(ledger_version_steps()))
+
+
+VersionedReaderDep = Annotated[VersionedReader, Depends(_versioned_reader)]
 
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -68,14 +98,9 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-async def filter_options(reader: RequestReader) -> Mapping[str, list[str]]:
-    """The values of each filter."""
-    return await reader.run_cached(filter_option_steps, OPTIONS_CACHE_SECONDS)
-
-
 async def _filters(
     request: Request,
-    reader: ReaderDep,
+    reader: VersionedReaderDep,
     *,
     region: FilterValues,
     institution: FilterValues,
@@ -91,7 +116,7 @@ async def _filters(
         )
     selected = {"region": region, "institution": institution, "form_type": form_type}
     if any(selected.values()):
-        options = await filter_options(reader)
+        options = await reader.filter_options()
         for name, values in selected.items():
             if unknown_values := set(values) - set(options[name]):
                 raise HTTPException(422, f"unknown {name.replace('_', ' ')} {sorted(unknown_values)[0]!r}")
