@@ -21,7 +21,8 @@ AS_OF = utc(2026, 11, 1)
 MONTHS = tuple(f"{2024 + number // 12}-{number % 12 + 1:02}" for number in range(8, 34))
 """Twenty-six months from 2024-09 to 2026-10: two years, and two months before them."""
 QUARTERS = ("2024-Q4", "2025-Q1", "2025-Q2", "2025-Q3", "2025-Q4", "2026-Q1", "2026-Q2", "2026-Q3")
-STATUSES = ("retained", "retained", "churned", "churned", "new", "reactivated", "dormant", "never_used")
+ACTIONS = ("audit_submitters", "issue_editors")
+RISKS = ("dormant_users", "inactive_admins", "no_ip_allowlist", "short_passwords")
 COLLECTIONS = (
     "monthly_submissions",
     "monthly_sessions",
@@ -35,8 +36,8 @@ COLLECTIONS = (
 
 
 @st.composite
-def published_documents(draw: Draw) -> Rows:
-    """The documents of every collection, with the ledger."""
+def published_documents(draw: Draw, small_clients: int = 0) -> Rows:
+    """The documents of every collection, with the ledger; and in each region more clients, used in the last month."""
     # Hypothesis chooses what is loaded; one seed the thousands of values, which it would draw slowly.
     random = Random(draw(st.integers(0, 2**32)))  # noqa: S311
     rows: Rows = {name: [] for name in COLLECTIONS}
@@ -57,6 +58,12 @@ def published_documents(draw: Draw) -> Rows:
                 form_id = 10 * number + form
                 head = {**institution, "form_id": form_id, "form_type": random.choice(FORM_TYPES)}
                 _add_form(rows, random, head, months, sessions, quarters)
+        for number in range(3, 3 + small_clients):
+            institution = {"region": region, "institution_id": number + 1, "institution_name": f"Clinic {number + 1}"}
+            _add_institution(rows, random, institution)
+            head = {**institution, "form_id": 10 * number, "form_type": random.choice(FORM_TYPES)}
+            _add_form(rows, random, head, months[-1:], sessions[-1:], quarters[-1:])
+        _add_people(rows, random, region)
     return rows
 
 
@@ -90,6 +97,9 @@ def _add_institution(rows: Rows, random: Random, institution: dict[str, Any]) ->
             "is_active": random.random() > 0.2,
             "users": random.choice((0, 49, 50, 249, 250)),
             "users_active_30d": random.randrange(50),
+            "users_active_90d": random.choice((0, 20, 50, 60)),
+            "wards": random.randrange(9),
+            "submissions_90d": random.randrange(99),
             "created_at": as_of - timedelta(days=random.choice((10, 90, 91, 900))),
             "last_submitted_at": None if days is None else as_of - timedelta(days=days, hours=random.randrange(24)),
             "as_of": as_of,
@@ -98,13 +108,31 @@ def _add_institution(rows: Rows, random: Random, institution: dict[str, Any]) ->
     if random.random() > 0.3:
         score = random.randrange(13)
         level = "high" if score >= 6 else "medium" if score >= 3 else "low"
+        risks = sorted(random.sample(RISKS, random.randrange(len(RISKS))))
         rows["security_risk_clients"].append(
-            {**head, "risk_score": score, "risk_level": level, "risks": [], "unknown": [], "as_of": AS_OF}
+            {
+                **head,
+                "_id": f"{head['region']}:{head['institution_id']:02}",
+                "risk_score": score,
+                "risk_level": level,
+                "risks": risks,
+                "users": random.choice((5, 50)),
+                "unknown": [],
+                "as_of": AS_OF,
+            }
         )
-    for rank in range(1, random.randrange(1, 4)):
-        name = f"Person {rank} of {head['name']}"
-        person = {"user_name": name, "count": 9 - rank, "share_pct": 1.5, "last_at": AS_OF}
-        rows["top_users"].append({**institution, "action": "audit_submitters", "rank": rank, **person})
+
+
+def _add_people(rows: Rows, random: Random, region: str) -> None:
+    homes = [row for row in rows["institutions"] if row["region"] == region]
+    for action in ACTIONS if homes else ():
+        counts = sorted((random.randrange(1, 9) for _ in range(random.randrange(11))), reverse=True)
+        for rank, count in enumerate(counts, 1):
+            home = random.choice(homes)
+            person = {"user_name": f"Person {rank} {action} {region}", "count": count, "share_pct": count / 4}
+            institution = {"institution_id": home["institution_id"], "institution_name": home["name"]}
+            head = {"region": region, **institution, "action": action, "rank": rank}
+            rows["top_users"].append({**head, **person, "last_at": AS_OF})
 
 
 def _add_form(
@@ -115,33 +143,55 @@ def _add_form(
     sessions: list[str],
     quarters: tuple[str, ...],
 ) -> None:
+    previous = 0
     for month in months:
         if random.random() > 0.1:
             by_platform = {name: random.choice((0, 0, 3, 40)) for name in ("web", "ios", "android", "public")}
-            submissions = sum(by_platform.values())
+            counts = {"submissions": sum(by_platform.values()), "previous_submissions": previous}
             rows["monthly_submissions"].append(
-                {**form, "period": month, "submissions": submissions, "submissions_by_platform": by_platform}
+                {**form, "period": month, **counts, "submissions_by_platform": by_platform}
             )
-    rows["monthly_sessions"] += [{**form, "period": month, "sessions": random.randrange(30)} for month in sessions]
-    rows["quarterly_form_churn"] += [
-        {
-            **form,
-            "period": quarter,
-            "submissions": random.choice((0, 5, 19, 20, 80)),
-            "status": random.choice(STATUSES),
-        }
-        for quarter in quarters
-    ]
+            previous = counts["submissions"]
+    rows["monthly_sessions"] += [{**form, "period": month, **_sessions(random)} for month in sessions]
+    # A form that is created, or archived and restored, has no document of some quarters.
+    submissions = [random.choice((0, 0, 5, 19, 20, 80)) for _ in quarters]
+    for number, quarter in enumerate(quarters):
+        if random.random() > 0.1 or submissions[number]:
+            counts = {"submissions": submissions[number], "status": _status(submissions[: number + 1])}
+            rows["quarterly_form_churn"].append(
+                {**form, "period": quarter, **counts, "is_archived": random.random() > 0.8}
+            )
     rows["forms"].append(
         {
             **{name: form[name] for name in ("region", "institution_id", "institution_name", "form_id", "form_type")},
             "name": f"Form {form['form_id']}",
             "last_submitted_at": AS_OF,
-            "submissions_90d": random.randrange(9),
-            "is_published": True,
+            "submissions_90d": random.choice((0, 7)),
+            "is_published": random.random() > 0.2,
             "is_archived": random.random() > 0.8,
         }
     )
+
+
+def _sessions(random: Random) -> dict[str, Any]:
+    sessions = random.choice((0, random.randrange(30)))
+    invalid = random.randint(0, sessions)
+    lengths = {"median": random.randrange(6_000) / 10, "p90": random.randrange(6_000, 20_000) / 10}
+    return {
+        "sessions": sessions,
+        "observations": 3 * sessions,
+        "active_days": min(sessions, random.randint(1, 28)),
+        "invalid_durations": invalid,
+        "duration_seconds": lengths if sessions > invalid else {"median": None, "p90": None},
+    }
+
+
+def _status(submissions: list[int]) -> str:
+    """The status at the last of some quarters, of which the first is the form's first."""
+    *earlier, last, now = [0, 0, *submissions]
+    if now:
+        return "retained" if last else "reactivated" if any(earlier) else "new"
+    return "churned" if last else "dormant" if any(earlier) else "never_used"
 
 
 @st.composite
