@@ -93,10 +93,11 @@ def listening_sockets() -> set[tuple[str, str]]:
     sockets = set()
     for process in psutil.Process().children(recursive=True):
         try:
-            connections = process.net_connections("inet")
+            connections = process.net_connections("tcp")
         except psutil.NoSuchProcess:
             continue
-        sockets |= {(process.name(), connection.laddr.ip) for connection in connections if not connection.raddr}
+        listening = [connection for connection in connections if connection.status == psutil.CONN_LISTEN]
+        sockets |= {(process.name(), connection.laddr.ip) for connection in listening}
     return sockets
 
 
