@@ -161,7 +161,7 @@ def test_ports_two_stacks_started_at_once(stacks: Stacks) -> None:
 def test_sockets_listen_on_loopback_only(stacks: Stacks) -> None:
     """No process of a stack can be reached from another machine."""
     assert {name for name, _ in stacks.sockets} >= {"postgres", "mongod"}
-    assert any("api_server" in name for name, _ in stacks.sockets)
+    assert any("airflow api" in name for name, _ in stacks.sockets)
     assert {socket for socket in stacks.sockets if not ip_address(socket[1]).is_loopback} == set()
 
 
