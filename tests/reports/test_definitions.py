@@ -65,7 +65,7 @@ def test_writing_pipeline_is_refused(load_text: Callable[[str], Report], stage: 
         ("title: Retention by quarter", "title: 1", "title: Input should be a valid string"),
         ("title: Retention by quarter", "caption: Retention by quarter", "title: Field required"),
         ("type: number", "type: percent", "columns.4.type: Input should be 'text', 'integer' or 'number'"),
-        ("{$gt: 0}", "{$gt: 2026-01-01}", "pipeline.2.$match"),
+        ("{$gt: 0}", "{$gt: 2026-01-01}", "pipeline.3.$match"),
         ("x: quarter", "x: quarters", "spec: encoding.x: no column or transform is named 'quarters'"),
         ("  mark: line\n", "", "spec: expected a mark and an encoding"),
         (RETENTION, "- a list", "Expected: a mapping of fields to values"),
