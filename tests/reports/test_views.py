@@ -227,6 +227,7 @@ def test_matrix_starts_at_first_loaded_month(page: Page) -> None:
 
 def test_page_works_by_keyboard(page: Page) -> None:
     """The first stop skips to the content, and every stop shows where it is."""
+    expect(page.locator("#verdict a")).to_be_visible()  # else the keys pass it
     page.locator("body").focus()
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
