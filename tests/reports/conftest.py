@@ -1,15 +1,18 @@
-"""What the browser tests of the page without Airflow share."""
+"""What the tests of the page without Airflow share."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
+from pymongo.database import Database
 
 from bi_ops.mongo.store import Store
 from dev import mongo
+from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
 from dev.mongo import Mongo
 from tests.reports.browser import launch_chromium
 from tests.reports.client_data import insert_client_data
@@ -21,7 +24,7 @@ SETTINGS = {"MEG_REGIONS": "eu,uk", "BI_START_DATE": "2026-08-01"}
 
 @pytest.fixture(scope="module")
 def mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongo]:
-    """A MongoDB of its own."""
+    """A MongoDB of its own, which a test may freeze."""
     if os.environ.get(mongo.URL_ENV_VAR):
         pytest.skip("the tests' MongoDB is not of this machine")
     with mongo.running(tmp_path_factory.mktemp("mongod"), "secret") as server:
@@ -58,3 +61,10 @@ def chromium() -> Iterator[Browser]:
     """A browser; its own event loop runs only during the module."""
     with launch_chromium() as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def database(servers: DatabaseServers) -> Iterator[Database[dict[str, Any]]]:
+    """The live database."""
+    with servers.mongo.client() as client:
+        yield client[LIVE_DATABASE]

@@ -6,6 +6,7 @@ from datetime import timedelta
 from random import Random
 from typing import Any
 
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from bi_ops.reports.filters import Filters
@@ -14,6 +15,14 @@ from tests.meg_factory import utc
 Rows = dict[str, list[dict[str, Any]]]
 Draw = Any
 
+EXAMPLE_SETTINGS = settings(
+    phases=[Phase.generate],
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
+    database=None,
+)
+"""Without shrinking: a smaller seed is no simpler case, and each step fills the database again."""
 REGIONS = ("eu", "uk")
 FORM_TYPES = ("audit", "survey")
 NAMES = ("St Mary's", "Klinik am See", "Cottage Hospital")
@@ -39,7 +48,7 @@ COLLECTIONS = (
 def published_documents(draw: Draw, small_clients: int = 0) -> Rows:
     """The documents of every collection, with the ledger; and in each region more clients, used in the last month."""
     # Hypothesis chooses what is loaded; one seed the thousands of values, which it would draw slowly.
-    random = Random(draw(st.integers(0, 2**32)))  # noqa: S311
+    random = Random(draw(st.integers(0, 2**32)))  # noqa: S311 - not a secret
     rows: Rows = {name: [] for name in COLLECTIONS}
     for region in draw(st.sampled_from([REGIONS, REGIONS, REGIONS[:1]])):
         lacking = draw(st.sets(st.sampled_from(MONTHS), max_size=2)) | draw(

@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from pymongo.database import Database
 
 from bi_ops.reports.definitions import Report, load_reports
 from bi_ops.reports.filters import Filters
 from bi_ops.reports.query_execution import execute
 from bi_ops.reports.report_queries import report_steps, run_report
-from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
-from tests.reports.figure_documents import Rows, filters, insert_rows, published_documents
+from tests.reports.figure_documents import EXAMPLE_SETTINGS, Rows, filters, insert_rows, published_documents
 from tests.reports.plain_charts import ROWS, SHOWN
 from tests.reports.plain_figures import PlainFigures
 
 
-@pytest.fixture(scope="module")
-def database(servers: DatabaseServers) -> Iterator[Database[dict[str, Any]]]:
-    """The live database."""
-    with servers.mongo.client() as client:
-        yield client[LIVE_DATABASE]
-
-
-@settings(
-    max_examples=25,
-    phases=[Phase.generate],
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    derandomize=True,
-    database=None,
-)
+@settings(EXAMPLE_SETTINGS, max_examples=25)
 @given(rows=published_documents(small_clients=12), filters=filters())
 def test_charts_equal_plain_python(database: Database[dict[str, Any]], rows: Rows, filters: Filters) -> None:
     """The rows of every chart equal its definition, in their order, with every filter."""

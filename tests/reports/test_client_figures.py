@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from pymongo.database import Database
 
 from bi_ops.reports.client import client_steps
@@ -19,31 +17,15 @@ from bi_ops.reports.query_execution import execute
 from bi_ops.reports.regions import region_steps
 from bi_ops.reports.usage import usage_steps
 from bi_ops.reports.web_dependencies import json_response
-from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
-from tests.reports.figure_documents import Rows, filters, insert_rows, published_documents
+from tests.reports.figure_documents import EXAMPLE_SETTINGS, Rows, filters, insert_rows, published_documents
 from tests.reports.plain_figures import PlainFigures
-
-
-@pytest.fixture(scope="module")
-def database(servers: DatabaseServers) -> Iterator[Database[dict[str, Any]]]:
-    """The live database."""
-    with servers.mongo.client() as client:
-        yield client[LIVE_DATABASE]
 
 
 def as_json(value: Any) -> Any:
     return json.loads(json_response(value).body)
 
 
-# Without shrinking: a smaller seed is no simpler case, and each step fills the database again.
-@settings(
-    max_examples=40,
-    phases=[Phase.generate],
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    derandomize=True,
-    database=None,
-)
+@settings(EXAMPLE_SETTINGS, max_examples=40)
 @given(rows=published_documents(), filters=filters())
 def test_figures_equal_plain_python(database: Database[dict[str, Any]], rows: Rows, filters: Filters) -> None:
     """The overview, the clients, one client and the regions equal their definitions, with every filter."""

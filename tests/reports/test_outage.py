@@ -12,11 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import pytest
 
 from bi_ops.reports.async_reader import MAX_QUERIES, REQUEST_SECONDS
 from bi_ops.reports.circuit_breaker import RETRY_SECONDS
-from dev import mongo
 from dev.mongo import Mongo
 from dev.processes import free_port
 from tests.reports.page_load import put_under_load
@@ -24,15 +22,6 @@ from tests.reports.page_server import page_server
 
 PROMPT_SECONDS = 1.0
 """Far more than a healthy response takes on a busy machine, and far less than the driver's time limits."""
-
-
-@pytest.fixture(scope="module")
-def mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongo]:
-    """A MongoDB of its own, since it is frozen."""
-    if os.environ.get(mongo.URL_ENV_VAR):
-        pytest.skip("the tests' MongoDB is not of this machine, so it cannot be frozen")
-    with mongo.running(tmp_path_factory.mktemp("mongod"), "secret") as server:
-        yield server
 
 
 @contextmanager

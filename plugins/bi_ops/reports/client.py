@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -13,7 +12,7 @@ from bi_ops.mongo.store import Document
 from bi_ops.reports.clients import ClientRow, Clients
 from bi_ops.reports.filters import Filters
 from bi_ops.reports.loaded_periods import LoadedPeriods, loaded_period_steps, year_before
-from bi_ops.reports.query_execution import Query, Steps
+from bi_ops.reports.query_execution import Query, Steps, select_fields
 from bi_ops.reports.usage import CHURN, SESSIONS, SUBMISSIONS, ClientKey, Usage, count_where
 
 _CONTEXT = "one client"
@@ -62,9 +61,9 @@ def client_steps(filters: Filters, usage: Usage, clients: Clients, row: ClientRo
     used = {"submissions": {"$sum": "$submissions"}, "forms_in_use": count_where("submissions", "$gt", 0)}
     submissions = yield _group(SUBMISSIONS.name, own_forms, by_type, used)
     sessions = yield _group(SESSIONS.name, own_forms, {"period": "$period"}, {"sessions": {"$sum": "$sessions"}})
-    forms = yield _find(_FORMS.name, own_forms, _FORM_FIELDS)
-    statuses = yield _find(CHURN.name, {**own_forms, "period": row.quarter}, ("form_id", "status"))
-    people = yield _find("top_users", own, _PEOPLE_FIELDS)
+    forms = yield select_fields(_FORMS.name, own_forms, _FORM_FIELDS, _CONTEXT)
+    statuses = yield select_fields(CHURN.name, {**own_forms, "period": row.quarter}, ("form_id", "status"), _CONTEXT)
+    people = yield select_fields("top_users", own, _PEOPLE_FIELDS, _CONTEXT)
     security = yield Query("security_risk_clients", [{"$match": own}, {"$limit": 1}], _CONTEXT)
     return Client(
         row,
@@ -79,11 +78,6 @@ def client_steps(filters: Filters, usage: Usage, clients: Clients, row: ClientRo
 
 def _group(collection: str, match: Document, by: Document, sums: Document) -> Query:
     return Query(collection, [{"$match": match}, {"$group": {"_id": by, **sums}}], _CONTEXT)
-
-
-def _find(collection: str, match: Document, fields: Sequence[str]) -> Query:
-    project = {"_id": 0, **dict.fromkeys(fields, 1)}
-    return Query(collection, [{"$match": match}, {"$project": project}], _CONTEXT)
 
 
 def _months(

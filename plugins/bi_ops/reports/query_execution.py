@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -37,6 +37,12 @@ class Query:
     collection: str
     pipeline: list[dict[str, Any]]
     context: str = "the reports"
+
+
+def select_fields(collection: str, match: Document, fields: Sequence[str], context: str) -> Query:
+    """The query for some fields of the documents that match, without their `_id`."""
+    project = {"_id": 0, **dict.fromkeys(fields, 1)}
+    return Query(collection, [{"$match": match}, {"$project": project}], context)
 
 
 Steps = Generator[Query, list[Document], T]

@@ -19,7 +19,7 @@ from bi_ops.reports.loaded_periods import (
     without_months,
     year_before,
 )
-from bi_ops.reports.query_execution import Query, Steps
+from bi_ops.reports.query_execution import Query, Steps, select_fields
 
 SUBMISSIONS, SESSIONS = get_job("monthly_submissions"), get_job("monthly_sessions")
 CHURN, INSTITUTIONS = get_job("quarterly_form_churn"), get_job("institutions")
@@ -139,11 +139,12 @@ def usage_steps(filters: Filters) -> Steps[Usage]:
     months = yield from loaded_period_steps(SUBMISSIONS, filters)
     quarters = yield from loaded_period_steps(CHURN, filters)
     month = months.newest()
-    institutions = yield _read("institutions", filters.match(INSTITUTIONS), _INSTITUTION_FIELDS)
-    security = yield _read(
+    institutions = yield select_fields("institutions", filters.match(INSTITUTIONS), _INSTITUTION_FIELDS, _CONTEXT)
+    security = yield select_fields(
         "security_risk_clients",
         filters.match(SECURITY),
         ("region", "institution_id", "risk_level", "risk_score", "as_of"),
+        _CONTEXT,
     )
     by_month = yield _by_client(
         "monthly_submissions",
@@ -190,10 +191,6 @@ def count_where(field: str, operator: str, value: Any) -> Document:
 
 def _key(row: Mapping[str, Any]) -> ClientKey:
     return ClientKey(row["region"], row["institution_id"])
-
-
-def _read(collection: str, match: Document, fields: Sequence[str]) -> Query:
-    return Query(collection, [{"$match": match}, {"$project": {"_id": 0, **dict.fromkeys(fields, 1)}}], _CONTEXT)
 
 
 def _compared_quarters(quarters: LoadedPeriods) -> list[str]:
