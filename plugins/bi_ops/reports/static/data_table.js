@@ -3,7 +3,7 @@
 import { createElement } from "./dom.js";
 import { isUnknown } from "./format.js";
 
-export const PAGE_SIZES = [25, 50, 100];
+const PAGE_SIZES = [25, 50, 100];
 const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
 const fold = (text) => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase(); // "hopital" finds "Hôpital"
 

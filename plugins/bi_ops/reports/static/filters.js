@@ -118,12 +118,9 @@ export function showFilters(filters) {
   showChips();
 }
 
-// The filters as the query string of the API.
-export const filterParams = () => apiParams(readRoute().filters);
-
 // The filters in words, for exported files.
 export function describeFilters() {
-  const params = new URLSearchParams(filterParams());
+  const params = new URLSearchParams(apiParams(readRoute().filters));
   const [from, to] = [params.get("from_month"), params.get("to_month")];
   const chosen = selects.map(({ name, label }) => `${label}: ${params.getAll(name).join(", ") || "all"}`);
   return { period: `Period: ${from || "the first month"} to ${to || "the last month"}`, values: chosen.join(" · ") };

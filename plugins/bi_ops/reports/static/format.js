@@ -2,7 +2,7 @@
 
 import { createElement, formatNumber } from "./dom.js";
 
-export const UNKNOWN = "–";
+const UNKNOWN = "–";
 export const isUnknown = (value) => value === null || value === undefined || value === "";
 
 export const formatCount = (value) => (isUnknown(value) ? UNKNOWN : formatNumber(value));

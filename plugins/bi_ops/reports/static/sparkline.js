@@ -15,7 +15,7 @@ function svgElement(name, attributes, text) {
 const isPartial = ({ partial }) => (Array.isArray(partial) ? partial.length > 0 : Boolean(partial));
 
 // The series in words: what a reader of the line sees, for those who do not see it.
-export function describeSeries(series, title) {
+function describeSeries(series, title) {
   const known = series.filter(({ value }) => value !== null);
   if (!known.length) return `${title}: no data`;
   const describe = (word, { period, value }) => `${word} ${formatNumber(value)} in ${period}`;
