@@ -43,7 +43,7 @@ test-fast: .venv/.ready  ## run the tests that need no server and no Airflow pro
 	@$(BIN)/python -m pytest -m fast
 
 chaos: .venv/.ready  ## inject hundreds of faults, and print a table of them and of their effects
-	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --numprocesses=2 --dist=loadfile tests/chaos --all-faults -v
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/chaos --all-faults -v
 
 .venv/.bench-ready: .venv/.ready bench/requirements.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r bench/requirements.txt && touch $@

@@ -1,4 +1,4 @@
-"""The fixture of the chaos environment, and a table of all processes' faults at the end."""
+"""The fixture of the chaos environment, how processes share the faults, and a table of them at the end."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from rich.table import Table
+from xdist.scheduler import LoadScopeScheduling
 
 from dev import demo_meg
 from dev.console import console
@@ -16,7 +17,19 @@ from tests.chaos.environment import MONGOD_PARAMETERS, SEED, STACK, ChaosEnviron
 from tests.chaos.proxy import proxies
 
 
-@pytest.fixture(scope="module")
+class FaultScheduling(LoadScopeScheduling):
+    """Gives each process of `pytest -n` one kind of fault at a time; one gets all kinds that need Airflow first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if file.endswith("test_airflow_faults.py") else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FaultScheduling:
+    return FaultScheduling(config, log)
+
+
+@pytest.fixture(scope="session")
 def chaos() -> Iterator[ChaosEnvironment]:
     with stack_lock(STACK), databases(STACK, MONGOD_PARAMETERS) as servers:
         demo_meg.seed_database(servers.postgres, "meg_eu", None)

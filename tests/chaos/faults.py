@@ -42,6 +42,7 @@ class FaultKind:
 
     def inject_all(self, chaos: ChaosEnvironment, *, all_faults: bool) -> None:
         """Repeat the load until the fault has taken place often enough."""
+        chaos.random.seed(f"{SEED} {self.name}")  # whichever process injects it
         goal = self.many if all_faults else self.few
         for _ in range(5 + 5 * goal):
             if chaos.stats.faults[self.name] >= goal:

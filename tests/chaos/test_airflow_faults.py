@@ -197,6 +197,7 @@ def test_month_survives_airflow_fault(
 ) -> None:
     """A month is loaded whole while parts of Airflow are killed."""
     chaos = installation.chaos
+    chaos.random.seed(f"{SEED} {name}")
 
     def disturb() -> None:
         while chaos.stats.faults[name] < times and chaos.loading.is_set():

@@ -17,5 +17,5 @@ def test_month_survives_task_fault(
 ) -> None:
     """No document is lost, doubled, stale or seen in a half-loaded slice."""
     kind.inject_all(chaos, all_faults=all_faults)
-    record_property("chaos", chaos.stats.as_property("tasks"))
+    record_property("chaos", chaos.stats.as_property("tasks and servers"))
     chaos.assert_whole()
