@@ -196,6 +196,10 @@ class ChaosEnvironment:
         assert all(document["submissions"] == 1 for document in documents)
         [ledger_entry] = self.client[LIVE_DATABASE]["bi_loads"].find({"job": SUBMISSIONS.name, "region": "eu"})
         assert ledger_entry["documents"] == len(expected_ids)
+        assert ledger_entry["transactions"] == 1, (
+            "publish divided the slice, so a reader may see it half-loaded: three of its transactions exceeded "
+            f"{MONGOD_PARAMETERS}. Hint: run make chaos while nothing else keeps the machine busy."
+        )
         reads = self.stats.reads
         wait_until(lambda: self.stats.reads > reads or not self.reader.is_alive())
         assert self.reader.is_alive(), "the reader has died"
