@@ -40,7 +40,7 @@ NOT_RUN = {
     "make bench ONLY=path,meg": "takes minutes",
     "make bench QUICK=1": "takes minutes",
     "make bench-workers": "takes minutes",
-    "make chaos": "takes some ten minutes",
+    "make chaos": "takes minutes",
     "make check": "takes a minute, and CI runs it by itself",
     "make compat": "takes minutes, and installs other versions of Airflow",
     "make pins": "resolves every version from the package index",
