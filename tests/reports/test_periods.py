@@ -130,6 +130,14 @@ def test_overdue_ignores_time_zone(store: Store, zone: str) -> None:
     assert all(status.overdue for status in later)
 
 
+def test_quarterly_row_without_period_is_missing(store: Store) -> None:
+    """A row of the ledger that names no quarter, which no publish writes, counts as a missing one."""
+    publish_row(store, "quarterly_form_churn", "eu", "")
+    current = Settings.from_env({"MEG_REGIONS": "eu", "BI_START_DATE": "2026-01-01"})
+    [churn] = [status for status in freshness(store, current, NOW) if status.job == "quarterly_form_churn"]
+    assert churn.overdue
+
+
 def test_removed_region_marks_no_new_month(mixed_store: Store, tmp_path: Path) -> None:
     """A region that was removed from the settings keeps its figures, and is lacking only before its last month."""
     loaded = {"eu": ("08", "09", "10"), "uk": ("07", "08", "09"), "us": ("07", "09")}

@@ -43,7 +43,7 @@ def is_published(slice_: Slice, row: Mapping[str, Any] | None) -> bool:
     if row is None or not row.get("published_at") or row.get("publishing"):
         return False
     if slice_.period:
-        return bool(row["period"] >= slice_.period.name)
+        return bool((row.get("period") or "") >= slice_.period.name)  # a row written by hand may have none
     if not row.get("timezone"):  # published by an earlier version
         return bool(row["as_of"] >= slice_.as_of)
     local = pendulum.instance(row["as_of"]).in_timezone(row["timezone"])
