@@ -21,15 +21,19 @@ def test_reports_require_plugin_access() -> None:
         assert guarded.get(path).status_code == 403, path
 
 
-def test_logged_out_browser_is_redirected() -> None:
-    """Only the page itself, opened in a browser, leads to the login; other requests get status 401."""
+def test_logged_out_browser_is_led_to_login() -> None:
+    """Only the page itself, opened in a browser, leads to the login; other requests get an error alone."""
 
     def refuse(_request: Request) -> None:
         raise HTTPException(401)
 
-    app = TestClient(create_app(reports_client_settings, refuse, login_path="/login?next=x"), follow_redirects=False)
+    app = TestClient(create_app(reports_client_settings, refuse, login_path='/login?next=x&y="'))
     browser = {"Accept": "text/html,*/*"}
     response = app.get("/", headers=browser)
-    assert (response.status_code, response.headers["location"]) == (307, "/login?next=x")
-    assert app.get("/").status_code == 401
-    assert app.get("/api/page", headers=browser).status_code == 401
+    assert response.status_code == 401
+    assert '<a href="/login?next=x&amp;y=&#34;">' in response.text
+    policy = response.headers["content-security-policy"]
+    assert "script-src 'sha256-" in policy
+    assert "unsafe" not in policy
+    for other in (app.get("/"), app.get("/api/page", headers=browser)):
+        assert (other.status_code, other.json()) == (401, {"detail": "Unauthorized"})

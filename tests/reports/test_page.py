@@ -273,15 +273,20 @@ def test_page_requires_login(services: AirflowServices) -> None:
         assert httpx.get(f"{services.url}/bi-reports/{path}", trust_env=False).status_code == 401, path
 
 
-def test_page_leads_to_login_and_back(browser: BrowserSession, services: AirflowServices) -> None:
-    """A browser without a login that opens the page's own address is sent to the login, and then back."""
+@pytest.mark.parametrize("address", ["", f"#/clients?institution={quote(XSS_NAME)}&region=uk&months=all&sort=name"])
+def test_login_leads_back_to_view(browser: BrowserSession, services: AirflowServices, address: str) -> None:
+    """A browser without a login that opens an address of the page is sent to the login, and then back to its view."""
     assert browser.context.browser
     context = browser.context.browser.new_context()
     page = context.new_page()
-    page.goto(f"{browser.url}/bi-reports/")
+    page.goto(f"{browser.url}/bi-reports/{address}")
     page.fill("input[name=username]", airflow.LOGIN)
     page.fill("input[name=password]", services.password)
     page.keyboard.press("Enter")
-    page.wait_for_url(f"{browser.url}/bi-reports/", timeout=30_000)
-    expect(page.locator(".tile")).to_have_count(7, timeout=30_000)
+    page.wait_for_url(f"{browser.url}/bi-reports/{address}", timeout=30_000)
+    if address:
+        expect(page.get_by_role("heading", level=1)).to_have_text("Clients", timeout=30_000)
+        expect(page.locator(".chip")).to_have_text(["Region: uk", f"Institution: {XSS_NAME}"])
+    else:
+        expect(page.locator(".tile")).to_have_count(7, timeout=30_000)
     context.close()

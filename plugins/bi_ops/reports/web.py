@@ -13,7 +13,6 @@ from typing import Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exception_handlers import http_exception_handler
-from fastapi.responses import RedirectResponse
 
 from bi_ops.errors import BiError, MongoUnavailableError, ReportError, ReportsUnavailableError
 from bi_ops.reports import atlas
@@ -25,6 +24,7 @@ from bi_ops.reports.csv_text import csv_text
 from bi_ops.reports.definitions import get_report, load_reports
 from bi_ops.reports.filters import ignored_filters
 from bi_ops.reports.freshness import overview_steps
+from bi_ops.reports.login_page import login_responses
 from bi_ops.reports.report_queries import first_month_steps, institution_steps, report_steps
 from bi_ops.reports.theme import THEMES
 from bi_ops.reports.vega_bundle import vega_bundle
@@ -46,7 +46,7 @@ def create_app(get_client_settings: GetClientSettings, *dependencies: Any, login
     Args:
         get_client_settings: Returns the target of the reports' connection; it may block.
         *dependencies: FastAPI dependencies of every request, such as Airflow's check of access to plugins.
-        login_path: Where a browser without a login is sent that opens the page; it leads back to the page.
+        login_path: Where a browser without a login is sent that opens the page; its parameter `next` leads back.
     """
     app = FastAPI(
         title="MEG BI reports",
@@ -57,7 +57,7 @@ def create_app(get_client_settings: GetClientSettings, *dependencies: Any, login
         lifespan=_lifespan,
     )
     app.state.get_client_settings = get_client_settings
-    app.state.login_path = login_path
+    app.state.login_response = login_responses(login_path) if login_path else None
     app.add_exception_handler(BiError, _error_response)
     app.add_exception_handler(HTTPException, _login_or_error)
     app.middleware("http")(_add_security_headers)
@@ -85,7 +85,8 @@ async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
 
 async def _add_security_headers(request: Request, call_next: Any) -> Response:
     response: Response = await call_next(request)
-    response.headers.update(_HEADERS)
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
     return response
 
 
@@ -101,10 +102,11 @@ async def _error_response(_request: Request, error: Exception) -> Response:
 
 
 async def _login_or_error(request: Request, error: Any) -> Response:
-    """A redirect to the login where a browser opens the page itself; an error for every other request."""
+    """The way to the login where a browser opens the page itself; an error for every other request."""
     opens_page = request.url.path.endswith("/") and "text/html" in request.headers.get("Accept", "")
-    if error.status_code == HTTPStatus.UNAUTHORIZED and opens_page and request.app.state.login_path:
-        return RedirectResponse(request.app.state.login_path)
+    if error.status_code == HTTPStatus.UNAUTHORIZED and opens_page and request.app.state.login_response:
+        response: Response = request.app.state.login_response()
+        return response
     return await http_exception_handler(request, error)
 
 
