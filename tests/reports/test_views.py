@@ -25,6 +25,29 @@ VIEWS = {
     "freshness": "#/freshness",
 }
 SIZES = ((1280, 800), (390, 844))
+BROKEN_PERIODS = """
+(widths) => {
+  const result = { seen: 0, broken: [] };
+  for (const width of widths) {
+    for (const tile of document.querySelectorAll(".tile")) tile.style.width = width ? `${width}px` : "";
+    for (const line of document.querySelectorAll(".tile .change, .tile .note")) {
+      const nodes = document.createTreeWalker(line, NodeFilter.SHOW_TEXT);
+      while (nodes.nextNode()) {
+        const { currentNode: node } = nodes;
+        for (const { 0: period, index } of node.data.matchAll(/\\d{4}-\\d\\d(-\\d\\d)?/g)) {
+          const range = document.createRange();
+          range.setStart(node, index);
+          range.setEnd(node, index + period.length);
+          result.seen += 1;
+          if (new Set([...range.getClientRects()].map(({ top }) => top)).size > 1) result.broken.push([width, period]);
+        }
+      }
+    }
+  }
+  return result;
+}
+"""
+"""How many months and dates the tiles show, at each of some widths in pixels, and those on two lines; 0 is as it is."""
 
 
 @pytest.fixture
@@ -59,6 +82,16 @@ def test_overview_fits_window(chromium: Browser, clients_url: str) -> None:
         expect(heading).to_be_focused()
         page.locator("#verdict a").click()
         expect(heading).to_have_text("Freshness")
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_tiles_break_no_period(chromium: Browser, clients_url: str, width: int, height: int) -> None:
+    """A month or date in a tile stays on one line, however wide the tile is."""
+    with open_page(chromium, clients_url, viewport={"width": width, "height": height}) as page:
+        expect(page.locator(".tile")).to_have_count(7)
+        assert page.evaluate(BROKEN_PERIODS, [0]) == {"seen": 11, "broken": []}
+        tiles = page.evaluate(BROKEN_PERIODS, list(range(60, 200, 2)))
+        assert tiles == {"seen": 11 * 70, "broken": []}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

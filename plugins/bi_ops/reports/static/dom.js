@@ -17,6 +17,13 @@ export function createElement(name, text, attributes = {}) {
   return node;
 }
 
+// Appends a text in which no month, quarter or date is broken at its hyphen.
+export function appendText(node, text) {
+  node.append(...text.split(/(\b\d{4}-(?:Q\d|\d\d(?:-\d\d)?)\b)/).map((part, index) =>
+    (index % 2 ? createElement("span", part, { class: "unbroken" }) : part)));
+  return node;
+}
+
 export const formatNumber = (value) => (value === null || value === undefined ? "" : value.toLocaleString());
 
 export function showError(error) {

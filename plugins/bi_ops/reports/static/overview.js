@@ -1,6 +1,6 @@
 // The first view: whether usage grows, which clients grow, fade or need attention.
 
-import { createElement, formatNumber } from "./dom.js";
+import { appendText, createElement, formatNumber } from "./dom.js";
 import { fetchJson } from "./requests.js";
 import { sparkline } from "./sparkline.js";
 import { clientLink } from "./state.js";
@@ -13,12 +13,12 @@ const formatValue = (value, unit) => (value === null ? "unknown" : `${formatNumb
 function createChange(amount, unit, base) {
   const [sign, word, state] = amount > 0 ? ["▲", "up", "up"] : amount < 0 ? ["▼", "down", "down"] : ["■", "no change", "same"];
   const line = createElement("p", undefined, { class: `change ${state}` });
-  line.append(createElement("span", sign, { "aria-hidden": "true" }), ` ${word}${amount ? ` ${formatNumber(Math.abs(amount))} ${unit}` : ""} on ${base}`);
-  return line;
+  line.append(createElement("span", sign, { class: "sign", "aria-hidden": "true" }));
+  return appendText(line, ` ${word}${amount ? ` ${formatNumber(Math.abs(amount))} ${unit}` : ""} on ${base}`);
 }
 
 function createTileChange(change, period) {
-  if (change === null) return createElement("p", `no figure for ${period}`, { class: "change unknown" });
+  if (change === null) return appendText(createElement("p", undefined, { class: "change unknown" }), `no figure for ${period}`);
   const { percent, points, base } = change;
   const line = createChange(percent ?? points, percent === undefined ? "points" : "%", period);
   line.title = `${period}: ${formatNumber(base)}`;
@@ -39,7 +39,7 @@ function createTile(tile, month) {
     item.append(sparkline(tile.series, { title: tile.title, width: 140, height: 32 }));
     if (month) item.append(createTileChange(tile.change_month, shiftMonth(month, -1)), createTileChange(tile.change_year, shiftMonth(month, -12)));
   }
-  if (tile.note) item.append(createElement("p", tile.note, { class: "note" }));
+  if (tile.note) item.append(appendText(createElement("p", undefined, { class: "note" }), tile.note));
   return item;
 }
 
@@ -82,6 +82,6 @@ export async function load(container, _route, params) {
     createList("growing", "Growing", overview.growing, describeGrowth, "No client grew on last quarter."),
     createList("fading", "Fading", overview.fading, describeGrowth, "No client fell on last quarter."),
   );
-  container.append(createElement("p", describeBasis(overview), { class: "basis" }), tiles, lists);
+  container.append(appendText(createElement("p", undefined, { class: "basis" }), describeBasis(overview)), tiles, lists);
   return { status: overview.month ? `Overview of ${overview.month} updated` : "Overview updated: no month is loaded" };
 }
