@@ -10,7 +10,14 @@ from tests.meg_factory import utc
 
 LOADED_MONTHS = {"eu": ("2026-05", "2026-08", "2026-09", "2026-10"), "uk": ("2026-08", "2026-09")}
 """No region has 2026-06 and 2026-07; only eu has 2026-05 and 2026-10."""
-QUARTERS = ("2026-Q1", "2026-Q2", "2026-Q3")
+QUARTERS = {"eu": ("2026-Q1", "2026-Q2", "2026-Q3"), "uk": ("2026-Q1", "2026-Q3")}
+PARTIAL_PERIODS = {
+    "monthly_submissions": {"2026-05": "uk", "2026-10": "uk"},
+    "monthly_sessions": {"2026-05": "uk", "2026-10": "uk"},
+    "quarterly_form_churn": {"2026-Q2": "uk"},
+}
+"""The periods of each collection that one region lacks."""
+LATEST = {"monthly_submissions": "2026-10", "quarterly_form_churn": "2026-Q3"}
 HOSPITAL = "Hôpital Saint-André Nursing Home of the Sisters of Mercy, "
 INSTITUTIONS = {
     "eu": [f"{HOSPITAL}North", f"{HOSPITAL}South", "Klinik am See", *(f"Clinic {number}" for number in range(4, 21))],
@@ -82,7 +89,7 @@ def _insert_month(store: Store, institution: dict[str, Any], period: str) -> Non
 
 def _insert_quarters(store: Store, institution: dict[str, Any]) -> None:
     statuses = ("retained", "retained", "new", "churned", "dormant", "never_used")
-    for place, period in enumerate(QUARTERS):
+    for place, period in enumerate(QUARTERS[institution["region"]]):
         for form, form_type in enumerate(FORM_TYPES):
             status = statuses[(institution["institution_id"] + place + form) % len(statuses)]
             store.live["quarterly_form_churn"].insert_one(

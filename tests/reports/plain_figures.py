@@ -303,7 +303,7 @@ class PlainFigures:
                 "retention_pct": round(100 * counts["retained"] / used, 1) if used else None,
                 "churn_pct": round(100 * counts["churned"] / used, 1) if used else None,
             }
-            return {"quarter": period, **counts, **shares}
+            return {"quarter": period, **counts, **shares, "partial": [] if name else self.lacking(churn, period)}
 
         return {
             "region": name,

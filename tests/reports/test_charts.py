@@ -18,7 +18,7 @@ from tests.load_helpers import wait_until
 from tests.reports.browser import NEEDS_CHROMIUM, SCREENSHOTS_DIR, choose, open_page
 from tests.reports.conftest import SETTINGS
 from tests.reports.firefox import NEEDS_FIREFOX, running_firefox
-from tests.reports.page_data import INSTITUTIONS, QUIET_INSTITUTION
+from tests.reports.page_data import INSTITUTIONS, LATEST, PARTIAL_PERIODS, QUIET_INSTITUTION
 
 pytestmark = NEEDS_CHROMIUM
 VISIBLE_TEXT = "text:not([opacity='0'])"
@@ -112,6 +112,29 @@ def test_partial_month_is_marked(page: Page) -> None:
     expect(figure.locator("tbody tr", has_text="2026-09").first).not_to_contain_text("partial")
     choose(page, "Region", "eu")
     expect(figure.locator(".note")).to_be_hidden()
+
+
+def test_every_chart_marks_partial_periods(page: Page) -> None:
+    """Each chart of a periodic collection names the periods that a region lacks; by month or quarter, it marks them."""
+    marked = []
+    for report in load_reports():
+        partial = PARTIAL_PERIODS.get(report.collection, {})
+        if report.periods == "latest":
+            partial = {period: region for period, region in partial.items() if period == LATEST[report.collection]}
+        figure = page.locator(f"#{report.name}")
+        note = figure.locator(".note").text_content() or ""
+        assert [period for period in partial if f"{period} without {partial[period]}" in note] == [*partial], (
+            report.name
+        )
+        assert ("* Partial" in note) == bool(partial), report.name
+        names = {"month", "quarter"} & {column.name for column in report.columns}
+        labels = figure.locator("g.role-axis-label text").all_text_contents()
+        stars = [label.removesuffix(" *") for label in labels if label.endswith(" *")]
+        assert stars == ([*partial] if names else []), report.name
+        cells = figure.locator("tbody td", has_text="(partial: without ").all_text_contents()
+        assert {cell[:7] for cell in cells} == (set(partial) if names else set()), report.name
+        marked += [report.name] if names and partial else []
+    assert len(marked) == 9
 
 
 def test_colours_do_not_change_with_filter(page: Page) -> None:

@@ -152,6 +152,7 @@ def test_removed_region_marks_no_new_month(mixed_store: Store, tmp_path: Path) -
     assert late.coverage.partial == {**before, "2026-10": ["uk", "us"]}
     page = export_dashboard(mixed_store, settings("eu,uk"), tmp_path).read_text()
     assert "2026-10 without uk." in page
+    assert "<td>2026-10 (partial: without uk)</td>" in page
 
 
 def test_mixed_zones_of_one_job_are_reported(store: Store) -> None:

@@ -74,7 +74,7 @@ def _note(result: ReportResult) -> str:
     partial = result.coverage.partial
     shown = {result.period: partial.get(result.period)} if result.period else partial
     texts = [f"{period} without {', '.join(regions)}" for period, regions in shown.items() if regions]
-    period = f"Period: {result.period}." if result.period else ""
+    period = f"Period: {result.period}{' *' if texts else ''}." if result.period else ""
     return f"{period} * Partial: {'; '.join(texts)}.".strip() if texts else period
 
 

@@ -44,7 +44,8 @@ class RegionFigures:
         quarter: Its newest quarter with `submissions`, `change_quarter` and `change_year`.
         year: The twelve months up to that month with `submissions` and their `change` on the twelve before.
         series: Each month with submissions, sessions and the regions that lack it.
-        retention: Each quarter with the number of forms by status and their retention and churn.
+        retention: Each quarter with the number of forms by status, their retention and churn, and the regions that lack
+            it.
         platforms: The submissions of the month by platform.
     """
 
@@ -227,4 +228,5 @@ def _retention(quarters: _Measure, region: str, quarter: str) -> dict[str, Any]:
         **counts,
         "retention_pct": percent(counts["retained"], used_before),
         "churn_pct": percent(counts["churned"], used_before),
+        "partial": [] if region else quarters.loaded.lacking(quarter),
     }

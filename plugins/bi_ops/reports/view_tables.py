@@ -36,7 +36,7 @@ _REGION_COLUMNS: dict[RegionTable, Sequence[str]] = {
         *("year_from", "year_to", "year_submissions", "year_change"),
     ),
     "months": ("region", "period", "submissions", "sessions", "partial"),
-    "quarters": ("region", "quarter", "retention_pct", "churn_pct", *STATUSES),
+    "quarters": ("region", "quarter", "retention_pct", "churn_pct", *STATUSES, "partial"),
     "platforms": ("region", "month", "platform", "submissions"),
 }
 ALL_REGIONS_NAME = "all"
@@ -104,11 +104,11 @@ def _growth_rows(figures: RegionFigures) -> Iterable[Mapping[str, Any]]:
 
 
 def _month_rows(figures: RegionFigures) -> Iterable[Mapping[str, Any]]:
-    return [{**point, "partial": _joined(point["partial"])} for point in figures.series]
+    return [{**row, "partial": _joined(row["partial"])} for row in figures.series]
 
 
 def _quarter_rows(figures: RegionFigures) -> Iterable[Mapping[str, Any]]:
-    return figures.retention
+    return [{**row, "partial": _joined(row["partial"])} for row in figures.retention]
 
 
 def _platform_rows(figures: RegionFigures) -> Iterable[Mapping[str, Any]]:

@@ -1,10 +1,12 @@
 // One figure for each report: chart, table, notes and downloads.
 
-import { createElement, formatNumber, showError, themeName } from "./dom.js";
+import { appendText, createElement, formatNumber, showError, themeName } from "./dom.js";
+import { describePartial, listWithout } from "./format.js";
 import { saveImage } from "./images.js";
 import { fetchJson } from "./requests.js";
 import { embed } from "./vega_embed.js";
 
+const PERIOD_COLUMNS = ["month", "quarter", "period"];
 const SIZE = { width: "container", height: 260, autosize: { type: "fit", contains: "padding" } };
 const EMBED_OPTIONS = {
   actions: false,
@@ -22,8 +24,8 @@ function fillTable(table, columns, rows, partial = {}) {
     const line = createElement("tr");
     line.append(...columns.map(({ name, type }) => {
       if (type !== "text") return createElement("td", formatNumber(row[name]), { class: "number" });
-      const regions = name === "month" || name === "quarter" ? partial[row[name]] : undefined;
-      return createElement("td", regions ? `${row[name]} (partial: without ${regions.join(", ")})` : row[name] ?? "");
+      const regions = PERIOD_COLUMNS.includes(name) ? partial[row[name]] : undefined;
+      return createElement("td", regions ? `${row[name]} (partial: ${listWithout(regions)})` : row[name] ?? "");
     }));
     return line;
   }));
@@ -38,25 +40,26 @@ function showMessage(figure, report, message) {
   fillTable(figure.querySelector("table"), report.columns, []);
 }
 
-function describePartial({ partial, period: latest, chart_rows: rows }) {
+// The partial periods among those that the chart shows.
+function selectPartial({ partial, period: latest, chart_rows: rows }) {
   const isShown = (period) => (latest ? period === latest : !rows || rows.some((row) => [row.month, row.quarter].includes(period)));
-  const periods = Object.keys(partial).filter(isShown);
-  return periods.length ? `* Partial: ${periods.map((period) => `${period} without ${partial[period].join(", ")}`).join("; ")}.` : "";
+  return Object.fromEntries(Object.entries(partial).filter(([period]) => isShown(period)));
 }
 
 function showNotes(figure, result) {
   const notes = [];
-  if (result.period) notes.push(`Period: ${result.period}.`);
+  if (result.period) notes.push(`Period: ${result.period}${result.partial[result.period] ? " *" : ""}.`);
   if (result.ignored.length) notes.push(`Filter not applicable: ${result.ignored.join(" and ")}.`);
   if (result.truncated) notes.push("Truncated to the first rows.");
-  const partial = describePartial(result);
+  const partial = describePartial(selectPartial(result));
   if (partial) notes.push(partial);
   showNote(figure, notes.join(" "));
 }
 
 function showNote(figure, text) {
   const note = figure.querySelector(".note");
-  note.textContent = text;
+  note.replaceChildren();
+  appendText(note, text);
   note.hidden = !text;
 }
 
@@ -93,11 +96,11 @@ export async function drawChart(figure, themes) {
 
 // Shows rows that a view has already; view_figures.js describes the definition.
 export async function showRows(figure, definition, themes) {
-  const { columns, rows, values, spec, note, csvHref, emptyText } = definition;
+  const { columns, rows, values, spec, partial = {}, note = "", csvHref, emptyText } = definition;
   figure.querySelector("[data-action=csv]").href = csvHref;
   if (!rows.length) return showMessage(figure, definition, emptyText);
-  fillTable(figure.querySelector("table"), columns, rows);
-  showNote(figure, note ?? "");
+  fillTable(figure.querySelector("table"), columns, rows, partial);
+  showNote(figure, [note, describePartial(partial)].filter(Boolean).join(" "));
   figure.drawing = { ...SIZE, ...spec, data: { values: values ?? rows } };
   return drawChart(figure, themes);
 }

@@ -23,12 +23,16 @@ export function createChange(value, unit = " %") {
   return createElement("span", `${sign}${formatNumber(Math.abs(value))}${unit}`, { class: `change ${direction}` });
 }
 
-// The periods of a series that are not loaded or partial, as sentences.
+export const listWithout = (regions) => `without ${regions.join(", ")}`;
+
+// The partial periods as a sentence; `partial` is {period: [regions that lack it]}.
+export function describePartial(partial) {
+  const periods = Object.entries(partial).map(([period, regions]) => `${period} ${listWithout(regions)}`);
+  return periods.length ? `* Partial: ${periods.join("; ")}.` : "";
+}
+
+// The periods of a series that are not loaded, as a sentence.
 export function describeGaps(series) {
   const missing = series.filter(({ isLoaded }) => !isLoaded).map(({ period }) => period);
-  const partial = series.filter(({ partial: regions }) => regions?.length);
-  const sentences = [];
-  if (missing.length) sentences.push(`Not loaded: ${missing.join(", ")}.`);
-  if (partial.length) sentences.push(`* Partial: ${partial.map(({ period, partial: regions }) => `${period} without ${regions.join(", ")}`).join("; ")}.`);
-  return sentences.join(" ");
+  return missing.length ? `Not loaded: ${missing.join(", ")}.` : "";
 }

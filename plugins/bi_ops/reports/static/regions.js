@@ -5,7 +5,7 @@ import { createElement, formatNumber } from "./dom.js";
 import { createChange, describeGaps, formatCount, formatName, formatPart, formatPercent } from "./format.js";
 import { fetchJson, fetchPage } from "./requests.js";
 import { sparkline } from "./sparkline.js";
-import { createViewFigure, lineSpec, toSeries } from "./view_figures.js";
+import { createViewFigure, lineSpec, partialPeriods, toSeries } from "./view_figures.js";
 
 export const title = "Regions";
 
@@ -64,7 +64,7 @@ function describeQuarter({ quarter, regions }) {
 }
 
 function growthFigure(row, csv) {
-  const partial = row.series.filter((point) => point.partial?.length).map(({ period }) => period);
+  const partial = partialPeriods(row.series);
   const names = { Submissions: "submissions", Sessions: "sessions" };
   return {
     name: `growth-${row.region || "all"}`,
@@ -74,6 +74,7 @@ function growthFigure(row, csv) {
     rows: row.series,
     values: toSeries(row.series, names),
     spec: lineSpec("A month", Object.keys(names), partial),
+    partial,
     note: describeGaps(row.series.map((point) => ({ ...point, isLoaded: point.submissions !== null }))),
     csvHref: csv("months"),
     emptyText: "No month is loaded.",
@@ -83,6 +84,7 @@ function growthFigure(row, csv) {
 function retentionFigure(row, csv) {
   const names = { Retention: "retention_pct", Churn: "churn_pct" };
   const values = row.retention.map((quarter) => ({ ...quarter, period: quarter.quarter }));
+  const partial = partialPeriods(values);
   const unknown = row.retention.filter((quarter) => quarter.retention_pct === null).map(({ quarter }) => quarter);
   return {
     name: `retention-${row.region || "all"}`,
@@ -91,7 +93,8 @@ function retentionFigure(row, csv) {
     columns: QUARTERS,
     rows: row.retention,
     values: toSeries(values, names),
-    spec: lineSpec("% of the forms used before", Object.keys(names)),
+    spec: lineSpec("% of the forms used before", Object.keys(names), partial),
+    partial,
     note: unknown.length ? `No form was used before, or the quarter is not loaded: ${unknown.join(", ")}.` : "",
     csvHref: csv("quarters"),
     emptyText: "No quarter is loaded.",
