@@ -46,7 +46,10 @@ COLLECTIONS = (
 
 @st.composite
 def published_documents(draw: Draw, small_clients: int = 0) -> Rows:
-    """The documents of every collection, with the ledger; and in each region more clients, used in the last month."""
+    """The documents of every collection, with the ledger; and in each region more clients, used in the last month.
+
+    Most institutions with a history have no document of one quarter, as if all their forms were archived for it.
+    """
     # Hypothesis chooses what is loaded; one seed the thousands of values, which it would draw slowly.
     random = Random(draw(st.integers(0, 2**32)))  # noqa: S311 - not a secret
     rows: Rows = {name: [] for name in COLLECTIONS}
@@ -63,10 +66,11 @@ def published_documents(draw: Draw, small_clients: int = 0) -> Rows:
         for number in range(draw(st.integers(0, 3))):
             institution = {"region": region, "institution_id": number + 1, "institution_name": NAMES[number]}
             _add_institution(rows, random, institution)
+            pause = random.choice((None, *quarters[1:-1]))
             for form in range(random.randrange(4)):
                 form_id = 10 * number + form
                 head = {**institution, "form_id": form_id, "form_type": random.choice(FORM_TYPES)}
-                _add_form(rows, random, head, months, sessions, quarters)
+                _add_form(rows, random, head, months, sessions, quarters, pause)
         for number in range(3, 3 + small_clients):
             institution = {"region": region, "institution_id": number + 1, "institution_name": f"Clinic {number + 1}"}
             _add_institution(rows, random, institution)
@@ -151,8 +155,9 @@ def _add_form(
     months: list[str],
     sessions: list[str],
     quarters: tuple[str, ...],
+    pause: str | None = None,
 ) -> None:
-    previous = 0
+    previous = random.choice((0, 3, 40, 120))
     for month in months:
         if random.random() > 0.1:
             by_platform = {name: random.choice((0, 0, 3, 40)) for name in ("web", "ios", "android", "public")}
@@ -163,9 +168,9 @@ def _add_form(
             previous = counts["submissions"]
     rows["monthly_sessions"] += [{**form, "period": month, **_sessions(random)} for month in sessions]
     # A form that is created, or archived and restored, has no document of some quarters.
-    submissions = [random.choice((0, 0, 5, 19, 20, 80)) for _ in quarters]
+    submissions = [0 if quarter == pause else random.choice((0, 0, 5, 19, 20, 80)) for quarter in quarters]
     for number, quarter in enumerate(quarters):
-        if random.random() > 0.1 or submissions[number]:
+        if quarter != pause and (random.random() > 0.1 or submissions[number]):
             counts = {"submissions": submissions[number], "status": _status(submissions[: number + 1])}
             rows["quarterly_form_churn"].append(
                 {**form, "period": quarter, **counts, "is_archived": random.random() > 0.8}

@@ -17,7 +17,7 @@ from tests.reports.plain_figures import PlainFigures
 
 
 @settings(EXAMPLE_SETTINGS, max_examples=25)
-@given(rows=published_documents(small_clients=12), filters=filters())
+@given(rows=published_documents(small_clients=24), filters=filters())
 def test_charts_equal_plain_python(database: Database[dict[str, Any]], rows: Rows, filters: Filters) -> None:
     """The rows of every chart equal its definition, in their order, with every filter."""
     insert_rows(database, rows)
