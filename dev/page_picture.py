@@ -19,7 +19,7 @@ from dev.console import console
 ROOT = Path(__file__).parents[1]
 _FILE = ROOT / "docs" / "reports.png"
 _PASSWORDS = ROOT / ".local" / "stack" / "airflow" / "passwords.json"
-_SIZE = ViewportSize(width=1280, height=1040)
+_SIZE = ViewportSize(width=1280, height=740)
 _WAIT_MS = 60_000
 
 
