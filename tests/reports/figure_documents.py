@@ -160,7 +160,8 @@ def _add_form(
     previous = random.choice((0, 3, 40, 120))
     for month in months:
         if random.random() > 0.1:
-            by_platform = {name: random.choice((0, 0, 3, 40)) for name in ("web", "ios", "android", "public")}
+            most = random.choice((0, 3, 40, 40))  # each fourth form is not used in the month
+            by_platform = {name: random.choice((0, most)) for name in ("web", "ios", "android", "public")}
             counts = {"submissions": sum(by_platform.values()), "previous_submissions": previous}
             rows["monthly_submissions"].append(
                 {**form, "period": month, **counts, "submissions_by_platform": by_platform}
