@@ -33,6 +33,7 @@ from bi_ops.mongo.mongo_error_rules import translate_pymongo_errors
 from bi_ops.mongo.store import Document
 from bi_ops.reports.circuit_breaker import RETRY_SECONDS, CircuitBreaker
 from bi_ops.reports.query_execution import QUERY_TIMEOUT_MS, Steps, execute_async
+from bi_ops.reports.slice_sums import SliceSums
 
 MAX_QUERIES = 8
 """The number of reports that one API server computes at once."""
@@ -83,6 +84,8 @@ class AsyncReader:
         self._connection: _Connection | None = None
         self._stale = True
         self._opening: asyncio.Future[_Connection] | None = None
+        self.slice_sums = SliceSums()
+        """What the reports keep of this database."""
         self._cache: dict[Any, tuple[float, Any]] = {}
         self._computing: dict[Any, asyncio.Task[Any]] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -224,7 +227,7 @@ class AsyncReader:
                 task = asyncio.get_running_loop().create_task(_close_later(self._connection.client))
                 self._closing.add(task)
                 task.add_done_callback(self._closing.discard)
-            self._connection = connection
+            self._connection, self.slice_sums = connection, SliceSums()
         self._stale = False
 
 

@@ -30,7 +30,7 @@ async def _read_clients(reader: VersionedReader, filters: Filters) -> tuple[Usag
     """The use of the selected clients, and their table."""
 
     def steps() -> Steps[tuple[Usage, Clients]]:
-        usage = yield from usage_steps(filters)
+        usage = yield from usage_steps(filters, reader.slice_sums)
         return usage, list_clients(usage)
 
     return await reader.read(steps, "clients", filters)
@@ -48,7 +48,8 @@ CurrentFiltersDep = Annotated[Filters, Depends(_current_filters)]
 async def overview(filters: CurrentFiltersDep, reader: VersionedReaderDep) -> Response:
     """The headline figures, and the clients that grow, fade or need attention."""
     usage, table = await _read_clients(reader, filters)
-    return json_response(await reader.read(lambda: overview_steps(filters, usage, table), "overview", filters))
+    sums = reader.slice_sums
+    return json_response(await reader.read(lambda: overview_steps(filters, usage, table, sums), "overview", filters))
 
 
 @router.get("/clients")
@@ -100,7 +101,7 @@ async def client_csv(institution_id: InstitutionId, table: ClientTable, client: 
 
 
 async def _regions(filters: CurrentFiltersDep, reader: VersionedReaderDep) -> Regions:
-    return await reader.read(lambda: region_steps(filters), "regions", filters)
+    return await reader.read(lambda: region_steps(filters, reader.slice_sums), "regions", filters)
 
 
 RegionsDep = Annotated[Regions, Depends(_regions)]

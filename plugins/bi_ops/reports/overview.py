@@ -15,11 +15,11 @@ from bi_ops.reports.loaded_periods import (
     loaded_period_steps,
     previous_period,
     trailing_periods,
-    without_months,
     year_before,
 )
-from bi_ops.reports.query_execution import Query, Steps
-from bi_ops.reports.usage import SERIES_MONTHS, SESSIONS, Usage, oldest_as_of
+from bi_ops.reports.query_execution import Steps
+from bi_ops.reports.slice_sums import SliceSums
+from bi_ops.reports.usage import SERIES_MONTHS, SESSION_SUMS, SESSIONS, Usage, oldest_as_of
 
 LIST_LENGTH = 5
 Change = dict[str, float]
@@ -78,15 +78,18 @@ class OverviewFigures:
     attention: list[ClientRow]
 
 
-def overview_steps(filters: Filters, usage: Usage, clients: Clients) -> Steps[OverviewFigures]:
+def overview_steps(
+    filters: Filters, usage: Usage, clients: Clients, slice_sums: SliceSums | None = None
+) -> Steps[OverviewFigures]:
     """The queries for the first view.
 
     Args:
         filters: The filters.
         usage: The use of the selected clients.
         clients: Their table.
+        slice_sums: The sums of slices that were read before.
     """
-    sessions, sessions_loaded = yield from _session_steps(filters, usage.month)
+    sessions, sessions_loaded = yield from _session_steps(filters, usage.month, slice_sums or SliceSums())
     as_of = oldest_as_of([*usage.institutions, *usage.security.values()])
     active = [row for row in clients.clients if row.is_active]
     changed = sorted((row for row in active if row.change_quarter_count), key=lambda row: row.change_quarter_count or 0)
@@ -102,17 +105,16 @@ def overview_steps(filters: Filters, usage: Usage, clients: Clients) -> Steps[Ov
     )
 
 
-def _session_steps(filters: Filters, month: str | None) -> Steps[tuple[Mapping[str, int], LoadedPeriods]]:
+def _session_steps(
+    filters: Filters, month: str | None, slice_sums: SliceSums
+) -> Steps[tuple[Mapping[str, int], LoadedPeriods]]:
     """The sessions of each month, of the regions that have it, and the loaded months."""
     loaded = yield from loaded_period_steps(SESSIONS, filters)
     months = trailing_periods(month, SERIES_MONTHS) if month else ()
-    match = {**without_months(filters).match(SESSIONS), "period": {"$in": list(months)}}
-    group = {"_id": {"region": "$region", "period": "$period"}, "sessions": {"$sum": "$sessions"}}
-    rows = yield Query("monthly_sessions", [{"$match": match}, {"$group": group}], "the overview")
+    sums = yield from slice_sums.steps(SESSION_SUMS, filters, loaded, months)
     totals = {name: 0 for name in months if loaded.coverage.has(name)}
-    for row in rows:
-        if loaded.has(row["_id"]["period"], row["_id"]["region"]):
-            totals[row["_id"]["period"]] += row["sessions"]
+    for (_, period), rows in sums.items():
+        totals[period] += sum(row["sessions"] for row in rows)
     return totals, loaded
 
 

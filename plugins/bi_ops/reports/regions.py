@@ -15,11 +15,11 @@ from bi_ops.reports.loaded_periods import (
     loaded_period_steps,
     previous_period,
     trailing_periods,
-    without_months,
     year_before,
 )
 from bi_ops.reports.query_execution import Query, Steps
-from bi_ops.reports.usage import CHURN, INSTITUTIONS, SESSIONS, SUBMISSIONS
+from bi_ops.reports.slice_sums import SliceSums, Sums, SumsBySlice
+from bi_ops.reports.usage import CHURN, INSTITUTIONS, SESSION_SUMS, SESSIONS, SUBMISSIONS
 
 ALL_REGIONS = ""
 PLATFORMS = ("web", "ios", "android", "public")
@@ -27,8 +27,13 @@ STATUSES = ("retained", "churned", "new", "reactivated", "dormant", "never_used"
 _YEAR = 12
 _CONTEXT = "the regions"
 _SUM = {"$sum": "$submissions"}
+_SUBMISSION_SUMS = Sums(SUBMISSIONS, {"submissions": _SUM}, context=_CONTEXT)
+_PLATFORM_SUMS = Sums(
+    SUBMISSIONS, {name: {"$sum": f"$submissions_by_platform.{name}"} for name in PLATFORMS}, context=_CONTEXT
+)
+_STATUS_SUMS = Sums(CHURN, {"submissions": _SUM, "forms": {"$sum": 1}}, "status", _CONTEXT)
 
-Sums = Mapping[tuple[str, str], Document]
+RegionSums = Mapping[tuple[str, str], Document]
 """Sums of documents by region and period."""
 
 
@@ -85,7 +90,7 @@ class _Measure:
     """
 
     loaded: LoadedPeriods
-    sums: Sums
+    sums: RegionSums
 
     def total(self, region: str, period: str | None, name: str) -> int | None:
         """The sum of a region's period, or that of the regions which have it; None if none has."""
@@ -114,13 +119,17 @@ class _Measures:
     quarters: _Measure
 
 
-def region_steps(filters: Filters) -> Steps[Regions]:
+def region_steps(filters: Filters, slice_sums: SliceSums | None = None) -> Steps[Regions]:
     """The queries for the comparison of the regions.
+
+    Args:
+        filters: The filters.
+        slice_sums: The sums of slices that were read before.
 
     Raises:
         ReportError: A filter is invalid.
     """
-    everything = without_months(filters)
+    slice_sums = slice_sums or SliceSums()
     months = yield from loaded_period_steps(SUBMISSIONS, filters)
     sessions_loaded = yield from loaded_period_steps(SESSIONS, filters)
     quarters_loaded = yield from loaded_period_steps(CHURN, filters)
@@ -129,14 +138,11 @@ def region_steps(filters: Filters) -> Steps[Regions]:
         "institutions", [{"$match": filters.match(INSTITUTIONS)}, {"$project": project}], _CONTEXT
     )
     needed = _needed_months(months)
-    platforms = {name: {"$sum": f"$submissions_by_platform.{name}"} for name in PLATFORMS}
-    submissions = yield _by_region(SUBMISSIONS.name, everything.match(SUBMISSIONS), {"submissions": _SUM}, needed)
     newest = sorted({month for region in (ALL_REGIONS, *months.coverage.regions) if (month := months.newest(region))})
-    by_platform = yield _by_region(SUBMISSIONS.name, everything.match(SUBMISSIONS), platforms, newest)
-    sessions = yield _by_region(SESSIONS.name, everything.match(SESSIONS), {"sessions": {"$sum": "$sessions"}}, needed)
-    by_status = {"region": "$region", "period": "$period", "status": "$status"}
-    group = {"_id": by_status, "submissions": _SUM, "forms": {"$sum": 1}}
-    quarters = yield Query(CHURN.name, [{"$match": everything.match(CHURN)}, {"$group": group}], _CONTEXT)
+    submissions = yield from slice_sums.steps(_SUBMISSION_SUMS, filters, months, needed)
+    by_platform = yield from slice_sums.steps(_PLATFORM_SUMS, filters, months, newest)
+    sessions = yield from slice_sums.steps(SESSION_SUMS, filters, sessions_loaded, needed)
+    quarters = yield from slice_sums.steps(_STATUS_SUMS, filters, quarters_loaded, quarters_loaded.coverage.axis)
     measures = _Measures(
         _Measure(months, _sums(submissions)),
         _Measure(months, _sums(by_platform)),
@@ -154,22 +160,17 @@ def _needed_months(months: LoadedPeriods) -> list[str]:
     return sorted(compared | set(months.shown()))
 
 
-def _by_region(collection: str, match: Document, sums: Document, periods: Sequence[str]) -> Query:
-    group = {"_id": {"region": "$region", "period": "$period"}, **sums}
-    return Query(collection, [{"$match": {**match, "period": {"$in": list(periods)}}}, {"$group": group}], _CONTEXT)
+def _sums(rows: SumsBySlice) -> RegionSums:
+    return {slice_: row for slice_, slice_rows in rows.items() for row in slice_rows}
 
 
-def _sums(rows: Sequence[Document]) -> Sums:
-    return {(row["_id"]["region"], row["_id"]["period"]): row for row in rows}
-
-
-def _quarter_sums(rows: Sequence[Document]) -> Sums:
+def _quarter_sums(rows: SumsBySlice) -> RegionSums:
     """The submissions, and the forms of each status, from the sums by status."""
     sums: dict[tuple[str, str], Document] = defaultdict(lambda: defaultdict(int))
-    for row in rows:
-        quarter = sums[row["_id"]["region"], row["_id"]["period"]]
-        quarter["submissions"] += row["submissions"]
-        quarter[row["_id"]["status"]] += row["forms"]
+    for slice_, by_status in rows.items():
+        for row in by_status:
+            sums[slice_]["submissions"] += row["submissions"]
+            sums[slice_][row["status"]] += row["forms"]
     return sums
 
 

@@ -8,14 +8,21 @@ from typing import Any
 
 from pymongo.database import Database
 
-from bi_ops.catalog.jobs import JOBS
+from bi_ops.catalog.jobs import JOBS, get_job
 from bi_ops.mongo.store import LEDGER_COLLECTION, Document
 from bi_ops.reports.coverage import Coverage, coverage_steps
 from bi_ops.reports.definitions import Report
 from bi_ops.reports.filters import Filters, filter_fields
+from bi_ops.reports.loaded_periods import loaded_period_steps
 from bi_ops.reports.query_execution import MAX_ROWS, Query, Steps, execute
+from bi_ops.reports.slice_sums import SliceSums, Sums
 
 _FILTER_NAMES = ("region", "institution", "form_type")
+_OPTION_SETS = Sums(
+    get_job("monthly_submissions"),
+    {"institution": {"$addToSet": "$institution_name"}, "form_type": {"$addToSet": "$form_type"}},
+    context="the filters",
+)
 
 
 @dataclass(frozen=True)
@@ -90,15 +97,26 @@ def report_steps(
     return ReportResult(result_rows, len(rows) > MAX_ROWS, period, coverage)
 
 
-def filter_option_steps() -> Steps[Mapping[str, list[str]]]:
-    """The queries for each filter's options: the values in the collections."""
+def filter_option_steps(slice_sums: SliceSums | None = None) -> Steps[Mapping[str, list[str]]]:
+    """The queries for each filter's options: the values in the collections.
+
+    Args:
+        slice_sums: The sums of slices that were read before.
+    """
     options: dict[str, set[str]] = {name: set() for name in _FILTER_NAMES}
     for job in JOBS:
-        if job.name in ("institutions", "forms", "monthly_submissions"):
+        if job.name in ("institutions", "forms"):
             fields = filter_fields(job)
             for name in set(_FILTER_NAMES) & set(fields):
                 rows = yield Query(job.name, [{"$group": {"_id": f"${fields[name]}"}}], "the filters")
                 options[name] |= {row["_id"] for row in rows if isinstance(row["_id"], str)}
+    loaded = yield from loaded_period_steps(_OPTION_SETS.job, Filters())
+    sets = yield from (slice_sums or SliceSums()).steps(_OPTION_SETS, Filters(), loaded, loaded.coverage.axis)
+    for (region, _), rows in sets.items():
+        for row in rows:
+            options["region"].add(region)
+            for name in _OPTION_SETS.sums:
+                options[name] |= {value for value in row[name] if isinstance(value, str)}
     return {name: sorted(values) for name, values in options.items()}
 
 

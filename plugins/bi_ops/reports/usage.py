@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from bi_ops.catalog.jobs import get_job
 from bi_ops.mongo.store import LEDGER_COLLECTION, Document
@@ -16,10 +17,10 @@ from bi_ops.reports.loaded_periods import (
     loaded_period_steps,
     previous_period,
     trailing_periods,
-    without_months,
     year_before,
 )
 from bi_ops.reports.query_execution import Query, Steps, select_fields
+from bi_ops.reports.slice_sums import SliceSums, Sums, SumsBySlice
 
 SUBMISSIONS, SESSIONS = get_job("monthly_submissions"), get_job("monthly_sessions")
 CHURN, INSTITUTIONS = get_job("quarterly_form_churn"), get_job("institutions")
@@ -39,6 +40,9 @@ _INSTITUTION_FIELDS = (
     "last_submitted_at",
     "as_of",
 )
+
+
+U = TypeVar("U")
 
 
 class ClientKey(NamedTuple):
@@ -130,12 +134,17 @@ def oldest_as_of(documents: Iterable[Document]) -> datetime | None:
     return min((row["as_of"] for row in documents if row.get("as_of")), default=None)
 
 
-def usage_steps(filters: Filters) -> Steps[Usage]:
+def usage_steps(filters: Filters, slice_sums: SliceSums | None = None) -> Steps[Usage]:
     """The queries for the use of the selected clients.
+
+    Args:
+        filters: The filters.
+        slice_sums: The sums of slices that were read before.
 
     Raises:
         ReportError: A filter is invalid.
     """
+    slice_sums = slice_sums or SliceSums()
     months = yield from loaded_period_steps(SUBMISSIONS, filters)
     quarters = yield from loaded_period_steps(CHURN, filters)
     month = months.newest()
@@ -146,32 +155,16 @@ def usage_steps(filters: Filters) -> Steps[Usage]:
         ("region", "institution_id", "risk_level", "risk_score", "as_of"),
         _CONTEXT,
     )
-    by_month = yield _by_client(
-        "monthly_submissions",
-        without_months(filters).match(SUBMISSIONS),
-        trailing_periods(month, SERIES_MONTHS) if month else (),
-        {
-            "submissions": {"$sum": "$submissions"},
-            "forms": {"$sum": 1},
-            "forms_used": count_where("submissions", "$gt", 0),
-        },
+    by_month = yield from slice_sums.steps(
+        _MONTH_SUMS, filters, months, trailing_periods(month, SERIES_MONTHS) if month else ()
     )
-    by_quarter = yield _by_client(
-        "quarterly_form_churn",
-        without_months(filters).match(CHURN),
-        _compared_quarters(quarters),
-        {
-            "submissions": {"$sum": "$submissions"},
-            "churned": count_where("status", "$eq", "churned"),
-            "retained": count_where("status", "$eq", "retained"),
-        },
-    )
+    by_quarter = yield from slice_sums.steps(_QUARTER_SUMS, filters, quarters, _compared_quarters(quarters))
     return Usage(
         months,
         quarters,
         institutions,
-        {_key(row["_id"]): {use.pop("period"): MonthUse(**use) for use in row["periods"]} for row in by_month},
-        {_key(row["_id"]): {use.pop("period"): QuarterUse(**use) for use in row["periods"]} for row in by_quarter},
+        _uses_by_client(by_month, MonthUse),
+        _uses_by_client(by_quarter, QuarterUse),
         {_key(row): row for row in security},
     )
 
@@ -189,6 +182,35 @@ def count_where(field: str, operator: str, value: Any) -> Document:
     return {"$sum": {"$cond": [{operator: [f"${field}", value]}, 1, 0]}}
 
 
+SESSION_SUMS = Sums(SESSIONS, {"sessions": {"$sum": "$sessions"}})
+_MONTH_SUMS = Sums(
+    SUBMISSIONS,
+    {"submissions": {"$sum": "$submissions"}, "forms": {"$sum": 1}, "forms_used": count_where("submissions", "$gt", 0)},
+    "institution_id",
+    _CONTEXT,
+)
+_QUARTER_SUMS = Sums(
+    CHURN,
+    {
+        "submissions": {"$sum": "$submissions"},
+        "churned": count_where("status", "$eq", "churned"),
+        "retained": count_where("status", "$eq", "retained"),
+    },
+    "institution_id",
+    _CONTEXT,
+)
+
+
+def _uses_by_client(sums: SumsBySlice, use_type: Callable[..., U]) -> Mapping[ClientKey, Mapping[str, U]]:
+    """Each client's uses by period."""
+    uses: dict[ClientKey, dict[str, U]] = defaultdict(dict)
+    for (region, period), rows in sums.items():
+        for row in rows:
+            values = {name: value for name, value in row.items() if name != "institution_id"}
+            uses[ClientKey(region, row["institution_id"])][period] = use_type(**values)
+    return uses
+
+
 def _key(row: Mapping[str, Any]) -> ClientKey:
     return ClientKey(row["region"], row["institution_id"])
 
@@ -202,20 +224,3 @@ def _compared_quarters(quarters: LoadedPeriods) -> list[str]:
 def compared_with(period: str) -> tuple[str, str, str]:
     """A period, the one before and the one a year before."""
     return period, previous_period(period), year_before(period)
-
-
-def _by_client(collection: str, match: Document, periods: Sequence[str], sums: Document) -> Query:
-    """The sums of each client and period: one row for each client, with its periods in an array."""
-    client = {"region": "$region", "institution_id": "$institution_id"}
-    names = {name: f"${name}" for name in sums}
-    pipeline = [
-        {"$match": {**match, "period": {"$in": list(periods)}}},
-        {"$group": {"_id": {**client, "period": "$period"}, **sums}},
-        {
-            "$group": {
-                "_id": {"region": "$_id.region", "institution_id": "$_id.institution_id"},
-                "periods": {"$push": {"period": "$_id.period", **names}},
-            }
-        },
-    ]
-    return Query(collection, pipeline, _CONTEXT)

@@ -15,11 +15,10 @@ from bi_ops.reports.async_reader import REQUEST_SECONDS, AsyncReader, current_re
 from bi_ops.reports.filters import Filters
 from bi_ops.reports.query_execution import Steps
 from bi_ops.reports.report_queries import filter_option_steps
+from bi_ops.reports.slice_sums import CACHE_SECONDS, SliceSums
 from bi_ops.reports.usage import ledger_version_steps
 
 _MAX_VALUES = 200
-_CACHE_SECONDS = 300
-"""A result is cached until the ledger changes; until this time for a database that is changed by hand."""
 FilterValues = Annotated[list[str], Query(default_factory=list, max_length=_MAX_VALUES)]
 _FILTER_PARAMS = {"region", "institution", "form_type", "from_month", "to_month"}
 T = TypeVar("T")
@@ -71,11 +70,16 @@ class VersionedReader:
 
     async def read(self, make_steps: Callable[[], Steps[T]], *key: Hashable) -> T:
         """The result of the queries, cached by `key`, such as the view and its filters, and by the ledger's version."""
-        return await self.reader.run_cached(make_steps, _CACHE_SECONDS, (*key, self.version))
+        return await self.reader.run_cached(make_steps, CACHE_SECONDS, (*key, self.version))
+
+    @property
+    def slice_sums(self) -> SliceSums:
+        """The sums of slices that were read before."""
+        return self.reader.shared.slice_sums
 
     async def filter_options(self) -> Mapping[str, list[str]]:
         """The values of each filter."""
-        return await self.read(filter_option_steps, "filter options")
+        return await self.read(lambda: filter_option_steps(self.slice_sums), "filter options")
 
 
 async def _versioned_reader(reader: ReaderDep) -> VersionedReader:
