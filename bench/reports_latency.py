@@ -9,13 +9,13 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from fastapi.testclient import TestClient
+from pymongo.collection import Collection
 
 from bench.helpers import REGION, drop_databases, open_meg, publish_slice, stage_slice
 from bench.measure import rounds
@@ -25,7 +25,7 @@ from bi_ops.airflow.reports_connection import reports_client_settings
 from bi_ops.catalog.jobs import JOBS, Job
 from bi_ops.catalog.periods import Period
 from bi_ops.catalog.slices import Slice
-from bi_ops.mongo.store import DagRunRef, Store
+from bi_ops.mongo.store import DagRunRef, Document, Store
 from bi_ops.reports.async_reader import AsyncReader
 from bi_ops.reports.definitions import load_reports
 from bi_ops.reports.indexes import recommended_indexes
@@ -46,6 +46,11 @@ _MAX_DEMO_VIEW_MS = 1_000
 _MAX_VIEW_MS = 2_000
 """The goals for the whole first view, in ms: on the demo's data, and on all regions."""
 _VIEW_ROUNDS = 50
+_FIGURE_PATHS = ("api/clients", f"api/clients/{REGION}/1", "api/regions")
+"""The requests of the other views' figures."""
+_UNCACHED = (
+    "it sums the months of every client, as the first request after a server starts does, and one after 5 minutes"
+)
 _REFERENCE = re.compile(r"""(?:src|href|from|^import) ?=?["'](?:\./)?([a-z_]+\.(?:js|css))["']""", re.MULTILINE)
 """A file that another loads at once; one that a module imports later, as `import("./x.js")`, is none."""
 
@@ -64,11 +69,20 @@ def run(servers: embedded_stack.DatabaseServers, deadline: float, forms: int, ma
     """
     os.environ |= {**servers.connections({}), "MEG_REGIONS": ",".join(_REGIONS)}
     _load_everything(servers, _DEMO_FORMS, _DEMO_MONTHS)
-    demo = _measure_latency(_VIEW_ROUNDS, deadline, view_paths(), cached=False)
+    demo = _measure_uncached(_VIEW_ROUNDS, deadline, view_paths())
     _load_everything(servers, forms, _MONTHS)
     _copy_regions(servers)
     paths = [*view_paths(), *other_paths()]
-    after_publish = _measure_latency(_VIEW_ROUNDS, (3 * time.monotonic() + deadline) / 4, view_paths(), cached=False)
+    figure_paths = [*view_paths(), *_FIGURE_PATHS]
+    uncached = _measure_uncached(_VIEW_ROUNDS, (5 * time.monotonic() + deadline) / 6, figure_paths)
+    with servers.mongo_admin.client() as client:
+        ledger = client[embedded_stack.LIVE_DATABASE]["bi_loads"]
+        after_publish = _measure_latency(
+            _VIEW_ROUNDS,
+            (4 * time.monotonic() + deadline) / 5,
+            figure_paths,
+            before_request=lambda: _publish_again(ledger),
+        )
     without_indexes = _measure_latency(max_rounds, (time.monotonic() + deadline) / 2, paths)
     _make_indexes(servers)
     with_indexes = _measure_latency(max_rounds, deadline, paths)
@@ -77,12 +91,17 @@ def run(servers: embedded_stack.DatabaseServers, deadline: float, forms: int, ma
     )
     section.ratios = [
         Ratio("overview with all its files, demo data / 1 s", _views(demo, _MAX_DEMO_VIEW_MS), max_goal=1),
-        Ratio("overview with all its files / 2 s", _views(after_publish, _MAX_VIEW_MS), max_goal=1),
+        Ratio("overview with all its files / 2 s", _views(uncached, _MAX_VIEW_MS), max_goal=1),
+        _slowest("with nothing cached, without the indexes", uncached, _UNCACHED),
         _slowest("after a publish, without the indexes", after_publish),
         _slowest("without the indexes", without_indexes),
         _slowest("with the indexes", with_indexes),
     ]
-    section.notes = ["The overview is that after a publish: nothing is cached, and its requests follow each other."]
+    section.notes = [
+        "In the times of the overview with all its files nothing is cached, and its requests follow each other.",
+        f"After the publish of a month of {REGION}, p50 and p99 in ms: {_percentiles(after_publish)}.",
+        f"With nothing cached: {_percentiles(uncached)}.",
+    ]
     return section
 
 
@@ -99,8 +118,7 @@ def view_paths() -> list[str]:
 def other_paths() -> list[str]:
     """The requests of the other views, with the months of the filters where they take them."""
     months = f"?from_month={_UNTIL.year - 2}-{_UNTIL.month}&to_month={_UNTIL.year}-{_UNTIL.month - 1}"
-    views = ["api/clients", "api/clients.csv", f"api/clients/{REGION}/1", "api/regions"]
-    return [*views, *(f"api/reports/{report.name}{months}" for report in load_reports())]
+    return [*_FIGURE_PATHS, "api/clients.csv", *(f"api/reports/{report.name}{months}" for report in load_reports())]
 
 
 def _section(title: str, without_indexes: Latency, with_indexes: Latency) -> Section:
@@ -115,9 +133,19 @@ def _section(title: str, without_indexes: Latency, with_indexes: Latency) -> Sec
     return section
 
 
-def _slowest(title: str, latency: Latency) -> Ratio:
+def _slowest(title: str, latency: Latency, explanation: str = "") -> Ratio:
     p99, path = max((_percentile(times, 99), path.partition("?")[0]) for path, times in latency.items())
-    return Ratio(f"p99 of the slowest request, {title} (/{path}) / 300 ms", (p99 / _MAX_REQUEST_MS,), max_goal=1)
+    name = f"p99 of the slowest request, {title} (/{path}) / 300 ms"
+    return Ratio(name, (p99 / _MAX_REQUEST_MS,), max_goal=1, explanation=explanation)
+
+
+def _percentiles(latency: Latency) -> str:
+    """The p50 and p99 of each request that reads MongoDB."""
+    return "; ".join(
+        f"/{path} {_percentile(times, 50):.0f}, {_percentile(times, 99):.0f}"
+        for path, times in latency.items()
+        if path.startswith("api/")
+    )
 
 
 def _views(latency: Latency, max_ms: float) -> tuple[float, ...]:
@@ -166,20 +194,35 @@ def _make_indexes(servers: embedded_stack.DatabaseServers) -> None:
                 )
 
 
-def _measure_latency(max_rounds: int, deadline: float, paths: Sequence[str], *, cached: bool = True) -> Latency:
+def _publish_again(ledger: Collection[Document]) -> None:
+    """Say in the ledger that one month of one region was published now, with the same documents."""
+    newest = {"job": "monthly_submissions", "region": REGION}
+    now = datetime.now(timezone.utc)
+    ledger.find_one_and_update(newest, {"$set": {"published_at": now}}, sort=[("period", -1)])
+
+
+def _measure_uncached(max_rounds: int, deadline: float, paths: Sequence[str]) -> Latency:
+    """As `_measure_latency`, with a cache that keeps nothing."""
+    with patch.object(AsyncReader, "read_cached", _read_uncached):
+        return _measure_latency(max_rounds, deadline, paths)
+
+
+def _measure_latency(
+    max_rounds: int, deadline: float, paths: Sequence[str], *, before_request: Callable[[], None] = lambda: None
+) -> Latency:
     """The ms of each request, by path, without each path's first one, which plans the query and fills the cache.
 
     Args:
         max_rounds: The maximum number of requests of each path.
         deadline: When to end, by `time.monotonic`.
         paths: The paths, with their filters.
-        cached: Whether later requests use the cache, as they do until the next publish.
+        before_request: What to do before each request, unmeasured.
     """
     latency: Latency = {path: [] for path in paths}
-    uncached = nullcontext() if cached else patch.object(AsyncReader, "read_cached", _read_uncached)
-    with uncached, TestClient(create_app(reports_client_settings)) as client:  # one event loop and so one connection
+    with TestClient(create_app(reports_client_settings)) as client:  # one event loop and so one connection
         for _ in rounds(max_rounds + 1, deadline):
             for path, milliseconds in latency.items():
+                before_request()
                 start = time.perf_counter()
                 response = client.get(f"/{path}")
                 milliseconds.append(1000 * (time.perf_counter() - start))
@@ -190,6 +233,7 @@ def _measure_latency(max_rounds: int, deadline: float, paths: Sequence[str], *, 
 async def _read_uncached(
     reader: AsyncReader, make_steps: Callable[[], Steps[Any]], deadline: float, *_: Any, **__: Any
 ) -> Any:
+    reader.slice_sums.clear()
     return await reader.read(make_steps(), deadline)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from pymongo.database import Database
 
 from bi_ops.catalog.jobs import get_job
+from bi_ops.mongo.store import Store
 from bi_ops.reports.filters import Filters
 from bi_ops.reports.loaded_periods import loaded_period_steps
 from bi_ops.reports.query_execution import execute
@@ -20,6 +22,12 @@ BY_CLIENT, BY_STATUS = Sums(JOB, SUM, "institution_id"), Sums(CHURN, SUM, "statu
 EVERYTHING = Filters()
 MONTHS = ("2026-09", "2026-10")
 LATER = {"$set": {"published_at": AS_OF + timedelta(hours=1)}}
+
+
+@pytest.fixture
+def database(store: Store) -> Database[dict[str, Any]]:
+    """The live database, empty."""
+    return store.live
 
 
 def insert(database: Database[dict[str, Any]], region: str, month: str, submissions: int, form_type: str) -> None:
