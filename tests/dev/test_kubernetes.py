@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
@@ -11,6 +16,8 @@ from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"
+CHART_SCHEMA = "BI_CHART_SCHEMA"
+"""The environment variable with the path of the values.schema.json of Airflow's Helm chart."""
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +50,7 @@ def test_kubernetes_executor_takes_pod(values: dict[str, Any]) -> None:
     assert {source.secret_ref.name for source in task.env_from if source.secret_ref} == {"meg-bi-connections"}
     assert pod.spec.security_context.run_as_non_root
     env = {variable.name: variable.value for variable in task.env}
+    assert env["CONNECTION_CHECK_MAX_COUNT"] == "0"
     assert env["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
     assert env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"].endswith(":8080/execution/")
     assert pod.metadata.labels["app.kubernetes.io/part-of"] == "meg-bi"
@@ -59,8 +67,10 @@ def test_kubernetes_misspelt_field_is_refused() -> None:
 def test_kubernetes_files_agree(values: dict[str, Any]) -> None:
     """Both files name the same settings and secrets."""
     template = yaml.safe_load((FOLDER / "pod-template.yaml").read_text())
-    assert yaml.safe_load(values["extraEnvFrom"]) == template["spec"]["containers"][0]["envFrom"]
-    assert values["workers"]["resources"] == template["spec"]["containers"][0]["resources"]
+    [task] = template["spec"]["containers"]
+    assert yaml.safe_load(values["extraEnvFrom"]) == task["envFrom"]
+    assert values["workers"]["kubernetes"]["resources"] == task["resources"]
+    assert all(variable in task["env"] for variable in values["env"])
     assert "password" not in (FOLDER / "values.yaml").read_text().lower()
 
 
@@ -72,3 +82,28 @@ def test_images_match_tested_airflow() -> None:
         assert f"FROM apache/airflow:{airflow}-" in file.read_text()
     assert f"meg-bi-airflow:{airflow}" in (ROOT / "docker-compose.yaml").read_text()
     assert yaml.safe_load((FOLDER / "values.yaml").read_text())["airflowVersion"] == airflow
+
+
+def test_values_match_chart_schema(values: dict[str, Any]) -> None:
+    """The chart's schema accepts the values and knows each of their keys."""
+    path = os.environ.get(CHART_SCHEMA)
+    if not path:
+        pytest.skip(
+            f"{CHART_SCHEMA} is not set; run: helm pull apache-airflow/airflow --untar, and set it to the full path of "
+            "airflow/values.schema.json"
+        )
+    schema = json.loads(Path(path).read_text())
+    jsonschema.Draft7Validator(schema).validate(values)
+    assert list(unknown_keys(values, schema)) == []
+    misspelt = {**values, "workers": {"celery": {"resorces": {}}}}
+    assert list(unknown_keys(misspelt, schema)) == ["workers.celery.resorces"]
+
+
+def unknown_keys(values: dict[str, Any], schema: dict[str, Any], path: str = "") -> Iterator[str]:
+    """The keys that a schema does not describe; most of the chart's objects accept any key."""
+    properties = schema.get("properties", {})
+    for key, value in values.items():
+        if properties and key not in properties:
+            yield f"{path}{key}"
+        elif isinstance(value, dict):
+            yield from unknown_keys(value, properties.get(key, {}), f"{path}{key}.")
