@@ -61,11 +61,12 @@ def doctor(folder: Path) -> int:
     """Run every check, print the report, and return the exit status: 1 where a check failed."""
     with connected_settings(folder) as settings:
         from bi_ops.airflow import connections
+        from bi_ops.airflow.airflow_facts import read_airflow_facts
         from bi_ops.doctor.results import Status, format_report
         from bi_ops.doctor.runner import run_all_checks
 
         with console.status("Running the checks"):
-            findings = list(run_all_checks(settings, settings.regions, connections))
+            findings = list(run_all_checks(settings, settings.regions, connections, read_airflow_facts()))
         console.print(format_report(findings), markup=False, highlight=False, soft_wrap=True)
         return int(any(finding.status is Status.FAILED for finding in findings))
 

@@ -51,7 +51,7 @@ def test_kubernetes_executor_takes_pod(values: dict[str, Any]) -> None:
     assert pod.spec.security_context.run_as_non_root
     env = {variable.name: variable.value for variable in task.env}
     assert env["CONNECTION_CHECK_MAX_COUNT"] == "0"
-    assert env["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
+    assert env["AIRFLOW__CORE__EXECUTOR"] == "KubernetesExecutor"
     assert env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"].endswith(":8080/execution/")
     assert pod.metadata.labels["app.kubernetes.io/part-of"] == "meg-bi"
     assert pod.spec.termination_grace_period_seconds == 60
@@ -95,8 +95,8 @@ def test_values_match_chart_schema(values: dict[str, Any]) -> None:
     schema = json.loads(Path(path).read_text())
     jsonschema.Draft7Validator(schema).validate(values)
     assert list(unknown_keys(values, schema)) == []
-    misspelt = {**values, "workers": {"celery": {"resorces": {}}}}
-    assert list(unknown_keys(misspelt, schema)) == ["workers.celery.resorces"]
+    unknown = {**values, "workers": {"celery": {"memory": {}}}}
+    assert list(unknown_keys(unknown, schema)) == ["workers.celery.memory"]
 
 
 def unknown_keys(values: dict[str, Any], schema: dict[str, Any], path: str = "") -> Iterator[str]:

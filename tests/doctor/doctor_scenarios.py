@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from bi_ops.airflow import connections
+from bi_ops.airflow.airflow_facts import read_airflow_facts
 from bi_ops.doctor.results import Finding, Status
 from bi_ops.doctor.runner import run_all_checks
 from bi_ops.settings import Settings
@@ -41,7 +42,7 @@ class DoctorTarget:
 
     def run_checks(self, regions: tuple[str, ...] = ("eu", "uk"), **settings: str) -> list[Finding]:
         environment = {"BI_AGGREGATE": "1", "MEG_REGIONS": "eu,uk", **settings}
-        return list(run_all_checks(Settings.from_env(environment), regions, connections))
+        return list(run_all_checks(Settings.from_env(environment), regions, connections, read_airflow_facts()))
 
 
 def failed(findings: list[Finding]) -> dict[str, Finding]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import platform
 import shlex
 from datetime import datetime, timedelta, timezone
+from importlib import metadata
 
 import pytest
 
 from bi_ops.catalog.jobs import get_job
 from bi_ops.catalog.slices import Slice
 from bi_ops.catalog.sql_templates import include_dir
+from bi_ops.doctor.deployment_checks import DEPLOYMENTS
 from bi_ops.doctor.meg_checks import check_clock
 from bi_ops.doctor.results import Finding, Status, format_report
 from bi_ops.errors import StaleLoadError
@@ -160,6 +163,63 @@ def test_doctor_reports_missing_pseudonym_key(target: DoctorTarget) -> None:
     findings = failed(target.run_checks(BI_PSEUDONYMISE="uk"))
     assert list(findings) == ["MEG uk, pseudonym key"]
     assert "AIRFLOW_CONN_BI_PSEUDONYMS" in findings["MEG uk, pseudonym key"].hint
+
+
+@pytest.mark.usefixtures("store")
+def test_doctor_shows_network_addresses(target: DoctorTarget) -> None:
+    """Each server's own view of the client's address is shown."""
+    messages = messages_of(target, "network address")
+    [(address,)] = target.meg.execute("SELECT host(inet_client_addr())").fetchall()
+    assert messages["MEG eu"] == messages["MEG uk"] == f"the server sees {address}"
+    assert messages["MongoDB"] == "the server sees 127.0.0.1"
+
+
+@pytest.mark.usefixtures("store")
+def test_doctor_shows_server_time_zone(target: DoctorTarget) -> None:
+    """The time zone of the periods is there, and the server's own is shown as it is set."""
+    with sql(target, "ALTER ROLE bi_reader SET timezone = 'Asia/Tokyo'", "ALTER ROLE bi_reader RESET timezone"):
+        messages = messages_of(target, "time zone", BI_TIMEZONE="Europe/Dublin")
+    assert messages["MEG eu"] == "the server has Europe/Dublin; its own is Asia/Tokyo"
+
+
+@pytest.mark.usefixtures("store")
+def test_doctor_recognises_deployment(target: DoctorTarget, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each platform's variable counts before the variables of the platforms that it is built on."""
+    for variable, _ in DEPLOYMENTS:
+        monkeypatch.delenv(variable, raising=False)
+    assert messages_of(target, "deployment")["Airflow"].startswith("none of ")
+    for variable, name in reversed(DEPLOYMENTS):
+        monkeypatch.setenv(variable, "1")
+        assert messages_of(target, "deployment") == {"Airflow": f"{name} (by {variable})"}
+
+
+@pytest.mark.usefixtures("store")
+def test_doctor_shows_airflow_facts(target: DoctorTarget, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions, executor and secrets backend are shown, but not the backend's arguments."""
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+    without = {finding.check: finding.message for finding in target.run_checks() if finding.subject == "Airflow"}
+    assert without["executor"] == "CeleryExecutor"
+    assert without["secrets backend"] == "the environment, then Airflow's database"
+    for part in ("Airflow", "Python", "postgres", "mongo", "standard"):
+        version = platform.python_version() if part == "Python" else metadata.version(PACKAGES[part])
+        assert f"{part} {version}" in without["versions"]
+    monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", "airflow.secrets.local_filesystem.LocalFilesystemBackend")
+    monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND_KWARGS", '{"connections_file_path": "/secret-path"}')
+    findings = target.run_checks()
+    [backend] = [finding.message for finding in findings if finding.check == "secrets backend"]
+    assert backend == "LocalFilesystemBackend, then the environment, then Airflow's database"
+    assert "secret-path" not in format_report(findings)
+
+
+PACKAGES = {
+    "Airflow": "apache-airflow-core",
+    **{name: f"apache-airflow-providers-{name}" for name in ("postgres", "mongo", "standard")},
+}
+
+
+def messages_of(target: DoctorTarget, check: str, **settings: str) -> dict[str, str]:
+    """The messages of a check by subject."""
+    return {finding.subject: finding.message for finding in target.run_checks(**settings) if finding.check == check}
 
 
 STAGING = f"{LIVE_DATABASE}_staging"

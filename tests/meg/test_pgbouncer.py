@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from bi_ops.airflow import connections
+from bi_ops.airflow.airflow_facts import read_airflow_facts
 from bi_ops.airflow.connections import open_meg
 from bi_ops.doctor.results import Status
 from bi_ops.doctor.runner import run_all_checks
@@ -68,7 +69,8 @@ def test_pgbouncer_transaction_pooling_works(
                 assert load_slice(store, meg, monthly_slice(), max_tasks=3).documents == 30
                 load_slice(store, meg, make_slice("top_users", utc(2026, 11, 1)))
         assert len(live_documents(store, monthly_slice())) == 30
-        findings = list(run_all_checks(Settings.from_env({"MEG_REGIONS": "eu"}), ("eu",), connections))
+        settings = Settings.from_env({"MEG_REGIONS": "eu"})
+        findings = list(run_all_checks(settings, ("eu",), connections, read_airflow_facts()))
     assert [finding for finding in findings if finding.status is Status.FAILED] == []
 
 

@@ -11,6 +11,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from bi_ops.airflow import connections
+from bi_ops.airflow.airflow_facts import read_airflow_facts
 from bi_ops.airflow.connections import open_meg
 from bi_ops.doctor.results import Finding, Status
 from bi_ops.doctor.runner import run_all_checks
@@ -37,7 +38,7 @@ def set_connections(monkeypatch: pytest.MonkeyPatch, servers: DatabaseServers) -
 
 def run_checks(**settings: str) -> list[Finding]:
     environment = {"BI_AGGREGATE": "1", "MEG_REGIONS": "eu", **settings}
-    return list(run_all_checks(Settings.from_env(environment), ("eu",), connections))
+    return list(run_all_checks(Settings.from_env(environment), ("eu",), connections, read_airflow_facts()))
 
 
 @pytest.fixture(scope="module")

@@ -97,10 +97,12 @@ class DoctorOperator(BaseOperator):
     def execute(self, context: Context) -> None:
         """Run the checks, log the report, and fail if a check failed."""
         from bi_ops.airflow import connections
+        from bi_ops.airflow.airflow_facts import read_airflow_facts
         from bi_ops.doctor.results import Status, format_report
         from bi_ops.doctor.runner import run_all_checks
 
-        findings = list(run_all_checks(Settings.from_env(), context["params"]["regions"], connections))
+        regions = context["params"]["regions"]
+        findings = list(run_all_checks(Settings.from_env(), regions, connections, read_airflow_facts()))
         self.log.info("\n%s", format_report(findings))
         context["ti"].xcom_push(
             "findings", [{**asdict(finding), "status": finding.status.value} for finding in findings]

@@ -59,6 +59,7 @@ def check_meg(region: str, meg: MegReader, timezone_name: str) -> Iterator[Findi
     if connection[0].status is Status.FAILED:
         return
     checks = [
+        ("network address", partial(_network_address, subject)),
         ("privileges", partial(_privileges, subject)),
         ("personal data access", partial(_personal_data_access, subject)),
         ("clock skew", partial(_clock_skew, subject)),
@@ -80,6 +81,13 @@ def _connection(subject: str, meg: MegReader) -> Iterator[Finding]:
     yield Finding(
         subject, "TLS", Status.OK, "on" if encrypted else "off; a connection on this machine, or one of PgBouncer's"
     )
+
+
+def _network_address(subject: str, meg: MegReader) -> Iterator[Finding]:
+    """The address that MEG's firewall and pg_hba.conf must allow."""
+    [(address,)] = meg.fetch_all("SELECT host(inet_client_addr())")
+    message = f"the server sees {address}" if address else "none: a Unix socket on this machine"
+    yield Finding(subject, "network address", Status.OK, message)
 
 
 def _standby(subject: str, meg: MegReader) -> Iterator[Finding]:
@@ -203,7 +211,8 @@ def _clock_skew(subject: str, meg: MegReader) -> Iterator[Finding]:
 
 def _timezone(subject: str, name: str, meg: MegReader) -> Iterator[Finding]:
     check_timezone(meg, name, context=subject)
-    yield Finding(subject, "time zone", Status.OK, f"the server has {name}")
+    [(own,)] = meg.fetch_all("SELECT reset_val FROM pg_settings WHERE name = 'TimeZone'")
+    yield Finding(subject, "time zone", Status.OK, f"the server has {name}; its own is {own}")
 
 
 def check_clock(subject: str, before: datetime, server_time: datetime, after: datetime) -> Finding:

@@ -54,6 +54,7 @@ def check_mongo(store: Store, settings: Settings) -> Iterator[Finding]:
         "clock skew": _clock_skew,
     }
     optional: dict[str, _Check] = {
+        "network address": _network_address,
         "collections": _collections,
         "staging TTL index": _staging_ttl_index,
         "published data": partial(_published_data, settings),
@@ -98,6 +99,12 @@ def _connection(store: Store) -> Iterator[Finding]:
     account = f"account {users[0]['user']}" if users else "no account"
     yield Finding(MONGO_SUBJECT, "connection", Status.OK, f"MongoDB {version}, database {store.live.name}, {account}")
     yield Finding(MONGO_SUBJECT, "TLS", Status.OK, "on" if encrypted else "off; the server is on this machine")
+
+
+def _network_address(store: Store) -> Iterator[Finding]:
+    """The address that Atlas's access list or a firewall must allow."""
+    address, _, _ = store.client.admin.command("whatsmyuri")["you"].rpartition(":")
+    yield Finding(MONGO_SUBJECT, "network address", Status.OK, f"the server sees {address.strip('[]')}")
 
 
 def _replica_set(store: Store) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Runs every check: of the settings in force, of each region's MEG, and of MongoDB."""
+"""Runs every check: of Airflow, of the settings in force, of each region's MEG, and of MongoDB."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Protocol
 
+from bi_ops.doctor.deployment_checks import AirflowFacts, check_deployment
 from bi_ops.doctor.meg_checks import check_meg
 from bi_ops.doctor.mongo_checks import MONGO_SUBJECT, check_mongo
 from bi_ops.doctor.results import Finding, Status, check_result, failed_check, run_checks
@@ -35,14 +36,18 @@ class Connections(Protocol):
         """The function that replaces the names of a region's people, or None."""
 
 
-def run_all_checks(settings: Settings, regions: Sequence[str], connections: Connections) -> Iterator[Finding]:
+def run_all_checks(
+    settings: Settings, regions: Sequence[str], connections: Connections, facts: AirflowFacts
+) -> Iterator[Finding]:
     """Check everything that the jobs of these regions need; writes nothing, and reads only keys of MEG's rows.
 
     Args:
         settings: The settings in force.
         regions: The regions to check.
         connections: Opens MEG and MongoDB.
+        facts: What Airflow says of itself.
     """
+    yield from check_deployment(facts, os.environ)
     yield from _settings(settings)
     yield _unlisted_connections(settings)
     databases: dict[tuple[object, ...], str] = {}
