@@ -61,8 +61,8 @@ compare: .venv/.ready  ## compare an old collection with the new one: make compa
 mwaa: .venv/.ready  ## build the Amazon MWAA bundle in dist/mwaa/; AIRFLOW=3.2.1 selects the version
 	@AIRFLOW="$(AIRFLOW)" $(BIN)/python -m dev.mwaa
 
-compat: .venv/.ready  ## run all DAGs on each supported version of Airflow, and compare the documents: 6 to 10 minutes
-	@PYTHONPATH=plugins $(BIN)/python -m dev.airflow_compat
+compat: .venv/.ready  ## run all DAGs on each supported Airflow and Python, and compare the documents; ONLY=3.2.1,python-3.14 selects
+	@PYTHONPATH=plugins ONLY="$(ONLY)" $(BIN)/python -m dev.airflow_compat
 
 check: .venv/.ready  ## check format, lint, spelling, generated documents, types and layers
 	@dev/check.sh

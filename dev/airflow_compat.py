@@ -1,11 +1,10 @@
-"""`make compat`: runs all DAGs on each supported version of Airflow, and compares the documents that they publish."""
+"""`make compat`: runs all DAGs on each supported Airflow and Python, and compares the documents that they publish."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -15,16 +14,24 @@ from pathlib import Path
 from typing import Any
 
 import bson
+from packaging.version import Version
 from rich.table import Table
 
 from bi_ops.catalog.jobs import JOBS
 from dev import airflow, demo_meg, demo_regions, embedded_stack, mongo, postgres, run_dags, webhook_server
 from dev.api_client import ApiClient
+from dev.compat_environments import (
+    ENVIRONMENTS,
+    WORK_DIR,
+    Environment,
+    ensure_venv,
+    find_python,
+    select_environments,
+)
 from dev.console import console
 from dev.processes import StackError
 
 ROOT = Path(__file__).parents[1]
-WORK_DIR = ROOT / ".local" / "compat"
 _FORMS = {"eu": 40, "uk": 15}
 _PROVIDERS = ("apache-airflow-providers-postgres", "apache-airflow-providers-mongo")
 _LOAD_METADATA = ("loaded_at", "run_id")
@@ -36,44 +43,43 @@ WHERE id IN (SELECT id FROM megforms_institution WHERE NOT is_demo ORDER BY id L
 
 
 def main() -> int:
-    """Run every version in turn, print a table, and return the exit status: 1 where one failed or differs."""
+    """Run each environment in turn, print two tables, and return the exit status: 1 where one failed or differs."""
     if external := {postgres.URL_ENV_VAR, mongo.URL_ENV_VAR} & set(os.environ):
-        console.print(f"Each version needs its own databases. Hint: unset {', '.join(external)}", style="red")
+        console.print(f"Each environment needs its own databases. Hint: unset {', '.join(external)}", style="red")
         return 1
-    current = version("apache-airflow")
-    pins = {file.stem: file for file in sorted((ROOT / "dev" / "airflow_pins").glob("*.txt"))}
-    results: dict[str, dict[str, Any]] = {}
-    for name in [*pins, current]:
-        try:
-            python = _ensure_venv(name, pins[name]) if name in pins else Path(sys.executable)
-            with console.status(f"Airflow {name}"):
-                results[name] = _run_in_subprocess(python, WORK_DIR / name / "stack")
-        except StackError as error:
-            results[name] = {"error": str(error), "digest": None}
-        console.print(f"Airflow {name}: {results[name].get('error') or 'ok'}", markup=False, highlight=False)
-    console.print(_table(results, current))
-    expected = results[current]["digest"]
-    return int(any(result.get("error") or result["digest"] != expected for result in results.values()))
+    try:
+        selected = select_environments(os.environ.get("ONLY", ""))
+    except StackError as error:
+        console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        return 1
+    results: dict[Environment, dict[str, Any]] = {}
+    for environment in selected:
+        results[environment] = result = _run(environment)
+        console.print(f"{environment.name}: {_outcome(result)}", markup=False, highlight=False)
+    console.print(_details(results))
+    console.print(_matrix(results))
+    digests = {result["digest"] for result in results.values() if "digest" in result}
+    if len(digests) > 1:
+        console.print("The environments published different documents.", style="red")
+    return int(len(digests) != 1 or any(result.get("error") for result in results.values()))
 
 
-def _ensure_venv(name: str, pins: Path) -> Path:
-    """The Python of a virtual environment with the pinned packages, created again whenever the pins change."""
-    folder = WORK_DIR / name
-    installed_pins, python = folder / "pins.txt", folder / "venv" / "bin" / "python"
-    if not installed_pins.exists() or installed_pins.read_text() != pins.read_text():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        uv = [str(Path(sys.executable).with_name("uv"))]
-        with console.status(f"Installing Airflow {name}"):
-            for step in (
-                ["venv", "--quiet", "--python", sys.executable, str(folder / "venv")],
-                ["pip", "install", "--quiet", "--python", str(python), "-r", str(pins)],
-            ):
-                result = subprocess.run([*uv, *step], capture_output=True, text=True, check=False)
-                if result.returncode:
-                    raise StackError(f"Airflow {name} cannot be installed:\n{result.stderr}")
-        shutil.copy(pins, installed_pins)
-    return python
+def _run(environment: Environment) -> dict[str, Any]:
+    """The result of one environment: that of `run_current_version`, or an `error`, or why it is `skipped`."""
+    if not (interpreter := find_python(environment.python)):
+        return {"skipped": f"no Python {environment.python} is installed"}
+    try:
+        python = ensure_venv(environment, interpreter)
+    except StackError as error:
+        return {"error": str(error)}
+    with console.status(environment.name):
+        return _run_in_subprocess(python, WORK_DIR / environment.name / "stack")
+
+
+def _outcome(result: dict[str, Any]) -> str:
+    if "skipped" in result:
+        return f"skipped: {result['skipped']}"
+    return result.get("error") or "ok"
 
 
 def _run_in_subprocess(python: Path, folder: Path) -> dict[str, Any]:
@@ -86,7 +92,7 @@ def _run_in_subprocess(python: Path, folder: Path) -> dict[str, Any]:
         check=False,
     )
     if process.returncode:
-        return {"error": f"{process.stdout[-2000:]}{process.stderr[-2000:]}", "digest": None}
+        return {"error": f"{process.stdout[-2000:]}{process.stderr[-2000:]}"}
     result: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
     return result
 
@@ -212,17 +218,31 @@ def _digest(documents: dict[str, list[dict[str, Any]]]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _table(results: dict[str, dict[str, Any]], current: str) -> Table:
-    columns = ("Airflow", "postgres", "mongo", "slices", "documents", "seconds", "data", "page")
+def _details(results: dict[Environment, dict[str, Any]]) -> Table:
+    """What each environment that ran has loaded, and with which providers."""
+    columns = ("Airflow", "Python", "platform", "postgres", "mongo", "slices", "documents", "seconds", "digest", "page")
     table = Table(*columns, title="All DAGs on each supported Airflow")
-    for name, result in results.items():
-        if "versions" not in result:
-            table.add_row(name, *[""] * 6, "did not run")
-            continue
-        versions = (result["versions"][provider] for provider in _PROVIDERS)
-        counts = (str(result[count]) for count in ("slices", "documents", "seconds"))
-        equality = "the same" if result["digest"] == results[current]["digest"] else "DIFFERENT"
-        table.add_row(name, *versions, *counts, equality, result["page"])
+    for environment, result in results.items():
+        if "versions" in result:
+            versions = (result["versions"][provider] for provider in _PROVIDERS)
+            figures = (str(result[name]) for name in ("slices", "documents", "seconds", "digest", "page"))
+            table.add_row(environment.airflow, environment.python, environment.platform, *versions, *figures)
+    return table
+
+
+def _matrix(results: dict[Environment, dict[str, Any]]) -> Table:
+    """Airflow by Python: `ok`, `failed` or `skipped`; empty where it is not run."""
+    pythons = list(dict.fromkeys(environment.python for environment in ENVIRONMENTS))
+    pythons.sort(key=Version)
+    table = Table("Airflow", *pythons, title="Airflow by Python")
+    rows = dict.fromkeys((environment.airflow, environment.platform) for environment in results)
+    for airflow_version, platform in rows:
+        cells = {
+            environment.python: _outcome(result).split(":")[0] if not result.get("error") else "failed"
+            for environment, result in results.items()
+            if (environment.airflow, environment.platform) == (airflow_version, platform)
+        }
+        table.add_row(f"{airflow_version} {platform}".strip(), *(cells.get(python, "") for python in pythons))
     return table
 
 
