@@ -76,6 +76,34 @@ def test_black_holed_mongodb_api_stays_prompt(tmp_path: Path) -> None:
     assert max(seconds for _, seconds in second.pages) < PROMPT_SECONDS
 
 
+def test_mwaa_isolated_web_server_says_so(tmp_path: Path) -> None:
+    """On MWAA, a server that never reached MongoDB names the cause and what to do, within seconds and then at once."""
+    settings = {"AWS_EXECUTION_ENV": "Amazon_MWAA_331"}
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=128) as black_hole,
+        page_server(tmp_path, black_hole.getsockname()[1], **settings) as url,
+    ):
+        for max_seconds in (2 + 2 * PROMPT_SECONDS, PROMPT_SECONDS):
+            began = time.monotonic()
+            response = httpx.get(f"{url}/bi-reports/api/page", trust_env=False, timeout=30)
+            assert time.monotonic() - began < max_seconds
+            assert response.status_code == 503
+            detail = response.json()["detail"]
+            assert detail.startswith("the reports: Amazon MWAA's web server cannot reach MongoDB."), detail
+            assert "docs/mwaa.md" in detail
+
+
+def test_mwaa_outage_is_not_isolation(mongod: Mongo, tmp_path: Path) -> None:
+    """On MWAA too, a MongoDB that answered before and then does not is reported as an outage."""
+    settings = {"AWS_EXECUTION_ENV": "Amazon_MWAA_331"}
+    with page_server(tmp_path, mongod.port, **settings) as url:
+        assert httpx.get(f"{url}/bi-reports/api/freshness", trust_env=False).status_code == 200
+        with frozen(mongod):
+            response = httpx.get(f"{url}/bi-reports/api/freshness", trust_env=False, timeout=30)
+        assert response.status_code == 503
+        assert "MWAA" not in response.text
+
+
 def test_vega_bundle_api_stays_prompt(tmp_path: Path) -> None:
     """Vega's script takes seconds to build, which delays no other request."""
 

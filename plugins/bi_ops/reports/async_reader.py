@@ -32,6 +32,7 @@ from bi_ops.mongo.client_settings import MongoClientSettings
 from bi_ops.mongo.mongo_error_rules import translate_pymongo_errors
 from bi_ops.mongo.store import Document
 from bi_ops.reports.circuit_breaker import RETRY_SECONDS, CircuitBreaker
+from bi_ops.reports.mwaa import is_mwaa, isolation_error
 from bi_ops.reports.query_execution import QUERY_TIMEOUT_MS, Steps, execute_async
 from bi_ops.reports.slice_sums import SliceSums
 
@@ -103,7 +104,16 @@ class AsyncReader:
             ConnectionConfigError: The connection cannot be used; once it is corrected, the next request uses it.
             MongoConfigurationError: The account may not read.
         """
-        with self._slot(), self._breaker.admission():
+        with self._slot():
+            try:
+                return await self._read_admitted(steps, deadline)
+            except MongoUnavailableError as error:
+                if is_mwaa() and not self._breaker.has_succeeded:
+                    raise isolation_error(error) from error
+                raise
+
+    async def _read_admitted(self, steps: Steps[T], deadline: float) -> T:
+        with self._breaker.admission():
             connection = await self._open(deadline)
             try:
                 with translate_pymongo_errors(f"the reports, connection {connection.settings.conn_id}"):

@@ -17,9 +17,13 @@ class CircuitBreaker:
     """Closed while MongoDB answers; open for some seconds after it did not; then one request at a time tries again.
 
     It belongs to one event loop, so it needs no lock.
+
+    Attributes:
+        has_succeeded: Whether MongoDB has ever answered.
     """
 
     def __init__(self) -> None:
+        self.has_succeeded = False
         self._open = False
         self._probing = False
         self._retry_at = 0.0
@@ -47,7 +51,7 @@ class CircuitBreaker:
 
     def record_success(self) -> None:
         """Record that MongoDB answered."""
-        self._open = False
+        self._open, self.has_succeeded = False, True
 
     def _reject_unless_due(self) -> None:
         seconds = self._retry_at - time.monotonic()
