@@ -58,8 +58,8 @@ bench-workers: .venv/.ready  ## load a month of 20,000 forms with 1, 2 and 4 Cel
 compare: .venv/.ready  ## compare an old collection with the new one: make compare SLICE="monthly_submissions eu 2026-10"
 	@PYTHONPATH=plugins $(BIN)/python -m dev.compare $(SLICE)
 
-mwaa: .venv/.ready  ## build the Amazon MWAA bundle in dist/mwaa/; AIRFLOW=3.2.1 selects the version
-	@AIRFLOW="$(AIRFLOW)" $(BIN)/python -m dev.mwaa
+mwaa: .venv/.ready  ## build the Amazon MWAA bundle in dist/mwaa/; AIRFLOW=3.2.1 selects the version, WHEELS=1 adds the packages
+	@AIRFLOW="$(AIRFLOW)" WHEELS="$(WHEELS)" PYTHONPATH=plugins $(BIN)/python -m dev.mwaa
 
 compat: .venv/.ready  ## run all DAGs on each supported Airflow and Python, and compare the documents; ONLY=3.2.1,python-3.14 selects
 	@PYTHONPATH=plugins ONLY="$(ONLY)" $(BIN)/python -m dev.airflow_compat

@@ -22,6 +22,7 @@ from dev import airflow, demo_meg, demo_regions, embedded_stack, mongo, postgres
 from dev.api_client import ApiClient
 from dev.compat_environments import (
     ENVIRONMENTS,
+    MWAA,
     WORK_DIR,
     Environment,
     ensure_venv,
@@ -29,6 +30,7 @@ from dev.compat_environments import (
     select_environments,
 )
 from dev.console import console
+from dev.mwaa_trial import try_bundle
 from dev.processes import StackError
 
 ROOT = Path(__file__).parents[1]
@@ -56,12 +58,23 @@ def main() -> int:
     for environment in selected:
         results[environment] = result = _run(environment)
         console.print(f"{environment.name}: {_outcome(result)}", markup=False, highlight=False)
+    trials = {item.airflow: _try_bundle(item.airflow) for item in selected if item.platform == MWAA}
     console.print(_details(results))
+    if trials:
+        console.print(_trials(trials))
     console.print(_matrix(results))
     digests = {result["digest"] for result in results.values() if "digest" in result}
     if len(digests) > 1:
         console.print("The environments published different documents.", style="red")
-    return int(len(digests) != 1 or any(result.get("error") for result in results.values()))
+    return int(len(digests) != 1 or any(result.get("error") for result in [*results.values(), *trials.values()]))
+
+
+def _try_bundle(airflow_version: str) -> dict[str, Any]:
+    with console.status(f"The bundle for Amazon MWAA with Airflow {airflow_version}"):
+        result = try_bundle(airflow_version)
+    outcome = f"The bundle for Amazon MWAA with Airflow {airflow_version}: {_outcome(result)}"
+    console.print(outcome, markup=False, highlight=False, soft_wrap=True)
+    return result
 
 
 def _run(environment: Environment) -> dict[str, Any]:
@@ -230,6 +243,18 @@ def _details(results: dict[Environment, dict[str, Any]]) -> Table:
     return table
 
 
+def _trials(results: dict[str, dict[str, Any]]) -> Table:
+    """What the bundle of each Airflow on MWAA has loaded, and which packages are outside Airflow's constraints."""
+    table = Table(
+        "Airflow", "bundle", "slices", "documents", "outside the constraints", title="Bundles for Amazon MWAA"
+    )
+    for name, result in results.items():
+        outcome = "failed" if result.get("error") else _outcome(result).split(":")[0]
+        outside = ", ".join(f"{package} {versions}" for package, versions in result.get("outside", {}).items())
+        table.add_row(name, outcome, *(str(result.get(figure, "")) for figure in ("slices", "documents")), outside)
+    return table
+
+
 def _matrix(results: dict[Environment, dict[str, Any]]) -> Table:
     """Airflow by Python: `ok`, `failed` or `skipped`; empty where it is not run."""
     pythons = list(dict.fromkeys(environment.python for environment in ENVIRONMENTS))
@@ -238,7 +263,7 @@ def _matrix(results: dict[Environment, dict[str, Any]]) -> Table:
     rows = dict.fromkeys((environment.airflow, environment.platform) for environment in results)
     for airflow_version, platform in rows:
         cells = {
-            environment.python: _outcome(result).split(":")[0] if not result.get("error") else "failed"
+            environment.python: "failed" if result.get("error") else _outcome(result).split(":")[0]
             for environment, result in results.items()
             if (environment.airflow, environment.platform) == (airflow_version, platform)
         }

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 WORK_DIR = ROOT / ".local" / "compat"
 PINS_DIR = ROOT / "dev" / "airflow_pins"
 CURRENT_AIRFLOW = version("apache-airflow")
+MWAA = "Amazon MWAA"
 _UV = str(Path(sys.executable).with_name("uv"))
 
 
@@ -48,9 +49,9 @@ def _current(python: str) -> Environment:
 
 
 ENVIRONMENTS = (
-    Environment("3.0.6", "3.12", PINS_DIR / "3.0.6.txt", "Amazon MWAA"),
-    Environment("3.2.1", "3.12", PINS_DIR / "3.2.1.txt", "Amazon MWAA"),
-    Environment("3.3.1", "3.12", PINS_DIR / "3.3.1.txt", "Amazon MWAA"),
+    Environment("3.0.6", "3.12", PINS_DIR / "3.0.6.txt", MWAA),
+    Environment("3.2.1", "3.12", PINS_DIR / "3.2.1.txt", MWAA),
+    Environment("3.3.1", "3.12", PINS_DIR / "3.3.1.txt", MWAA),
     Environment("3.3.0", "3.14", PINS_DIR / "astro-3.3-2.txt", "Astro Runtime 3.3-2"),
     Environment("3.3.1", "3.12", PINS_DIR / "astro-3.3-5.txt", "Astro Runtime 3.3-5"),
     *map(_current, ("3.10", "3.12", "3.13", "3.14")),

@@ -22,7 +22,6 @@ from tests.conftest import ROOT
 from tests.load_helpers import live_documents, monthly_slice
 from tests.meg_factory import MegFactory
 
-VERSIONS = sorted(path.stem for path in (ROOT / "dev" / "airflow_pins").glob("*.in"))
 REPORTS = """
 from bi_ops.catalog import source_contract, sql_templates
 from bi_ops.reports.atlas import build_dashboard
@@ -68,7 +67,7 @@ def test_mwaa_bundle_loads_month(
     assert include == str(unpacked / "plugins" / "bi_ops" / "include")
 
 
-@pytest.mark.parametrize("airflow", VERSIONS)
+@pytest.mark.parametrize("airflow", mwaa.supported_versions())
 def test_mwaa_requirements_match_constraints(airflow: str, tmp_path: Path) -> None:
     """Each version's requirements are within its constraints."""
     lines = (mwaa.build_bundle(airflow, tmp_path) / "requirements.txt").read_text().splitlines()
@@ -78,6 +77,20 @@ def test_mwaa_requirements_match_constraints(airflow: str, tmp_path: Path) -> No
     constrained = [line for line in lines if line.startswith("--constraint ")]
     assert all(f"constraints-{airflow}/" in line for line in constrained)
     assert any("--constraint " in line for line in lines), "MWAA would force its own"
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("airflow", mwaa.supported_versions())
+def test_mwaa_wheels_need_no_network(airflow: str) -> None:
+    """With wheels, requirements.txt names the folder of plugins.zip, no address, and the same versions."""
+    lines = mwaa.requirements_text(airflow, wheels=True).splitlines()
+    assert lines[:2] == ["--find-links /usr/local/airflow/plugins", "--no-index"]
+    assert "://" not in "".join(lines)
+    packages = [line for line in lines if line[0] not in "-#"]
+    online = mwaa.requirements_text(airflow, wheels=False).splitlines()
+    assert packages == [line for line in online if line[0] not in "-#"]
+    forced = "--constraint " in "\n".join(lines)
+    assert forced == (airflow in mwaa.OUTSIDE_CONSTRAINTS), "MWAA adds its constraints unless the file has this word"
 
 
 def test_mwaa_bundle_is_reproducible(tmp_path: Path) -> None:
