@@ -48,7 +48,10 @@ def safe_cell(value: Any) -> Any:
     The separator with which the file is opened is unknown, so each part that any usual one would make a cell of its own
     is quoted, and the whole cell with it.
     """
-    if not isinstance(value, str) or not _ANY_SIGN.search(value):
+    if not isinstance(value, str):
+        return value
+    value = value.replace("\x00", "")  # Python 3.10 cannot write it, and no text of PostgreSQL has it
+    if not _ANY_SIGN.search(value):
         return value
     quoted = _FORMULA.sub(r"\1'", value)
     return quoted if quoted == value or quoted.startswith("'") else f"'{quoted}"

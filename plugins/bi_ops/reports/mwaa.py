@@ -25,6 +25,6 @@ def isolation_error(error: MongoUnavailableError) -> ReportsUnavailableError:
         context="the reports",
         expected="a route from the web server's network, which is not that of the tasks, to MongoDB",
         actual=error.message,
-        hint="Loads are not affected. Use Atlas Charts or the emails of bi_digest instead, or give the web server a "
-        "route; docs/mwaa.md has the steps under Reports.",
+        hint="Retried automatically; loads are not affected. If it persists, use Atlas Charts or the emails of "
+        "bi_digest instead, or give the web server a route: docs/mwaa.md, Reports.",
     )
