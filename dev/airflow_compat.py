@@ -228,18 +228,18 @@ def _digest(documents: dict[str, list[dict[str, Any]]]) -> str:
     digest = hashlib.sha256()
     for document in (document for name in sorted(documents) for document in documents[name]):
         digest.update(bson.encode({name: value for name, value in document.items() if name not in _LOAD_METADATA}))
-    return digest.hexdigest()[:12]
+    return digest.hexdigest()
 
 
 def _details(results: dict[Environment, dict[str, Any]]) -> Table:
     """What each environment that ran has loaded, and with which providers."""
-    columns = ("Airflow", "Python", "platform", "postgres", "mongo", "slices", "documents", "seconds", "digest", "page")
-    table = Table(*columns, title="All DAGs on each supported Airflow")
+    columns = ("environment", "postgres", "mongo", "documents", "s", "digest", "page")
+    table = Table(*columns, title="All DAGs in each environment")
     for environment, result in results.items():
         if "versions" in result:
             versions = (result["versions"][provider] for provider in _PROVIDERS)
-            figures = (str(result[name]) for name in ("slices", "documents", "seconds", "digest", "page"))
-            table.add_row(environment.airflow, environment.python, environment.platform, *versions, *figures)
+            figures = (str(result[name])[:6] for name in ("documents", "seconds", "digest", "page"))
+            table.add_row(environment.name, *versions, *figures)
     return table
 
 
