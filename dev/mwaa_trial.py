@@ -7,12 +7,14 @@ a mount namespace of its own, with no include/ beside dags/.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +67,27 @@ def try_bundle(version: str) -> dict[str, Any]:
         constraints = _constraints(version)
         if not constraints:
             return {"skipped": f"{mwaa.constraints_url(version)} cannot be reached. Hint: save it in {CONSTRAINTS_DIR}"}
-        made_here = not HOME.exists()
-        HOME.mkdir(exist_ok=True)
-        try:
+        with _mount_point():
             return _try_bundle(version, interpreter, constraints)
-        finally:
-            if made_here:
-                HOME.rmdir()
     except StackError as error:
         return {"error": str(error)}
+
+
+@contextmanager
+def _mount_point() -> Iterator[None]:
+    """Let MWAA's folder exist, for the trials' mounts; trials of other processes may use it too."""
+    made_here = not HOME.exists()
+    HOME.mkdir(exist_ok=True)
+    descriptor = os.open(HOME, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    try:
+        yield
+    finally:
+        with suppress(BlockingIOError):  # else removing it would end the other trial's mount
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if made_here:
+                HOME.rmdir()
+        os.close(descriptor)
 
 
 def _try_bundle(version: str, interpreter: Path, constraints: Path) -> dict[str, Any]:
