@@ -1,4 +1,4 @@
-"""Runs an Airflow with the monthly DAG and an empty one for the benchmarks."""
+"""Runs an Airflow with the DAGs of the three cadences and an empty one for the benchmarks."""
 
 from __future__ import annotations
 
@@ -70,11 +70,19 @@ class AirflowInstance:
         api_request(self.api, "POST", "/connections", json=fields)
 
     def count_stage_tasks(self) -> int:
-        """The number of stage tasks of the last DAG run."""
-        runs = api_request(self.api, "GET", "/dags/bi_monthly/dagRuns", params={"order_by": "-run_after", "limit": 1})
-        path = f"/dags/bi_monthly/dagRuns/{runs['dag_runs'][0]['dag_run_id']}/taskInstances"
-        page = api_request(self.api, "GET", path, params={"task_id": f"{JOB}.{REGION}.stage", "limit": 1})
-        return int(page["total_entries"])
+        """The number of stage tasks of the last run of `bi_monthly`."""
+        return self.count_tasks("bi_monthly", task_id=f"{JOB}.{REGION}.stage")
+
+    def count_tasks(self, dag_id: str, **filters: str) -> int:
+        """The number of tasks of a DAG's last run.
+
+        Args:
+            dag_id: The DAG.
+            **filters: Query parameters of Airflow's API that select tasks.
+        """
+        runs = api_request(self.api, "GET", f"/dags/{dag_id}/dagRuns", params={"order_by": "-run_after", "limit": 1})
+        path = f"/dags/{dag_id}/dagRuns/{runs['dag_runs'][0]['dag_run_id']}/taskInstances"
+        return int(api_request(self.api, "GET", path, params={**filters, "limit": 1})["total_entries"])
 
 
 @contextmanager
@@ -103,6 +111,6 @@ def run_airflow(
     )
     airflow.migrate(WORK_DIR, servers.postgres, servers.secret, environment)
     with airflow.run_services(WORK_DIR, environment, servers.secret) as services, services.api() as api:
-        for dag_id in ("bi_monthly", "bench_empty"):
+        for dag_id in ("bi_monthly", "bi_quarterly", "bi_weekly", "bench_empty"):
             wait_for_dag(api, dag_id)
         yield AirflowInstance(services, api)

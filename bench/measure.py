@@ -7,9 +7,12 @@ import multiprocessing
 import resource
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
+
+import psutil
 
 _PROCESSES = multiprocessing.get_context("fork")
 _KIB_PER_MB = 1024  # ru_maxrss is in KiB
@@ -43,6 +46,22 @@ def rounds(max_rounds: int, deadline: float) -> Iterator[int]:
         if number and now + (now - start) / number > deadline:
             return
         yield number
+
+
+def processor_seconds(pid: int | None) -> float:
+    """Processor time of a server's processes, including those that have ended, in seconds; 0 without a server.
+
+    Args:
+        pid: The server's first process; None for one on another machine.
+    """
+    if pid is None:
+        return 0.0
+    first = psutil.Process(pid)
+    total = 0.0
+    for process in (first, *first.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            total += sum(process.cpu_times()[:4])
+    return total
 
 
 def measure(func: Callable[..., Any], *arguments: Any, setup: Callable[..., Any] | None = None) -> Measurement:

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-import psutil
-
 from bench.helpers import open_meg
-from bench.measure import rounds
+from bench.measure import processor_seconds, rounds
 from bench.results import Ratio, Section, ratios
 from bi_ops.catalog.jobs import get_job
 from bi_ops.catalog.periods import Cadence, Period
@@ -100,17 +98,11 @@ class _Reader:
         return open_meg(self.server, self.database)
 
     def _cost(self, tasks: Sequence[Sequence[str]], sql: str) -> _Cost:
-        start_cpu, start = _cpu(self.server), time.perf_counter()
+        start_cpu, start = processor_seconds(self.server.pid), time.perf_counter()
         self._read(tasks, sql)
         seconds = time.perf_counter() - start
         time.sleep(0.1)  # until the last backend has ended, and its time is counted
-        return _Cost(seconds, _cpu(self.server) - start_cpu)
-
-
-def _cpu(server: Postgres) -> float:
-    """Processor time of all of PostgreSQL's processes, including ended ones, in seconds."""
-    postmaster = psutil.Process(server.pid)
-    return sum(sum(process.cpu_times()[:4]) for process in (postmaster, *postmaster.children()))
+        return _Cost(seconds, processor_seconds(self.server.pid) - start_cpu)
 
 
 def _literals(chunks: Sequence[Chunk]) -> list[str]:
