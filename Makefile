@@ -1,6 +1,6 @@
 # Each command sets itself up first. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run up doctor report atlas test test-fast chaos bench bench-workers compare compat mwaa check audit format docs pins release clean
+.PHONY: help setup run up doctor report atlas test test-fast chaos bench bench-sizing bench-workers compare compat mwaa check audit format docs pins release sizing clean
 PYTHON ?= python3
 export PYTHON
 # Else each process of Airflow compiles what it imports: three seconds that bytecode saves.
@@ -52,11 +52,19 @@ bench: .venv/.bench-ready  ## run the benchmarks, and compare each ratio with it
 	@PYTHONPATH=plugins AIRFLOW_HOME=$(CURDIR)/.local/bench/airflow AIRFLOW__LOGGING__LOGGING_LEVEL=WARNING \
 		PYTHONWARNINGS="ignore:pyarrow.lib" $(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
+bench-sizing: .venv/.ready  ## measure the costs from which make sizing predicts, and compare a run with it: about 20 minutes
+	@PYTHONPATH=plugins AIRFLOW_HOME=$(CURDIR)/.local/bench/airflow AIRFLOW__LOGGING__LOGGING_LEVEL=WARNING \
+		$(BIN)/python -m bench.sizing
+
 bench-workers: .venv/.ready  ## load a month of 20,000 forms with 1, 2 and 4 Celery workers: about 15 minutes
 	@PYTHONPATH=plugins $(BIN)/python -m bench.celery_scaling
 
 compare: .venv/.ready  ## compare an old collection with the new one: make compare SLICE="monthly_submissions eu 2026-10"
 	@PYTHONPATH=plugins $(BIN)/python -m dev.compare $(SLICE)
+
+sizing: .venv/.ready  ## predict tasks, minutes, storage and connections: make sizing REGIONS=12 FORMS=20000
+	@PYTHONPATH=plugins $(BIN)/python -m dev.sizing --regions='$(REGIONS)' --forms='$(FORMS)' --months='$(MONTHS)' \
+		--observations='$(OBSERVATIONS)' --cores='$(CORES)' --slots='$(SLOTS)' --executor='$(EXECUTOR)'
 
 mwaa: .venv/.ready  ## build the Amazon MWAA bundle in dist/mwaa/; AIRFLOW=3.2.1 selects the version, WHEELS=1 adds the packages
 	@AIRFLOW="$(AIRFLOW)" WHEELS="$(WHEELS)" PYTHONPATH=plugins $(BIN)/python -m dev.mwaa

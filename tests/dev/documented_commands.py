@@ -39,6 +39,7 @@ NOT_RUN = {
     "make bench": "takes an hour",
     "make bench ONLY=path,meg": "takes minutes",
     "make bench QUICK=1": "takes minutes",
+    "make bench-sizing": "takes minutes",
     "make bench-workers": "takes minutes",
     "make chaos": "takes minutes",
     "make check": "takes a minute, and CI runs it by itself",
