@@ -182,7 +182,7 @@ def _check_table(servers: DatabaseServers, regions: int, forms: int) -> Table:
         comparison.add(f"{cadence.dag_id}: tasks", predicted.tasks, run.tasks)
         comparison.add(f"{cadence.dag_id}: processor seconds", predicted.core_seconds, run.cpu)
         comparison.add(f"{cadence.dag_id}: seconds", predicted.seconds, run.seconds)
-        mb = predicted.network_bytes("mongo_bytes") / _MB, network[cadence] / _MB
+        mb = predicted.mongo_bytes / _MB, network[cadence] / _MB
         comparison.add(f"{cadence.dag_id}: MongoDB network, MB", *mb)
     for cost in JOB_COSTS:
         size, documents = sizes[cost.job.name], regions * here.documents(cost)

@@ -129,8 +129,8 @@ def _runs_table(here: Installation) -> Table:
             f"{run.tasks:,}",
             f"{run.seconds / 60:,.1f}",
             f"{run.documents:,.0f}",
-            f"{run.network_bytes('meg_bytes') / _MB:,.0f}",
-            f"{run.network_bytes('mongo_bytes') / _MB:,.0f}",
+            f"{run.meg_bytes / _MB:,.0f}",
+            f"{run.mongo_bytes / _MB:,.0f}",
             run.limited_by,
         )
     return table

@@ -150,11 +150,19 @@ class Run:
         """Its duration."""
         return costs.RUN_START_SECONDS + max(self.bounds.values())
 
-    def network_bytes(self, name: str) -> float:
-        """The bytes of its documents on the network: `meg_bytes` or `mongo_bytes`."""
-        return self.installation.regions * sum(
-            self.installation.documents(cost) * float(getattr(cost, name)) for cost in self.jobs
-        )
+    @property
+    def meg_bytes(self) -> float:
+        """The bytes from and to MEG."""
+        here = self.installation
+        return here.regions * sum(here.documents(cost) * cost.meg_bytes for cost in self.jobs)
+
+    @property
+    def mongo_bytes(self) -> float:
+        """The bytes from and to MongoDB."""
+        here = self.installation
+        documents = sum(here.documents(cost) * cost.mongo_bytes for cost in self.jobs)
+        ids = sum(here.forms * here.stage_tasks(cost.job) for cost in self.jobs if cost.job.chunked)
+        return here.regions * (documents + ids * costs.FORM_ID_BYTES)
 
 
 @dataclass(frozen=True)
