@@ -71,10 +71,13 @@ def main() -> int:
 
 
 def _loads_table(servers: DatabaseServers) -> Table:
-    """What each document of a job costs, from two sizes, and what each observation costs, from two usages."""
-    table = Table(
-        "job", title="For each document: processor time in microseconds, sizes in bytes", title_justify="left"
-    )
+    """What each document of a job costs, from two sizes, and what each observation costs, from two usages.
+
+    The observations are all that MEG has; `observation_us` in dev/sizing_costs.py is for those of the months that a job
+    reads.
+    """
+    title = "For each document: processor time in microseconds, sizes in bytes; for each observation in two years: time"
+    table = Table("job", title=title, title_justify="left")
     names = (
         "live_bytes",
         "raw_bytes",
@@ -172,7 +175,7 @@ def _check_table(servers: DatabaseServers, regions: int, forms: int) -> Table:
         observations=round(count_observations(servers, database) / MONTHS / active),
         cores=os.cpu_count() or 1,
         slots=2 * (os.cpu_count() or 1),
-        settings=Settings.from_env(),
+        settings=Settings.from_env({}),
     )
     comparison = _Comparison(
         f"{regions} regions of {active:,} forms, {here.observations} observations per form and month"
