@@ -20,7 +20,16 @@ import psutil
 import vl_convert
 from rich.table import Table
 
-from bench import airflow_overhead, celery_baseline, postgres_cost, profiling, reports_latency, scaling, throughput
+from bench import (
+    airflow_overhead,
+    celery_baseline,
+    plain_dag,
+    postgres_cost,
+    profiling,
+    reports_latency,
+    scaling,
+    throughput,
+)
 from bench.airflow_instance import WORK_DIR
 from bench.results import RATIO_COLUMNS, Section, chart_spec, markdown_table
 from dev import embedded_stack
@@ -54,6 +63,10 @@ FULL_SUITE: Suite = {
         ),
     ),
     "airflow": (145, lambda servers, deadline: airflow_overhead.run(servers, deadline, max_rounds=3)),
+    "plain": (
+        420,
+        lambda servers, deadline: plain_dag.run(servers, deadline, [200, 20_000, 2_000], max_rounds=3, dlt_rounds=1),
+    ),
     "growth": (
         440,
         lambda servers, _: scaling.run(servers, [1_000, 10_000, 100_000], months=24, regions=8, rounds=5),
@@ -68,6 +81,7 @@ QUICK_SUITE: Suite = {
         60,
         lambda servers, deadline: postgres_cost.run(servers, deadline, [2_000], max_rounds=3, observations=5_000_000),
     ),
+    "plain": (90, lambda servers, deadline: plain_dag.run(servers, deadline, [200], max_rounds=1, dlt_rounds=1)),
     "growth": (140, lambda servers, _: scaling.run(servers, [200, 2_000], months=2, regions=2, rounds=1)),
     "reports": (30, lambda servers, deadline: reports_latency.run(servers, deadline, 300, max_rounds=10)),
 }

@@ -87,13 +87,14 @@ class AirflowInstance:
 
 @contextmanager
 def run_airflow(
-    servers: embedded_stack.DatabaseServers, regions: Mapping[str, str], **settings: str
+    servers: embedded_stack.DatabaseServers, regions: Mapping[str, str], *dags: str, **settings: str
 ) -> Iterator[AirflowInstance]:
     """Run Airflow on LocalExecutor until the block ends.
 
     Args:
         servers: The databases.
         regions: The database of each region's MEG.
+        *dags: Further DAGs to wait for.
         **settings: Further environment variables, such as `MEG_REGIONS` where `regions` is empty.
     """
     environment = airflow.build_env(
@@ -111,6 +112,6 @@ def run_airflow(
     )
     airflow.migrate(WORK_DIR, servers.postgres, servers.secret, environment)
     with airflow.run_services(WORK_DIR, environment, servers.secret) as services, services.api() as api:
-        for dag_id in ("bi_monthly", "bi_quarterly", "bi_weekly", "bench_empty"):
+        for dag_id in ("bi_monthly", "bi_quarterly", "bi_weekly", "bench_empty", *dags):
             wait_for_dag(api, dag_id)
         yield AirflowInstance(services, api)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
 
 import adbc_driver_postgresql.dbapi as adbc
-import dlt
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,9 +15,8 @@ from airflow.providers.postgres.hooks.postgres import PostgresHook
 from pymongo import MongoClient
 from pymongoarrow.api import write
 
-os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
-os.environ["PROVIDERS__ENABLE_AIRFLOW_SECRETS"] = "false"  # or dlt looks up each of its settings in Airflow
-_BATCH = 10_000
+from bench import dlt_append
+
 _PERIOD = {"region": "eu", "period": "2026-10", "period_start": datetime(2026, 10, 1, tzinfo=timezone.utc)}
 _RUN_ID = "scheduled__2026-11-01T00:00:00+00:00"
 
@@ -51,22 +47,16 @@ def get_records_insert_many(_mongo: str, _postgres: str, sql: str, names: list[s
 
 
 def dlt_pipeline(mongo: str, postgres: str, sql: str, names: list[str], collection: str) -> None:
-    """Load with dlt through a custom destination, as it has none for MongoDB."""
+    """Load with dlt."""
 
     def rows() -> Iterator[list[dict[str, Any]]]:
         with psycopg.connect(postgres) as connection, connection.cursor(name="dlt", binary=True) as cursor:
             cursor.execute(sql)
-            while batch := cursor.fetchmany(_BATCH):
+            while batch := cursor.fetchmany(dlt_append.BATCH):
                 yield documents(names, batch)
 
-    with MongoClient[dict[str, Any]](mongo) as client, tempfile.TemporaryDirectory() as folder:
-
-        @dlt.destination(batch_size=_BATCH, name="mongo", naming_convention="direct", skip_dlt_columns_and_tables=True)
-        def insert(items: Any, table: Any) -> None:
-            client["bi"][table["name"]].insert_many(items)
-
-        pipeline = dlt.pipeline("bench", destination=insert, pipelines_dir=folder)
-        pipeline.run(dlt.resource(rows, name=collection))
+    with MongoClient[dict[str, Any]](mongo) as client:
+        dlt_append.append_documents(rows, client["bi"][collection])
 
 
 def pymongoarrow_adbc(mongo: str, postgres: str, sql: str, _names: list[str], collection: str) -> None:
