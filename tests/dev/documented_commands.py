@@ -38,6 +38,7 @@ NOT_RUN = {
     "make audit": "needs pypi.org's own API",
     "make bench": "takes an hour",
     "make bench ONLY=path,meg": "takes minutes",
+    "make bench ONLY=plain": "takes minutes",
     "make bench QUICK=1": "takes minutes",
     "make bench-sizing": "takes minutes",
     "make bench-workers": "takes minutes",
