@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -181,7 +182,12 @@ def _load(
         try:
             service.wait_until(lambda: live["bi_loads"].count_documents({}) == slices, seconds=_LOAD_SECONDS)
         finally:
+            ended = service.process.poll() is not None
+            children = [] if ended else psutil.Process(service.process.pid).children(recursive=True)
             stop(service)
+            for process in children:  # `airflow standalone` leaves its API server
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
         return {"documents": live["monthly_submissions"].count_documents({"period": f"{month:YYYY-MM}"})}
 
 
