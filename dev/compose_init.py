@@ -28,7 +28,7 @@ SECRETS_DIR = Path("/keys")
 _CA = "ca.pem"
 _SERVER_UID, _AIRFLOW_UID, _MONGO_EXPRESS_UID = 999, 50_000, 1000
 """The users of the images: postgres, mongo and redis; apache/airflow; mongo-express."""
-_TIMEOUT_SECONDS = 60
+_TIMEOUT_SECONDS = 900
 
 
 def _postgres(ca: Path) -> Postgres:
@@ -117,6 +117,7 @@ def init_mongo() -> None:
     """Make the MongoDB server a replica set with its accounts; runs in the server's own network namespace."""
     secret = embedded_stack.load_or_create_secrets(SECRETS_DIR / "own")
     server = _mongo(SECRETS_DIR / "own" / _CA, "localhost")
+    _wait_until(lambda: mongo.answers(server), "MongoDB does not answer")
     mongo.init_replica_set(server, "mongo:27017")
     _wait_until(lambda: mongo.is_primary(server), "MongoDB has not elected a primary")
     mongo.ensure_admin_user(server)

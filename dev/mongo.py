@@ -94,7 +94,7 @@ def running(
     options = {"authSource": "admin", "replicaSet": REPLICA_SET}
     server = Mongo("127.0.0.1", port, ADMIN, password, options, service.process.pid)
     try:
-        service.wait_until(lambda: _answers(server), seconds=60)
+        service.wait_until(lambda: answers(server), seconds=60)
         init_replica_set(server, f"127.0.0.1:{port}")
         service.wait_until(lambda: is_primary(server), seconds=60)
         if not complete.exists():
@@ -176,7 +176,8 @@ def _direct(server: Mongo, *, login: bool = False) -> MongoClient[dict[str, Any]
     )
 
 
-def _answers(server: Mongo) -> bool:
+def answers(server: Mongo) -> bool:
+    """Whether the server answers, even while it is in no replica set yet."""
     try:
         with _direct(server) as client:
             client.admin.command("ping")

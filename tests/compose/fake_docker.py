@@ -105,7 +105,7 @@ class Containers:
     def wait_until_healthy(self, name: str) -> None:
         """Wait until the health check succeeds, for as long as Docker would wait."""
         check = self._services[name]["healthcheck"]
-        seconds = check["retries"] * _seconds(check["interval"]) + _seconds(check.get("start_period", "0s"))
+        seconds = check["retries"] * parse_duration(check["interval"]) + parse_duration(check.get("start_period", "0s"))
         self._running[name].wait_until(lambda: self.is_healthy(name), seconds=seconds)
 
     def run(self, name: str, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -179,5 +179,6 @@ def _mount_commands(source: Path, target: str) -> list[str]:
     return [create_target, f"mount --bind {shlex.quote(str(source))} {target}"]
 
 
-def _seconds(text: str) -> float:
+def parse_duration(text: str) -> float:
+    """The seconds of a duration such as `1m30s`."""
     return sum(float(part[:-1]) * {"s": 1, "m": 60}[part[-1]] for part in text.replace("m", "m ").split())
