@@ -154,14 +154,18 @@ class ComposeProject:
     @contextmanager
     def api(self) -> Iterator[ApiClient]:
         """A client of Airflow's REST API, with the login that `welcome` prints."""
-        welcome = self.run("docker compose --profile bi logs welcome")
-        login = re.findall(r"Airflow: +(\S+) +login: (\S+) +password: (\S+)", welcome)
-        url, username, password = login[-1]
+        wait_until(lambda: bool(self._logins()), "welcome prints no login")
+        url, username, password = self._logins()[-1]
         with ApiClient(url, lambda: None) as client:
             token = client.post("/auth/token", json={"username": username, "password": password})
             client.headers["Authorization"] = f"Bearer {token.raise_for_status().json()['access_token']}"
             client.base_url = f"{url}/api/v2"
             yield client
+
+    def _logins(self) -> list[tuple[str, str, str]]:
+        """The address, name and password of each time that `welcome` ran."""
+        welcome = self.run("docker compose --profile bi logs welcome")
+        return re.findall(r"Airflow: +(\S+) +login: (\S+) +password: (\S+)", welcome)
 
     def remove(self) -> None:
         """Remove the containers and the volumes, as the guide says."""

@@ -128,7 +128,7 @@ def test_compose_stops_databases_last() -> None:
     for name, service in airflow_services.items():
         assert {"mongo", "postgres"} <= set(service["depends_on"]), name
     graces = {name: parse_duration(service.get("stop_grace_period", "10s")) for name, service in services.items()}
-    assert min(graces["airflow-scheduler"], graces["airflow-worker"]) >= 600
+    assert min(graces["airflow-scheduler"], graces["airflow-worker"]) >= 120
     assert min(graces[name] for name in ("mongo", "postgres", *airflow_services)) >= 60
 
 
