@@ -156,11 +156,17 @@ def staged_count(store: Store, load: Load) -> int:
     return sum(bucket.documents for bucket in StagingBuckets(store, load).list_buckets(LoadStates(store).staged(load)))
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 30, *, pause: float = 0.05) -> None:
-    """Wait for a condition, which is checked after each pause, and fail if it does not become true in time."""
+def wait_until(
+    condition: Callable[[], bool],
+    seconds: float = 30,
+    *,
+    pause: float = 0.05,
+    problem: Callable[[], str] = lambda: "the condition did not become true",
+) -> None:
+    """Wait for a condition, which is checked after each pause, and fail with the problem if it is not true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "the condition did not become true in time"
+        assert time.monotonic() < deadline, f"{problem()} within {seconds:.0f} s"
         time.sleep(pause)
 
 

@@ -1,1 +1,1 @@
-"""docker-compose.yaml without Docker: each service's command, environment and health check, on real programs."""
+"""docker-compose.yaml with and without Docker: every command, environment and health check, on real programs."""

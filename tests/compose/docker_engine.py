@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 
 from dev.api_client import ApiClient
 from dev.processes import Service, free_port, stop
+from tests import load_helpers
 from tests.conftest import ROOT
 
 PROJECT = "meg-bi-test"
@@ -31,10 +31,7 @@ STOP = "docker compose --profile bi stop"
 DOWN = "docker compose --profile bi --profile celery down"
 _FENCED = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"\s+# .*")
-_STATE = (
-    '{"name": {{json (index .Config.Labels "com.docker.compose.service")}}, "state": {{json .State}}, '
-    '"restarts": {{.RestartCount}}, "created": {{json .Created}}}'
-)
+_STATE = '{"name": {{json (index .Config.Labels "com.docker.compose.service")}}, "state": {{json .State}}}'
 _DUMP_SLICES = """
 import hashlib, json
 from dev import compose_init
@@ -60,6 +57,13 @@ def documented_compose_commands() -> set[str]:
     return {" ".join(_COMMENT.sub("", line).split()) for line in lines}
 
 
+def compose_program() -> list[str]:
+    """The Compose that this machine has: the plugin of Docker's client, else the program of its own."""
+    version = ["docker", "compose", "version"]
+    has_plugin = shutil.which("docker") and not subprocess.run(version, capture_output=True, check=False).returncode
+    return ["docker", "compose"] if has_plugin else ["docker-compose"]
+
+
 class ComposeProject:
     """The stack in a Docker engine, under a project name and ports of its own.
 
@@ -73,6 +77,7 @@ class ComposeProject:
         ports = {name: str(free_port()) for name in ("BI_UI_PORT", "BI_MONGO_EXPRESS_PORT")}
         self.environment = {**inherited, **engine, **ports, "COMPOSE_PROJECT_NAME": PROJECT}
         self._folder = folder
+        self._compose = compose_program()
 
     def run(self, command: str, **environment: str) -> str:
         """Run a command as a user types it, and return its output.
@@ -112,14 +117,11 @@ class ComposeProject:
 
     def _typed(self, command: str, *, in_environment: bool = False) -> str:
         """The command with the Compose that this machine has."""
-        has_plugin = not subprocess.run(
-            ["docker", "compose", "version"], env=self.environment, capture_output=True, check=False
-        ).returncode
-        typed = command if has_plugin else command.replace("docker compose", "docker-compose")
+        typed = command.replace("docker compose", " ".join(self._compose))
         return f"env {typed}" if in_environment else typed
 
     def states(self) -> dict[str, list[dict[str, Any]]]:
-        """What Docker says of each service's containers: its `State`, and how often it was restarted."""
+        """What Docker says of each service's containers: the `state` of each."""
         ids = self.run(f"docker ps --all --quiet --filter label=com.docker.compose.project={PROJECT}").split()
         if not ids:
             return {}
@@ -154,7 +156,7 @@ class ComposeProject:
     @contextmanager
     def api(self) -> Iterator[ApiClient]:
         """A client of Airflow's REST API, with the login that `welcome` prints."""
-        wait_until(lambda: bool(self._logins()), "welcome prints no login")
+        wait_until(lambda: bool(self._logins()), lambda: "welcome printed no login")
         url, username, password = self._logins()[-1]
         with ApiClient(url, lambda: None) as client:
             token = client.post("/auth/token", json={"username": username, "password": password})
@@ -172,16 +174,9 @@ class ComposeProject:
         self.run("docker compose --profile bi --profile celery down --volumes")
 
 
-def wait_until(ready: Callable[[], bool], what: Callable[[], str] | str, seconds: float = 900) -> None:
-    """Wait until `ready` returns true.
-
-    Raises:
-        AssertionError: It did not in time.
-    """
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s: {what if isinstance(what, str) else what()}"
-        time.sleep(1)
+def wait_until(ready: Callable[[], bool], problem: Callable[[], str]) -> None:
+    """Wait for a quarter of an hour, as long as Docker waits for a service, and fail with the problem after it."""
+    load_helpers.wait_until(ready, seconds=900, pause=1, problem=problem)
 
 
 @contextmanager

@@ -19,7 +19,15 @@ import yaml
 from bi_ops.settings import Settings
 from dev import mongo, postgres
 from dev.embedded_stack import stack_lock
-from tests.compose.docker_engine import DOWN, STOP, UP, UP_AGAIN, UP_CELERY, documented_compose_commands
+from tests.compose.docker_engine import (
+    DOWN,
+    STOP,
+    UP,
+    UP_AGAIN,
+    UP_CELERY,
+    compose_program,
+    documented_compose_commands,
+)
 from tests.compose.fake_docker import Containers, Image, parse_duration
 from tests.conftest import ROOT
 
@@ -51,9 +59,7 @@ cd /app/node_modules/mongo-express && exec node app
 
 def compose_config(profiles: tuple[str, ...] = ("bi", "celery"), **environment: str) -> dict[str, Any]:
     """docker-compose.yaml as Compose resolves it."""
-    version = ["docker", "compose", "version"]
-    has_plugin = shutil.which("docker") and not subprocess.run(version, capture_output=True, check=False).returncode
-    compose = ["docker", "compose"] if has_plugin else ["docker-compose"]
+    compose = compose_program()
     if not shutil.which(compose[0]):
         pytest.skip("there is no docker-compose here, and only root may install it: apt-get install docker-compose")
     profile_options = [word for profile in profiles for word in ("--profile", profile)]

@@ -59,10 +59,10 @@ def project(engine: dict[str, str], tmp_path: Path) -> Iterator[ComposeProject]:
     project.remove()
 
 
-def wait_until_loaded(project: ComposeProject, slices: int = SLICES) -> None:
+def wait_until_loaded(project: ComposeProject) -> None:
     """Wait until all slices are published."""
     wait_until(
-        lambda: len(project.slices()) >= slices, lambda: project.run("docker compose --profile bi logs --tail=50")
+        lambda: len(project.slices()) >= SLICES, lambda: project.run("docker compose --profile bi logs --tail=50")
     )
 
 
@@ -78,7 +78,7 @@ def trigger_month(project: ComposeProject, run_id: str) -> None:
             instances = api.get(tasks).raise_for_status().json()["task_instances"]
             return any(task["state"] == "running" and "stage" in task["task_id"] for task in instances)
 
-        wait_until(stages, "no task stages")
+        wait_until(stages, lambda: "no task staged")
 
 
 def wait_until_success(project: ComposeProject, run_id: str) -> None:

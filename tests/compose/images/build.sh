@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the stand-ins under the names in docker-compose.yaml, in the folder given, which holds npm/ and mongod.
-# Needs root, a Docker engine and debootstrap. What exists is kept.
+# Needs root, a Docker engine and debootstrap. An existing base is kept.
 set -eu
 images=$(cd "$(dirname "$0")" && pwd)
 context=$1
@@ -16,7 +16,7 @@ if ! docker image inspect meg-bi-debian >/dev/null 2>&1; then
 fi
 cp "$images"/* "$context"
 cp "$root/dev/requirements.txt" "$context"
-grep -E '^ *(image|FROM)' "$root/docker-compose.yaml" | awk '{print $2}' | sort -u | while read -r image; do
+grep -E '^ *image:' "$root/docker-compose.yaml" | awk '{print $2}' | sort -u | while read -r image; do
     case $image in
     meg-bi-*) continue ;; # which Compose builds
     esac
