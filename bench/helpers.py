@@ -61,8 +61,8 @@ def stage_slice(meg: MegReader, store: Store, slice_: Slice, run: DagRunRef) -> 
     )
     load = register_load(store, slice_, run, tasks)
     sql = render_sql(f"{slice_.job.name}.sql")
-    for number, chunks in enumerate(tasks):
-        for _ in stage(meg, store, load, number, chunks, sql=sql):
+    for task in range(len(tasks)):
+        for _ in stage(meg, store, load, task, sql=sql):
             pass
 
 
@@ -70,8 +70,8 @@ def register_load(store: Store, slice_: Slice, run: DagRunRef, tasks: Sequence[S
     """Register a load of a slice, as the plan task does."""
     settings = Settings.from_env({})
     load_settings = LoadSettings(settings.timezone, settings.forms_per_chunk)
-    load = Load(slice_, run, load_settings, tuple(tasks), datetime.now(timezone.utc))
-    LoadStates(store).create(load)
+    load = Load(slice_, run, load_settings, datetime.now(timezone.utc))
+    LoadStates(store).create(load, tasks)
     return load
 
 

@@ -160,8 +160,8 @@ class Candidates:
         ):
             store = Store(client, embedded_stack.LIVE_DATABASE)
             load = _load(run)
-            LoadStates(store).create(load)
-            for _ in stage(meg, store, load, 0, [None], sql=sql):
+            LoadStates(store).create(load, [[None]])
+            for _ in stage(meg, store, load, 0, sql=sql):
                 pass
 
     def publish(self, run: str) -> None:
@@ -172,7 +172,7 @@ class Candidates:
 def _load(run: str) -> Load:
     """The load of a run, with the same id in every process."""
     now = datetime.now(timezone.utc)
-    return Load(_SLICE, DagRunRef("bi_monthly", run), LoadSettings("UTC", 10), ([None],), now, id=run)
+    return Load(_SLICE, DagRunRef("bi_monthly", run), LoadSettings("UTC", 10), now, id=run)
 
 
 def prepare(servers: embedded_stack.DatabaseServers) -> None:

@@ -35,11 +35,6 @@ RUN_START_SECONDS = 5.2
 """Of a run's seconds, those in which the scheduler starts its tasks one after the other (table 1)."""
 REGION_CORE_SECONDS = 0.005
 """Processor time that each region of MEG_REGIONS adds to each task, whose process parses the whole DAG (table 1)."""
-FORM_ID_US = 13.0
-"""Processor time, in microseconds, of each stage task for each form of its region: it gets the ids of all of them from
-plan's XCom, and takes its own (table 1)."""
-FORM_ID_BYTES = 12
-"""Bytes from MongoDB for each form and stage task, which reads the load with its plan: the size of an id in BSON."""
 MONGO_CONNECTIONS_PER_TASK = 4
 """Sampled every second during the runs of table 1."""
 

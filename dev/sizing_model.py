@@ -67,8 +67,7 @@ class Installation:
         """Processor time of one load of a job, beyond that of its tasks."""
         documents = self.documents(cost) * cost.document_us
         observations = self.read_observations(cost) * cost.observation_us
-        ids = self.forms * self.stage_tasks(cost.job) * costs.FORM_ID_US if cost.job.chunked else 0
-        return (documents + observations + ids) * _SECONDS_PER_US
+        return (documents + observations) * _SECONDS_PER_US
 
 
 @dataclass(frozen=True)
@@ -160,9 +159,7 @@ class Run:
     def mongo_bytes(self) -> float:
         """The bytes from and to MongoDB."""
         here = self.installation
-        documents = sum(here.documents(cost) * cost.mongo_bytes for cost in self.jobs)
-        ids = sum(here.forms * here.stage_tasks(cost.job) for cost in self.jobs if cost.job.chunked)
-        return here.regions * (documents + ids * costs.FORM_ID_BYTES)
+        return here.regions * sum(here.documents(cost) * cost.mongo_bytes for cost in self.jobs)
 
 
 @dataclass(frozen=True)

@@ -65,9 +65,16 @@ def plan_slice(
 def create_load(
     store: Store, slice_: Slice, tasks: Sequence[Sequence[Chunk]], run: DagRunRef = RUN, *, timezone: str = "UTC"
 ) -> Load:
-    load = Load(slice_, run, LoadSettings(timezone, 10), tuple(tasks), datetime.now(timezones.utc))
-    LoadStates(store).create(load)
+    load = Load(slice_, run, LoadSettings(timezone, 10), datetime.now(timezones.utc))
+    LoadStates(store).create(load, tasks)
     return load
+
+
+def planned_tasks(store: Store, load: Load) -> list[list[Chunk]]:
+    """The chunks of each stage task of a load, as its plan stored them."""
+    [row] = store.loads.find({"_id": load.id})
+    tasks: list[list[Chunk]] = row["tasks"]
+    return tasks
 
 
 def stage_slice(
@@ -82,7 +89,7 @@ def stage_slice(
 ) -> Load:
     """Plan and stage; returns a load that is ready to publish."""
     load = plan_slice(store, meg, slice_, run, timezone=timezone, **plan_options)
-    for task in range(len(load.tasks)):
+    for task in range(len(planned_tasks(store, load))):
         stage_task(store, meg, load, task, sql=sql)
     return load
 
@@ -90,7 +97,7 @@ def stage_slice(
 def stage_task(store: Store, meg: MegReader, load: Load, task: int, *, sql: str | None = None) -> int:
     """Stage one task of a load; returns the number of documents."""
     sql = render_sql(f"{load.slice.job.name}.sql") if sql is None else sql
-    return sum(stage(meg, store, load, task, load.tasks[task], sql=sql))
+    return sum(stage(meg, store, load, task, sql=sql))
 
 
 def load_slice(store: Store, meg: MegReader, slice_: Slice, run: DagRunRef = RUN, **options: Any) -> PublishResult:
@@ -137,10 +144,10 @@ def stage_documents(
     states = LoadStates(store)
     for number, batch in enumerate(batches):
         attempt = states.begin_task(load, number)
-        with StagingBuckets(store, load).writer(number, attempt) as task:
+        with StagingBuckets(store, load).writer(number, attempt.id) as task:
             task.write([make_document(slice_, form, submissions, **extra) for form, submissions in batch])
         measure = sum(submissions for _, submissions in batch)
-        completion = Completion(attempt, 1, len(batch), measure, read_at or datetime.now(timezones.utc))
+        completion = Completion(attempt.id, 1, len(batch), measure, read_at or datetime.now(timezones.utc))
         states.complete_task(load, number, completion)
     return load
 

@@ -148,7 +148,7 @@ def test_closed_gate_skips_every_task(monkeypatch: pytest.MonkeyPatch, value: st
     context = plan_context(utc(2026, 11, 1))
     tasks = (
         PlanOperator(task_id="forms.eu.plan", job=get_job("forms"), region="eu", sql=""),
-        StageOperator(task_id="forms.eu.stage", sql="", load="x", chunks=[None]),
+        StageOperator(task_id="forms.eu.stage", sql="", load="x", forms="everything"),
         PublishOperator(task_id="forms.eu.publish", load="x"),
         WaitUntilHourOperator(task_id="wait_until_01_00", hour=1),
     )

@@ -205,7 +205,7 @@ def test_ui_shows_forms_and_sql(installation: Installation, servers: DatabaseSer
         f"{MONTH_NAMES[0]}: forms 11\N{EN DASH}25 (15)",
     ]
     rendered = mapped[1]["rendered_fields"]
-    assert rendered["chunks"] == [[*range(11, 21)], [*range(21, 26)]]
+    assert rendered["forms"] == "forms 11\N{EN DASH}25 (15)"
     assert "FROM megforms_auditsession" in rendered["sql"]
     assert "%(period_start)s" in rendered["sql"]
     text = str(installation.get(tasks, limit=100)) + get_log(installation, run_id, "monthly_submissions.eu.plan")
@@ -230,13 +230,15 @@ def test_xcom_holds_ids_and_counts_only(installation: Installation) -> None:
         path = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances/{entry['task_id']}/xcomEntries/{entry['key']}"
         value = installation.get(path, map_index=entry["map_index"], deserialize=True)["value"]
         xcoms[entry["task_id"], entry["key"], entry["map_index"]] = value
+    load_id = xcoms["monthly_submissions.eu.plan", "load", -1]
     assert xcoms["monthly_submissions.eu.plan", "return_value", -1] == [
-        [[*range(1, 11)]],
-        [[*range(11, 21)], [*range(21, 26)]],
+        {"load": load_id, "forms": "forms 1\N{EN DASH}10"},
+        {"load": load_id, "forms": "forms 11\N{EN DASH}25 (15)"},
     ]
     assert xcoms["monthly_submissions.eu.stage", "return_value", 1] == 15
-    load_id = xcoms["monthly_submissions.eu.plan", "load", -1]
-    assert installation.store.loads.find_one({"_id": load_id, "run_id": run_id, "region": "eu"})
+    load = installation.store.loads.find_one({"_id": load_id, "run_id": run_id, "region": "eu"})
+    assert load
+    assert load["tasks"] == [[[*range(1, 11)]], [[*range(11, 21)], [*range(21, 26)]]]
     assert set(xcoms["monthly_submissions.eu.publish", "return_value", -1]) == {
         "documents",
         "previous_documents",

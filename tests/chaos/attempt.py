@@ -110,6 +110,6 @@ def _operator(step: str, inputs: Mapping[str, Any]) -> Any:
     if step == "plan":
         return PlanOperator(task_id=task_id, job=SUBMISSIONS, region="eu", sql=LIST_FORMS, execution_timeout=timeout)
     if step == "stage":
-        load, chunks = inputs["load"], inputs["chunks"]
-        return StageOperator(task_id=task_id, sql=QUERY, load=load, chunks=chunks, execution_timeout=timeout)
+        inputs = {name: inputs[name] for name in ("load", "forms")}
+        return StageOperator(task_id=task_id, sql=QUERY, **inputs, execution_timeout=timeout)
     return PublishOperator(task_id=task_id, **inputs, execution_timeout=timeout)

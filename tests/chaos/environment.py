@@ -158,11 +158,11 @@ class ChaosEnvironment:
                 time.sleep(0.3)
             raise AssertionError(f"{step} did not succeed in {MAX_ATTEMPTS} attempts: {result}")
 
-        chunks, xcoms = task("plan")
-        for number, task_chunks in enumerate(chunks):
-            task("stage", load=xcoms["load"], chunks=task_chunks, map_index=number)
+        stage_tasks, xcoms = task("plan")
+        for number, inputs in enumerate(stage_tasks):
+            task("stage", **inputs, map_index=number)
         task("publish", load=xcoms["load"])
-        self.last_load = run_id, xcoms["load"], chunks
+        self.last_load = run_id, xcoms["load"], stage_tasks
 
     def _attempt(
         self, step: str, run_id: str, inputs: dict[str, Any], environment: dict[str, str], kill: Kill

@@ -221,17 +221,14 @@ def mark_success(chaos: ChaosEnvironment) -> None:
 
     def load() -> None:
         run_id = f"marked-{chaos.version}"
-        chunks, xcoms = chaos.attempt("plan", run_id)[1:]
-        marked_task = chaos.random.randrange(len(chunks))
-        for number, task_chunks in enumerate(chunks):
+        stage_tasks, xcoms = chaos.attempt("plan", run_id)[1:]
+        marked_task = chaos.random.randrange(len(stage_tasks))
+        for number, inputs in enumerate(stage_tasks):
             if number != marked_task:
-                assert (
-                    chaos.attempt("stage", run_id, load=xcoms["load"], chunks=task_chunks, map_index=number)[0]
-                    == "succeeded"
-                )
+                assert chaos.attempt("stage", run_id, **inputs, map_index=number)[0] == "succeeded"
         outcome, reason, _ = chaos.attempt("publish", run_id, load=xcoms["load"])
         assert (outcome, "stage tasks have not completed" in reason) == ("failed for good", True), reason
-        chaos.attempt("stage", run_id, load=xcoms["load"], chunks=chunks[marked_task], map_index=marked_task)
+        chaos.attempt("stage", run_id, **stage_tasks[marked_task], map_index=marked_task)
         assert chaos.attempt("publish", run_id, load=xcoms["load"])[0] == "succeeded"
 
     chaos.round(load)
@@ -240,14 +237,14 @@ def mark_success(chaos: ChaosEnvironment) -> None:
 
 def clear_old_run(chaos: ChaosEnvironment) -> None:
     """Load the month with a newer run, then clear the older run's publish, or a chunk of it."""
-    run_id, load_id, chunks = chaos.last_load
+    run_id, load_id, stage_tasks = chaos.last_load
 
     def load() -> None:
         chaos.load()
         newer_load = chaos.last_load
-        for number in (None, chaos.random.randrange(len(chunks))):
+        for number in (None, chaos.random.randrange(len(stage_tasks))):
             if number is not None:
-                inputs = {"load": load_id, "chunks": chunks[number], "map_index": number}
+                inputs = {**stage_tasks[number], "map_index": number}
                 assert chaos.attempt("stage", run_id, **inputs)[0] == "succeeded"
             outcome, reason, _ = chaos.attempt("publish", run_id, load=load_id)
             assert (outcome, "newer reading" in reason) == ("skipped", True), reason
@@ -259,13 +256,13 @@ def clear_old_run(chaos: ChaosEnvironment) -> None:
 
 def gate_off(chaos: ChaosEnvironment) -> None:
     """Clear tasks of an old run while `BI_AGGREGATE` is off."""
-    run_id, load_id, chunks = chaos.last_load
+    run_id, load_id, stage_tasks = chaos.last_load
     gate_off_env = {"BI_AGGREGATE": "0"}
 
     def load() -> None:
         for step, inputs in (
             ("plan", {}),
-            ("stage", {"load": load_id, "chunks": chunks[0], "map_index": 0}),
+            ("stage", {**stage_tasks[0], "map_index": 0}),
             ("publish", {"load": load_id}),
         ):
             assert chaos.attempt(step, run_id, environment=gate_off_env, **inputs)[0] == "skipped"

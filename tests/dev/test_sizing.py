@@ -45,7 +45,6 @@ def round_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sizing_costs.TASK_COSTS, "local", TaskCost(core_seconds=0.5, slot_seconds=1.0))
     monkeypatch.setitem(sizing_costs.TASK_COSTS, "celery", TaskCost(core_seconds=1.5, slot_seconds=2.0))
     monkeypatch.setattr(sizing_costs, "REGION_CORE_SECONDS", 0.0)
-    monkeypatch.setattr(sizing_costs, "FORM_ID_US", 0.0)
     for name in ("dev.sizing_model.JOB_COSTS", "dev.sizing_advice.JOB_COSTS"):
         monkeypatch.setattr(
             name,
@@ -125,15 +124,6 @@ def test_run_limited_by_longest_job() -> None:
 
 
 @pytest.mark.usefixtures("round_costs")
-def test_form_ids_cost_each_stage_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    """64 stage tasks that each get 2,000 ids of 10 us."""
-    here = installation(1, 2_000, observations=0)
-    before = Run(Cadence.MONTHLY, here).core_seconds
-    monkeypatch.setattr(sizing_costs, "FORM_ID_US", 10)
-    assert Run(Cadence.MONTHLY, here).core_seconds == pytest.approx(before + 2 * 32 * 2_000 * 10e-6)
-
-
-@pytest.mark.usefixtures("round_costs")
 def test_storage_and_network() -> None:
     """Two collections keep each month, the others one load; staging has five weekly loads of 30 days."""
     here = installation(2, 6_000, months=3)
@@ -148,8 +138,7 @@ def test_storage_and_network() -> None:
     assert storage.staging_after_backfill == pytest.approx(2 * (3 * (monthly + 80) + quarterly + 5 * weekly) * 80)
     assert Run(Cadence.MONTHLY, here).meg_bytes == pytest.approx(2 * (monthly + 80) * 200)
     assert Run(Cadence.QUARTERLY, here).mongo_bytes == pytest.approx(2 * quarterly * 1000)
-    ids = 2 * 2 * 32 * 6_000 * 12  # each of 32 stage tasks of both jobs reads the plan
-    assert Run(Cadence.MONTHLY, here).mongo_bytes == pytest.approx(2 * (monthly + 80) * 1000 + ids)
+    assert Run(Cadence.MONTHLY, here).mongo_bytes == pytest.approx(2 * (monthly + 80) * 1000)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,8 @@ import pytest
 
 from bi_ops.catalog.jobs import LoadMode
 from bi_ops.catalog.slices import Slice
-from bi_ops.catalog.sql_templates import render_sql
 from bi_ops.errors import ShrinkError, StagingError, StaleLoadError
 from bi_ops.load.publish import publish
-from bi_ops.load.stage import stage
 from bi_ops.load.staged_loads import LoadStates
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import DagRunRef, Store
@@ -55,13 +53,12 @@ def test_publish_needs_every_stage_task(store: Store, meg: MegReader, meg_factor
     assert live_documents(store, monthly_slice("2026-09")) == []
 
 
-def test_stage_refuses_chunks_of_another_plan(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
+def test_stage_refuses_task_that_is_not_planned(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     meg_factory.bulk_forms(25)
     load = plan_slice(store, meg, monthly_slice())
-    for task, chunks in ((0, load.tasks[1]), (0, []), (3, load.tasks[0])):
-        with pytest.raises(StagingError, match="chunks differ from the load's plan") as caught:
-            [*stage(meg, store, load, task, chunks, sql=render_sql("monthly_submissions.sql"))]
-        assert not caught.value.retryable
+    with pytest.raises(StagingError, match=r"not in the load's plan.*stage\[3\]") as caught:
+        stage_task(store, meg, load, 3)
+    assert not caught.value.retryable
 
 
 def test_missing_load_names_task_group(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:

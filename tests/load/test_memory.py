@@ -22,7 +22,15 @@ from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import DagRunRef, Store
 from dev.embedded_stack import LIVE_DATABASE, DatabaseServers
 from tests.load.test_transactions import failing
-from tests.load_helpers import load_slice, make_slice, monthly_slice, plan_slice, stage_documents, stage_slice
+from tests.load_helpers import (
+    load_slice,
+    make_slice,
+    monthly_slice,
+    plan_slice,
+    planned_tasks,
+    stage_documents,
+    stage_slice,
+)
 from tests.meg_factory import MegFactory, connect_as_reader, utc
 
 LIMIT_MB = 150
@@ -60,8 +68,8 @@ def stage_in_process(uri: str, conninfo: str, load_id: str, out: Connection) -> 
     with MegReader("eu", lambda: psycopg.connect(conninfo), application_name="test") as meg:
         meg.clock()
         initial_peak = peak_mb()
-        for task, chunks in enumerate(load.tasks):
-            for _ in stage(meg, store, load, task, chunks, sql=render_sql(f"{load.slice.job.name}.sql")):
+        for task in range(len(planned_tasks(store, load))):
+            for _ in stage(meg, store, load, task, sql=render_sql(f"{load.slice.job.name}.sql")):
                 pass
     out.send(peak_mb() - initial_peak)
 

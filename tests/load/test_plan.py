@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from bi_ops.load.plan import split_into_tasks
+from bi_ops.load.plan import describe_forms, split_into_tasks
+from bi_ops.load.staged_loads import Chunk
 from bi_ops.meg.reader import MegReader
 from bi_ops.mongo.store import Store
-from tests.load_helpers import monthly_slice, plan_slice
+from tests.load_helpers import monthly_slice, plan_slice, planned_tasks
 from tests.meg_factory import MegFactory
 
 
@@ -23,10 +24,25 @@ def test_forms_are_split_into_tasks(forms: int, tasks: int, chunks: int) -> None
     assert max(map(len, plan)) - min(map(len, plan)) <= 1
 
 
+@pytest.mark.parametrize(
+    ("chunks", "words"),
+    [
+        ([[7]], "form 7"),
+        ([[11, 12], [20]], "forms 11\N{EN DASH}20 (3)"),
+        ([[*range(11, 21)]], "forms 11\N{EN DASH}20"),
+        ([], "no forms"),
+        ([None], "everything"),
+    ],
+)
+def test_forms_are_described(chunks: list[Chunk], words: str) -> None:
+    """The first and the last form are named, and their number unless it is ten."""
+    assert describe_forms(chunks) == words
+
+
 def test_plan_is_deterministic(store: Store, meg: MegReader, meg_factory: MegFactory) -> None:
     """A second plan is the same plan."""
     institution = meg_factory.institution()
     for form in (30, 4, 200, 1, 25):
         meg_factory.form(institution, id=form)
     first, second = plan_slice(store, meg, monthly_slice()), plan_slice(store, meg, monthly_slice())
-    assert first.tasks == second.tasks == ([[1, 4, 25, 30, 200]],)
+    assert planned_tasks(store, first) == planned_tasks(store, second) == [[[1, 4, 25, 30, 200]]]

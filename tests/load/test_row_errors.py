@@ -237,7 +237,7 @@ def test_pseudonyms_are_stable(store: Store, meg: MegReader, meg_factory: MegFac
 
     def names_with(key: str) -> dict[str, str]:
         load = plan_slice(store, meg, slice_)
-        assert [*stage(meg, store, load, 0, [None], sql=QUERY_TOP_USERS, pseudonyms=Pseudonymizer(key, slice_.region))]
+        assert [*stage(meg, store, load, 0, sql=QUERY_TOP_USERS, pseudonyms=Pseudonymizer(key, slice_.region))]
         buckets = store.client["bi_staging"]["top_users"].find({"_id": {"$regex": f"^{load.id}"}})
         return {document["_id"]: document["user_name"] for bucket in buckets for document in bucket["documents"]}
 

@@ -45,7 +45,7 @@ def test_stage_replaces_earlier_attempt(store: Store, meg: MegReader, meg_factor
     """A new attempt replaces the staged data of an earlier one."""
     meg_factory.bulk_forms(11)
     load = plan_slice(store, meg, monthly_slice())
-    with StagingBuckets(store, load).writer(1, LoadStates(store).begin_task(load, 1)) as task:
+    with StagingBuckets(store, load).writer(1, LoadStates(store).begin_task(load, 1).id) as task:
         task.write([make_document(monthly_slice(), 3, 99), make_document(monthly_slice(), 5, 99)])
     assert [stage_task(store, meg, load, number) for number in (0, 1)] == [10, 1]
     assert publish(store, load, max_shrink=0.5).documents == 11

@@ -35,11 +35,11 @@ def stage(store: Store, forms: list[int], tasks: int = 3, load: Load | None = No
     for number in range(tasks):
         task_forms = forms[number::tasks]
         attempt = states.begin_task(load, number)
-        with StagingBuckets(store, load).writer(number, attempt) as task:
+        with StagingBuckets(store, load).writer(number, attempt.id) as task:
             for first in range(0, len(task_forms), 10):
                 task.write([make_document(monthly_slice(), form, form) for form in task_forms[first : first + 10]])
         states.complete_task(
-            load, number, Completion(attempt, 1, len(task_forms), sum(task_forms), datetime.now(timezone.utc))
+            load, number, Completion(attempt.id, 1, len(task_forms), sum(task_forms), datetime.now(timezone.utc))
         )
     return states.staged(load)
 
@@ -96,7 +96,7 @@ def test_concurrent_attempt_raises_superseded(store: Store, meg: MegReader, meg_
     meg_factory.bulk_forms(3)
     load = plan_slice(store, meg, monthly_slice())
     states = LoadStates(store)
-    late = states.begin_task(load, 0)
+    late = states.begin_task(load, 0).id
     with StagingBuckets(store, load).writer(0, late) as task:
         assert stage_task(store, meg, load, 0) == 3
         task.write([make_document(monthly_slice(), 99, 1)])

@@ -167,11 +167,10 @@ def _region_group(job: Job, region: str, settings: Settings) -> None:
         stage = StageOperator.partial(
             task_id="stage",
             sql=f"{job.name}.sql",
-            load=RequiredXComArg(plan, XCOM_LOAD_KEY),
             max_active_tis_per_dag=settings.max_parallel_chunks,  # across all runs: a backfill may run several at once
             map_index_template="{{ task.map_label(dag_run, params.period) }}",
             doc_md=_doc(job),
-        ).expand(chunks=RequiredXComArg(plan))
+        ).expand_kwargs(RequiredXComArg(plan))
         publish = PublishOperator(
             task_id="publish",
             load=RequiredXComArg(plan, XCOM_LOAD_KEY),

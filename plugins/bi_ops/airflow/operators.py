@@ -27,16 +27,12 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from bi_ops.load.publish import PublishResult
-    from bi_ops.load.staged_loads import Chunk
 
 XCOM_LOAD_KEY = "load"
-"""The XCom with which `plan` passes the load's id to `stage` and `publish`."""
+"""The XCom with which `plan` passes the load's id to `publish`."""
 
 PARTITIONS_SUFFIX = "_partitions"
 """The end of the name of an asset whose events have partition keys."""
-
-_CHUNK_FORMS = 10
-"""The usual number of forms in a chunk, which a label does not repeat."""
 
 
 class GateOperator(ShortCircuitOperator):
@@ -115,7 +111,8 @@ class DoctorOperator(BaseOperator):
 class PlanOperator(BiOperator):
     """Plan the load of one job and region: its slice and the chunks of each stage task.
 
-    Returns a list of chunks (lists of form ids) for each stage task, and pushes the load's id under `load`.
+    Returns the arguments of each stage task, and pushes the load's id under `load`. The ids of the forms are in the
+    staging database: each stage task would read all of them from an XCom.
 
     Args:
         job: The job.
@@ -134,9 +131,9 @@ class PlanOperator(BiOperator):
         self.region = region
         self.sql = sql
 
-    def _run_step(self, context: Context) -> list[list[Chunk]]:
+    def _run_step(self, context: Context) -> list[dict[str, str]]:
         from bi_ops.airflow.connections import open_meg, open_store
-        from bi_ops.load.plan import check_source, plan
+        from bi_ops.load.plan import check_source, describe_forms, plan
         from bi_ops.load.staged_loads import Load, LoadStates
 
         self._check_selected(context)
@@ -161,11 +158,12 @@ class PlanOperator(BiOperator):
             )
             if not SUPPORTS_SHRINKING_MAPPED_TASKS:
                 tasks += [[]] * (self._stage_tasks(context) - len(tasks))
-            load = Load(slice_, dag_run_ref(context), load_settings(slice_, settings), tuple(tasks), started_at)
-            LoadStates(store).create(load)
-        self.log.info("%s: load %s, %d chunks in %d stage tasks", slice_, load.id, load.chunks, len(tasks))
+            load = Load(slice_, dag_run_ref(context), load_settings(slice_, settings), started_at)
+            LoadStates(store).create(load, tasks)
+        chunks = sum(map(len, tasks))
+        self.log.info("%s: load %s, %d chunks in %d stage tasks", slice_, load.id, chunks, len(tasks))
         context["ti"].xcom_push(XCOM_LOAD_KEY, load.id)
-        return tasks
+        return [{"load": load.id, "forms": describe_forms(of_task)} for of_task in tasks]
 
     def _wait_until_settled(self, context: Context, slice_: Slice, settings: Settings) -> None:
         """Wait for transactions on MEG that began before the period's end and are committed after it."""
@@ -213,20 +211,20 @@ class StageOperator(BiOperator):
 
     Args:
         sql: The job's query.
-        load: The id of the load, as `plan` pushed it.
-        chunks: The task's chunks.
+        load: The id of the load.
+        forms: The forms of the task's chunks, for people.
     """
 
-    template_fields: Sequence[str] = ("sql", "load", "chunks")
+    template_fields: Sequence[str] = ("sql", "load", "forms")
     template_ext: Sequence[str] = (".sql",)
-    template_fields_renderers: ClassVar[dict[str, str]] = {"sql": "sql", "chunks": "json"}
+    template_fields_renderers: ClassVar[dict[str, str]] = {"sql": "sql"}
     ui_color = "#e6f4ea"
 
-    def __init__(self, *, sql: str, load: Any, chunks: Any, **kwargs: Any) -> None:
+    def __init__(self, *, sql: str, load: Any, forms: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.sql = sql
         self.load = load
-        self.chunks = chunks
+        self.forms = forms
         self._documents = 0
 
     def _run_step(self, context: Context) -> int:
@@ -243,9 +241,9 @@ class StageOperator(BiOperator):
             pseudonyms = load_pseudonymizer(slice_.region, settings) if load.settings.pseudonymised else None
             with open_meg(slice_.region, application_name=f"{slice_} stage") as self._meg:
                 task = context["ti"].map_index or 0
-                for documents in stage(self._meg, store, load, task, self.chunks, sql=self.sql, pseudonyms=pseudonyms):
+                for documents in stage(self._meg, store, load, task, sql=self.sql, pseudonyms=pseudonyms):
                     self._documents += documents
-                    self.log.info("%s: %d documents of %d chunks", slice_, self._documents, len(self.chunks))
+                    self.log.info("%s, %s: %d documents", slice_, self.forms, self._documents)
         return self._documents
 
     def get_openlineage_facets_on_complete(self, _task_instance: Any) -> Any:
@@ -261,15 +259,7 @@ class StageOperator(BiOperator):
             run: The DAG run.
             requested: Its `period` parameter.
         """
-        ids = [form_id for chunk in self.chunks if chunk for form_id in chunk]
-        if not ids:
-            forms = "everything" if self.chunks else "no forms"
-        elif len(ids) == 1:
-            forms = f"form {ids[0]}"
-        else:
-            count = "" if len(ids) == _CHUNK_FORMS else f" ({len(ids)})"
-            forms = f"forms {ids[0]}\N{EN DASH}{ids[-1]}{count}"
-        return f"{self._period_label(run, requested)}: {forms}"
+        return f"{self._period_label(run, requested)}: {self.forms}"
 
     def _period_label(self, run: Any, requested: str | None) -> str:
         settings = Settings.from_env()

@@ -73,10 +73,10 @@ def audit(
     """
     store.ensure_staging_collections(slice_.job.name)
     sql = render_sql("list_forms.sql")
-    [chunks] = plan(meg, slice_, sql=sql, forms_per_chunk=settings.forms_per_chunk, max_tasks=1)
-    load = Load(slice_, run, settings, (chunks,), datetime.now(timezone.utc))
-    LoadStates(store).create(load)
-    for _ in stage(meg, store, load, 0, chunks, sql=render_sql(f"{slice_.job.name}.sql"), pseudonyms=pseudonyms):
+    tasks = plan(meg, slice_, sql=sql, forms_per_chunk=settings.forms_per_chunk, max_tasks=1)
+    load = Load(slice_, run, settings, datetime.now(timezone.utc))
+    LoadStates(store).create(load, tasks)
+    for _ in stage(meg, store, load, 0, sql=render_sql(f"{slice_.job.name}.sql"), pseudonyms=pseudonyms):
         pass
     return compare(store, load)
 

@@ -104,7 +104,7 @@ class LedgerEntry:
             "timezone": load.settings.timezone,
             "documents": self.staged.documents,
             "previous_documents": self.previous_documents,
-            "chunks": load.chunks,
+            "chunks": self.staged.chunks,
             "forced": self.forced,
             "started_at": self.started_at,
             "published_at": self.published_at,

@@ -15,6 +15,8 @@ _MAX_CLOCK_SKEW = timedelta(seconds=10)
 """How far MEG's clock may be behind the as-of instant."""
 _MAX_WAIT = timedelta(hours=1)
 """An as-of instant further in the future is an error that no retry resolves."""
+_USUAL_FORMS = 10
+"""The usual number of forms of a stage task, which its description does not repeat."""
 
 
 def split_into_tasks(form_ids: Sequence[int], *, forms_per_chunk: int, max_tasks: int) -> list[list[Chunk]]:
@@ -27,6 +29,17 @@ def split_into_tasks(form_ids: Sequence[int], *, forms_per_chunk: int, max_tasks
     ]
     tasks = max(1, min(len(chunks), max_tasks))
     return [chunks[len(chunks) * task // tasks : len(chunks) * (task + 1) // tasks] for task in range(tasks)]
+
+
+def describe_forms(chunks: Sequence[Chunk]) -> str:
+    """The forms of a stage task in words, such as `forms 15-39`, with their number unless that is ten."""
+    ids = [form_id for chunk in chunks if chunk for form_id in chunk]
+    if not ids:
+        return "everything" if chunks else "no forms"
+    if len(ids) == 1:
+        return f"form {ids[0]}"
+    count = "" if len(ids) == _USUAL_FORMS else f" ({len(ids)})"
+    return f"forms {ids[0]}\N{EN DASH}{ids[-1]}{count}"
 
 
 def plan(meg: MegReader, slice_: Slice, *, sql: str, forms_per_chunk: int, max_tasks: int) -> list[list[Chunk]]:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from bi_ops.errors import InvalidSourceRowError, StagingError
+from bi_ops.errors import InvalidSourceRowError
 from bi_ops.load.background_worker import BackgroundWorker
 from bi_ops.load.documents import DocumentEncoder, Pseudonymizer
-from bi_ops.load.staged_loads import Chunk, Completion, Load, LoadStates, clear_group_hint
+from bi_ops.load.staged_loads import Chunk, Completion, Load, LoadStates
 from bi_ops.load.staging_buckets import StagingBuckets, StagingWriter
 from bi_ops.load.value_locator import ValueLocator, array_literal
 from bi_ops.meg.query_guard import describe, guard
@@ -27,7 +27,6 @@ def stage(
     store: Store,
     load: Load,
     task: int,
-    chunks: Sequence[Chunk],
     *,
     sql: str,
     pseudonyms: Pseudonymizer | None = None,
@@ -39,7 +38,6 @@ def stage(
         store: The databases.
         load: The load.
         task: The number of the task in the load's plan.
-        chunks: The chunks that the plan assigned to this task.
         sql: The job's query; it may bind the slice's `sql_parameters`, `chunks` and `timezone`.
         pseudonyms: Replaces names of people; None if they are kept.
 
@@ -52,31 +50,18 @@ def stage(
         InvalidSourceRowError: A row cannot be stored as a document, or its form is in no chunk.
         DuplicateKeyError: Two rows have the same key.
         SupersededError: Another attempt of the same task has begun.
-        StagingError: The load has expired, or these are not its chunks.
+        StagingError: The load has expired, or its plan has no such task.
     """
-    _check_planned(load, task, chunks)
     states = LoadStates(store)
-    attempt_id = states.begin_task(load, task)
-    reading = _Reading(meg, load, chunks, sql, pseudonyms)
+    attempt = states.begin_task(load, task)
+    reading = _Reading(meg, load, attempt.chunks, sql, pseudonyms)
     documents = 0
-    with StagingBuckets(store, load).writer(task, attempt_id) as writer:
+    with StagingBuckets(store, load).writer(task, attempt.id) as writer:
         for batch_documents in reading.copy_to(writer):
             documents += batch_documents
             yield batch_documents
-    completion = Completion(attempt_id, len(chunks), documents, reading.measure, reading.read_at)
+    completion = Completion(attempt.id, len(attempt.chunks), documents, reading.measure, reading.read_at)
     states.complete_task(load, task, completion)
-
-
-def _check_planned(load: Load, task: int, chunks: Sequence[Chunk]) -> None:
-    planned = load.tasks[task] if task < len(load.tasks) else None
-    if planned is None or list(planned) != list(chunks):
-        raise StagingError(
-            "the task's chunks differ from the load's plan",
-            context=f"{load.slice}, stage task {task}",
-            expected=f"{'no such task' if planned is None else f'the {len(planned)} planned chunks'} of load {load.id}",
-            actual=f"{len(chunks)} other chunks",
-            hint=clear_group_hint(load.slice.task_group),
-        )
 
 
 class _Reading:

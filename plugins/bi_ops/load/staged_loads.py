@@ -58,7 +58,6 @@ class Load:
         slice: The slice.
         run: The DAG run that planned it.
         settings: The settings under which it was planned.
-        tasks: The chunks of each stage task.
         started_at: When its plan began.
         id: Its random id.
     """
@@ -66,14 +65,8 @@ class Load:
     slice: Slice
     run: DagRunRef
     settings: LoadSettings
-    tasks: tuple[Sequence[Chunk], ...]
     started_at: datetime
     id: str = field(default_factory=lambda: uuid4().hex)
-
-    @property
-    def chunks(self) -> int:
-        """The number of chunks of all its tasks."""
-        return sum(map(len, self.tasks))
 
     def check_settings(self, current: LoadSettings) -> None:
         """Check that no setting of the load has changed since it was planned.
@@ -94,6 +87,19 @@ class Load:
                     actual=str(present),
                     hint=clear_group_hint(self.slice.task_group),
                 )
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt of a stage task.
+
+    Attributes:
+        id: Its id.
+        chunks: The chunks that the plan assigned to the task.
+    """
+
+    id: ObjectId
+    chunks: Sequence[Chunk]
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,11 @@ class StagedLoad:
     completions: Mapping[int, Completion]
 
     @property
+    def chunks(self) -> int:
+        """The number of chunks that were read."""
+        return sum(completion.chunks for completion in self.completions.values())
+
+    @property
     def documents(self) -> int:
         """The number of staged documents."""
         return sum(completion.documents for completion in self.completions.values())
@@ -158,8 +169,13 @@ class LoadStates:
     def __init__(self, store: Store) -> None:
         self._loads = store.loads
 
-    def create(self, load: Load) -> None:
-        """Store a planned load."""
+    def create(self, load: Load, tasks: Sequence[Sequence[Chunk]]) -> None:
+        """Store a planned load.
+
+        Args:
+            load: The load.
+            tasks: The chunks of each stage task.
+        """
         self._loads.insert_one(
             {
                 "_id": load.id,
@@ -169,14 +185,14 @@ class LoadStates:
                 "dag_id": load.run.dag_id,
                 "run_id": load.run.run_id,
                 "started_at": load.started_at,
-                "tasks": [list(chunks) for chunks in load.tasks],
+                "tasks": [list(chunks) for chunks in tasks],
                 "attempts": {},
                 "completions": {},
             }
         )
 
     def get(self, load_id: str, task_group: str) -> Load:
-        """The load with this id.
+        """The load with this id, without its form ids, which for many forms are large.
 
         Args:
             load_id: Its id.
@@ -185,32 +201,35 @@ class LoadStates:
         Raises:
             StagingError: There is no such load, or it has expired.
         """
-        row = self._loads.find_one({"_id": load_id})
+        row = self._loads.find_one({"_id": load_id}, {"tasks": 0})
         if row is None:
             raise _unknown(load_id, task_group)
         return Load(
             slice=Slice.from_json(row, row["timezone"]),
             run=DagRunRef(row["dag_id"], row["run_id"]),
             settings=LoadSettings(**{name: row[name] for name in _SETTING_NAMES}),
-            tasks=tuple(row["tasks"]),
             started_at=row["started_at"],
             id=row["_id"],
         )
 
-    def begin_task(self, load: Load, task: int) -> ObjectId:
+    def begin_task(self, load: Load, task: int) -> Attempt:
         """Begin an attempt of a stage task, which voids an earlier attempt's completion.
 
         Raises:
-            StagingError: The load has expired.
+            StagingError: The load has expired, or its plan has no such task.
         """
         attempt_id = ObjectId()
         change = {
             "$set": {f"attempts.{task}": attempt_id, "staged_at": datetime.now(timezone.utc)},
             "$unset": {f"completions.{task}": ""},
         }
-        if not self._loads.update_one({"_id": load.id}, change).matched_count:
+        chunks = {"chunks": {"$arrayElemAt": ["$tasks", task]}}
+        row: Document | None = self._loads.find_one_and_update({"_id": load.id}, change, chunks)
+        if row is None:
             raise _unknown(load.id, load.slice.task_group)
-        return attempt_id
+        if "chunks" not in row:
+            raise _unplanned(load, task)
+        return Attempt(attempt_id, row["chunks"])
 
     def complete_task(self, load: Load, task: int, completion: Completion) -> None:
         """Record a stage task's completion, once all of its documents are staged.
@@ -235,25 +254,38 @@ class LoadStates:
         Raises:
             StagingError: A task of the plan has no completion, for example because it was marked success.
         """
-        row: Document = self._loads.find_one({"_id": load.id}, {"completions": 1}) or {"completions": {}}
+        chunk_counts = {"$map": {"input": "$tasks", "in": {"$size": "$$this"}}}
+        row: Document | None = self._loads.find_one({"_id": load.id}, {"completions": 1, "chunk_counts": chunk_counts})
+        if row is None:
+            raise _unknown(load.id, load.slice.task_group)
         completions = {int(task): Completion(**values) for task, values in row["completions"].items()}
         missing = [
             task
-            for task, chunks in enumerate(load.tasks)
-            if task not in completions or completions[task].chunks != len(chunks)
+            for task, chunks in enumerate(row["chunk_counts"])
+            if task not in completions or completions[task].chunks != chunks
         ]
         if missing:
-            raise _incomplete(load, missing)
+            raise _incomplete(load, missing, len(row["chunk_counts"]))
         return StagedLoad(load, completions)
 
 
-def _incomplete(load: Load, missing: Sequence[int]) -> StagingError:
+def _unplanned(load: Load, task: int) -> StagingError:
+    return StagingError(
+        "the stage task is not in the load's plan",
+        context=str(load.slice),
+        expected=f"a task of load {load.id}",
+        actual=f"stage[{task}]",
+        hint=clear_group_hint(load.slice.task_group),
+    )
+
+
+def _incomplete(load: Load, missing: Sequence[int], tasks: int) -> StagingError:
     names = abbreviate((f"stage[{task}]" for task in missing), _MAX_TASK_NAMES)
     return StagingError(
         "stage tasks have not completed, so nothing was published",
         context=str(load.slice),
         expected="every stage task completed; marking a task as success or skipping it stages nothing",
-        actual=f"{len(missing)} of {len(load.tasks)} not completed: {names}",
+        actual=f"{len(missing)} of {tasks} not completed: {names}",
         hint=f"Clear these stage tasks with downstream, or the task group {load.slice.task_group} of this run.",
     )
 
