@@ -164,7 +164,7 @@ def install_npm_packages() -> Path:
     npm, package_json = FOLDER / "npm", Path(__file__).with_name("package.json").read_text()
     installed = npm / "installed.json"
     if not installed.exists() or installed.read_text() != package_json:
-        npm.mkdir(exist_ok=True)
+        npm.mkdir(parents=True, exist_ok=True)
         (npm / "package.json").write_text(package_json)
         install = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--omit=dev", "--ignore-scripts"]
         result = subprocess.run(install, cwd=npm, capture_output=True, text=True, check=False)
