@@ -23,6 +23,7 @@ import psutil
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from bi_ops.reports.mwaa import MWAA_VALUE, MWAA_VARIABLE
 from dev import airflow, demo_meg, demo_regions, embedded_stack, mwaa
 from dev.compat_environments import WORK_DIR, create_venv, find_python
 from dev.mwaa_wheels import PYTHON
@@ -164,7 +165,7 @@ def _environment(folder: Path, servers: embedded_stack.DatabaseServers, python: 
         "AIRFLOW__CORE__DAGS_FOLDER": str(HOME / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(HOME / "plugins"),
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(HOME / "logs"),
-        "AWS_EXECUTION_ENV": "Amazon_MWAA",
+        MWAA_VARIABLE: f"{MWAA_VALUE}trial",
         "PATH": os.pathsep.join([str(python.parent), environment["PATH"]]),
     }
 

@@ -185,11 +185,13 @@ def test_doctor_shows_server_time_zone(target: DoctorTarget) -> None:
 @pytest.mark.usefixtures("store")
 def test_doctor_recognises_deployment(target: DoctorTarget, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each platform's variable counts before the variables of the platforms that it is built on."""
-    for variable, _ in DEPLOYMENTS:
+    for variable, _, _ in DEPLOYMENTS:
         monkeypatch.delenv(variable, raising=False)
     assert messages_of(target, "deployment")["Airflow"].startswith("none of ")
-    for variable, name in reversed(DEPLOYMENTS):
-        monkeypatch.setenv(variable, "1")
+    monkeypatch.setenv("AWS_EXECUTION_ENV", "AWS_ECS_FARGATE")
+    assert messages_of(target, "deployment")["Airflow"].startswith("none of ")
+    for variable, start, name in reversed(DEPLOYMENTS):
+        monkeypatch.setenv(variable, f"{start}1")
         assert messages_of(target, "deployment") == {"Airflow": f"{name} (by {variable})"}
 
 

@@ -6,17 +6,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from bi_ops.doctor.results import Finding, Status
+from bi_ops.reports.mwaa import MWAA_VALUE, MWAA_VARIABLE
 
 AIRFLOW_SUBJECT = "Airflow"
 DEPLOYMENTS = (
-    ("MWAA_AIRFLOW_COMPONENT", "Amazon MWAA"),
-    ("ASTRONOMER_ENVIRONMENT", "Astronomer"),
-    ("BI_COMPOSE", "Docker Compose"),
-    ("KUBERNETES_SERVICE_HOST", "Kubernetes"),
+    (MWAA_VARIABLE, MWAA_VALUE, "Amazon MWAA"),
+    ("ASTRONOMER_ENVIRONMENT", "", "Astronomer"),
+    ("BI_COMPOSE", "", "Docker Compose"),
+    ("KUBERNETES_SERVICE_HOST", "", "Kubernetes"),
 )
-"""The environment variable by which each deployment is recognised; the first counts, as Astronomer is Kubernetes too.
+"""The environment variable by which each deployment is recognised, with the start of its value; the first counts, as
+Astronomer is Kubernetes too.
 
-https://docs.aws.amazon.com/mwaa/latest/userguide/using-startup-script.html
 https://github.com/astronomer/astronomer-cosmos/blob/main/cosmos/settings.py
 https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 """
@@ -45,7 +46,11 @@ def check_deployment(facts: AirflowFacts, env: Mapping[str, str]) -> Iterator[Fi
         env: The environment of this process.
     """
     deployment = next(
-        (f"{name} (by {variable})" for variable, name in DEPLOYMENTS if env.get(variable)),
+        (
+            f"{name} (by {variable})"
+            for variable, start, name in DEPLOYMENTS
+            if env.get(variable) and env[variable].startswith(start)
+        ),
         "none of Amazon MWAA, Astronomer, Docker Compose and Kubernetes",
     )
     versions = ", ".join(f"{name} {version}" for name, version in facts.versions.items())

@@ -7,10 +7,17 @@ import os
 from bi_ops.errors import MongoUnavailableError, ReportsUnavailableError
 from bi_ops.reports.circuit_breaker import RETRY_SECONDS
 
+MWAA_VARIABLE, MWAA_VALUE = "AWS_EXECUTION_ENV", "Amazon_MWAA_"
+"""The variable that MWAA sets in every process, and the start of its value; no startup script can change it.
+
+https://github.com/aws/amazon-mwaa-docker-images
+https://docs.aws.amazon.com/mwaa/latest/userguide/using-startup-script.html
+"""
+
 
 def is_mwaa() -> bool:
-    """Whether this process runs on MWAA, which sets this variable and lets no startup script change it."""
-    return os.environ.get("AWS_EXECUTION_ENV", "").startswith("Amazon_MWAA_")
+    """Whether this process runs on MWAA."""
+    return os.environ.get(MWAA_VARIABLE, "").startswith(MWAA_VALUE)
 
 
 def isolation_error(error: MongoUnavailableError) -> ReportsUnavailableError:
