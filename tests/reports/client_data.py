@@ -10,6 +10,7 @@ from bi_ops.catalog.jobs import JOBS, LoadMode
 from bi_ops.catalog.periods import Cadence
 from bi_ops.mongo.store import Store
 from tests.meg_factory import utc
+from tests.reports.live_rows import insert_live
 
 AS_OF = utc(2026, 11, 1)
 MONTHS = [f"{year}-{month:02}" for year in (2025, 2026) for month in range(1, 13)][8:22]
@@ -47,7 +48,7 @@ def insert_client_data(store: Store) -> dict[str, list[dict[str, Any]]]:
     """Insert the documents, and return them."""
     documents = client_documents()
     for collection, rows in documents.items():
-        store.live[collection].insert_many([dict(row) for row in rows])
+        insert_live(store.live[collection], *rows)
     return documents
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bi_ops.reports.filters import Filters
 from tests.meg_factory import utc
+from tests.reports.live_rows import insert_live
 
 Rows = dict[str, list[dict[str, Any]]]
 Draw = Any
@@ -227,4 +228,4 @@ def insert_rows(database: Any, rows: Rows) -> None:
     for name in COLLECTIONS:
         database[name].delete_many({})
         if rows[name]:
-            database[name].insert_many([dict(row) for row in rows[name]])
+            insert_live(database[name], *rows[name])

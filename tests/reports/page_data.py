@@ -7,6 +7,7 @@ from typing import Any
 from bi_ops.catalog.jobs import JOBS, LoadMode
 from bi_ops.mongo.store import Store
 from tests.meg_factory import utc
+from tests.reports.live_rows import insert_live
 
 LOADED_MONTHS = {"eu": ("2026-05", "2026-08", "2026-09", "2026-10"), "uk": ("2026-08", "2026-09")}
 """No region has 2026-06 and 2026-07; only eu has 2026-05 and 2026-10."""
@@ -42,7 +43,8 @@ def insert_page_data(store: Store) -> None:
         for action in ACTIONS:
             for rank in range(1, 11):
                 person = {"user_id": rank, "user_name": f"Person {rank} of {region}", "count": 200 - 7 * rank}
-                store.live["top_users"].insert_one(
+                insert_live(
+                    store.live["top_users"],
                     {
                         "region": region,
                         "action": action,
@@ -50,7 +52,7 @@ def insert_page_data(store: Store) -> None:
                         **person,
                         "institution_name": names[rank % 2],
                         "share_pct": 2.5,
-                    }
+                    },
                 )
         _insert_ledger(store, region)
 
@@ -67,15 +69,17 @@ def _insert_month(store: Store, institution: dict[str, Any], period: str) -> Non
         }
         submissions = 40 * number + 10 * place + int(period[-2:])
         by_platform = dict.fromkeys(PLATFORMS, submissions // 4)
-        store.live["monthly_submissions"].insert_one(
+        insert_live(
+            store.live["monthly_submissions"],
             {
                 **form,
                 "submissions": submissions,
                 "previous_submissions": 45 * number,
                 "submissions_by_platform": by_platform,
-            }
+            },
         )
-        store.live["monthly_sessions"].insert_one(
+        insert_live(
+            store.live["monthly_sessions"],
             {
                 **form,
                 "sessions": submissions // 3,
@@ -83,7 +87,7 @@ def _insert_month(store: Store, institution: dict[str, Any], period: str) -> Non
                 "active_days": 3 + place,
                 "invalid_durations": 0,
                 "duration_seconds": {"median": 600 + 10 * number, "p90": 1500},
-            }
+            },
         )
 
 
@@ -92,7 +96,8 @@ def _insert_quarters(store: Store, institution: dict[str, Any]) -> None:
     for place, period in enumerate(QUARTERS[institution["region"]]):
         for form, form_type in enumerate(FORM_TYPES):
             status = statuses[(institution["institution_id"] + place + form) % len(statuses)]
-            store.live["quarterly_form_churn"].insert_one(
+            insert_live(
+                store.live["quarterly_form_churn"],
                 {
                     **institution,
                     "period": period,
@@ -101,14 +106,15 @@ def _insert_quarters(store: Store, institution: dict[str, Any]) -> None:
                     "status": status,
                     "is_archived": False,
                     "submissions": 5 if status in ("retained", "new") else 0,
-                }
+                },
             )
 
 
 def _insert_snapshots(store: Store, institution: dict[str, Any], name: str) -> None:
     number = institution["institution_id"]
     head = {"region": institution["region"], "institution_id": number, "name": name}
-    store.live["institutions"].insert_one(
+    insert_live(
+        store.live["institutions"],
         {
             **head,
             "is_active": True,
@@ -116,20 +122,22 @@ def _insert_snapshots(store: Store, institution: dict[str, Any], name: str) -> N
             "wards": number,
             "submissions_90d": 50 * number,
             "users_active_90d": 4 if number == 1 else 2 * number,
-        }
+        },
     )
     score = (number * 5) % 13
-    store.live["security_risk_clients"].insert_one(
+    insert_live(
+        store.live["security_risk_clients"],
         {
             **head,
             "risk_score": score,
             "risk_level": ("low", "medium", "high")[min(2, score // 4)],
             "users": number,
             "risks": ["no_sso", "no_mfa", "short_passwords"][: score % 3 + 1],
-        }
+        },
     )
     for form, form_type in enumerate(FORM_TYPES):
-        store.live["forms"].insert_one(
+        insert_live(
+            store.live["forms"],
             {
                 **institution,
                 "form_id": form,
@@ -137,7 +145,7 @@ def _insert_snapshots(store: Store, institution: dict[str, Any], name: str) -> N
                 "is_published": True,
                 "is_archived": False,
                 "submissions_90d": 0 if form == number % 2 else 9,
-            }
+            },
         )
 
 

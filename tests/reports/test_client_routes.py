@@ -21,6 +21,7 @@ from bi_ops.settings import Settings
 from dev.embedded_stack import DatabaseServers
 from tests.meg_factory import utc
 from tests.reports.figure_documents import AS_OF, ledger_row
+from tests.reports.live_rows import insert_live
 from tests.reports.page_data import insert_page_data
 
 VIEWS = ("overview", "clients", "regions")
@@ -51,7 +52,7 @@ def insert_institution(store: Store, number: int, **changes: Any) -> dict[str, A
         "as_of": AS_OF,
         **changes,
     }
-    store.live["institutions"].insert_one(row)
+    insert_live(store.live["institutions"], row)
     return {"region": row["region"], "institution_id": number, "institution_name": row["name"]}
 
 
@@ -61,11 +62,11 @@ def insert_use(store: Store, client: dict[str, Any], form_id: int, **values: Any
     for period, submissions in (("2026-09", 50), ("2026-10", 40)):
         platforms = {"web": submissions, "ios": 0, "android": 0, "public": 0}
         row = {**form, "period": period, "submissions": submissions, "submissions_by_platform": platforms}
-        store.live["monthly_submissions"].insert_one(row)
-        store.live["monthly_sessions"].insert_one({**form, "period": period, "sessions": 4})
+        insert_live(store.live["monthly_submissions"], row)
+        insert_live(store.live["monthly_sessions"], {**form, "period": period, "sessions": 4})
     for period, submissions, status in (("2026-Q2", 100, "retained"), ("2026-Q3", 38, "churned")):
         row = {**form, "period": period, "submissions": submissions, "status": status}
-        store.live["quarterly_form_churn"].insert_one(row)
+        insert_live(store.live["quarterly_form_churn"], row)
 
 
 def publish_months(store: Store, *regions: str, months: Sequence[str] = ("2026-09", "2026-10")) -> None:
@@ -104,16 +105,18 @@ def test_client_shows_edges(store: Store, client: TestClient) -> None:
     publish_months(store, "eu", "uk")
     busy = insert_institution(store, 1)
     insert_use(store, busy, 11)
-    store.live["forms"].insert_one(
+    insert_live(
+        store.live["forms"],
         {**{name: busy[name] for name in ("region", "institution_id", "institution_name")}, "form_id": 11}
-        | {"name": "Falls", "form_type": "audit", "is_published": True, "is_archived": True, "submissions_90d": 0}
+        | {"name": "Falls", "form_type": "audit", "is_published": True, "is_archived": True, "submissions_90d": 0},
     )
     insert_institution(store, 2, last_submitted_at=None)
     left = insert_institution(store, 3, is_active=False)
     insert_use(store, left, 31)
     elsewhere = insert_institution(store, 1, region="uk", name="Royal")
-    store.live["monthly_submissions"].insert_one(
-        {**elsewhere, "form_id": 1, "form_type": "audit", "period": "2026-10", "submissions": 7}
+    insert_live(
+        store.live["monthly_submissions"],
+        {**elsewhere, "form_id": 1, "form_type": "audit", "period": "2026-10", "submissions": 7},
     )
 
     rows = {(row["region"], row["institution_id"]): row for row in client.get("/api/clients").json()["clients"]}
@@ -153,7 +156,8 @@ def test_client_names_what_to_change(store: Store, client: TestClient) -> None:
     """Each risk has its points and advice at its setting, or beside them; an unknown setting is named."""
     publish_months(store, "eu")
     head = insert_institution(store, 1)
-    store.live["security_risk_clients"].insert_one(
+    insert_live(
+        store.live["security_risk_clients"],
         {
             **head,
             "mfa_required": False,
@@ -165,7 +169,7 @@ def test_client_names_what_to_change(store: Store, client: TestClient) -> None:
             "risk_level": "medium",
             "users": 9,
             "admins": 2,
-        }
+        },
     )
     security = client.get("/api/clients/eu/1").json()["security"]
     settings = {setting["name"]: setting for setting in security["settings"]}
@@ -270,7 +274,7 @@ def test_figures_are_cached_until_publish(store: Store, client: TestClient) -> N
 
 @pytest.mark.usefixtures("store")
 def test_cache_is_bounded(client: TestClient) -> None:
-    """However many filters are asked for, the cache keeps the newest results."""
+    """However many filters are asked for, the cache keeps the newest results, and one version of each."""
     reads: list[int] = []
 
     async def read_all(reader: AsyncReader) -> int:
@@ -281,11 +285,13 @@ def test_cache_is_bounded(client: TestClient) -> None:
 
         for number in [*range(MAX_CACHED + 5), MAX_CACHED + 4, 0]:
             assert await reader.read_cached(lambda number=number: steps(number), 2**40, 60, ("key", number)) == number
+        for version in (1, 2, 2):
+            await reader.read_cached(lambda version=version: steps(-version), 2**40, 60, ("key", 0), version)
         return len(reader._cache)
 
     assert client.portal is not None
     size = client.portal.call(read_all, AsyncReader(reports_client_settings))
-    assert (size, reads) == (MAX_CACHED, [*range(MAX_CACHED + 5), 0])
+    assert (size, reads) == (MAX_CACHED, [*range(MAX_CACHED + 5), 0, -1, -2])
 
 
 def test_verdict_names_what_is_missing(store: Store) -> None:

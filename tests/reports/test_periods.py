@@ -22,6 +22,7 @@ from bi_ops.reports.published_data_problems import find_ledger_problems, unknown
 from bi_ops.reports.report_queries import run_report
 from bi_ops.settings import Settings
 from tests.meg_factory import utc
+from tests.reports.live_rows import insert_live
 
 NOW = utc(2026, 11, 2, 12)
 ZONES = {"eu": "UTC", "uk": "Europe/Berlin", "us": "America/New_York"}
@@ -33,7 +34,7 @@ def settings(regions: str = "eu,uk,us", zone: str = "UTC") -> Settings:
 
 
 def insert(store: Store, collection: str, **document: Any) -> None:
-    store.live[collection].insert_one(document)
+    insert_live(store.live[collection], document)
 
 
 def publish_row(store: Store, job: str, region: str, period: str, **changes: Any) -> None:

@@ -15,6 +15,7 @@ from bi_ops.reports.loaded_periods import loaded_period_steps
 from bi_ops.reports.query_execution import execute
 from bi_ops.reports.slice_sums import SliceSums, Sums
 from tests.reports.figure_documents import AS_OF, ledger_row
+from tests.reports.live_rows import insert_live
 
 JOB, CHURN = get_job("monthly_submissions"), get_job("quarterly_form_churn")
 SUM = {"submissions": {"$sum": "$submissions"}}
@@ -31,8 +32,9 @@ def database(store: Store) -> Database[dict[str, Any]]:
 
 
 def insert(database: Database[dict[str, Any]], region: str, month: str, submissions: int, form_type: str) -> None:
-    database[JOB.name].insert_one(
-        {"region": region, "period": month, "institution_id": 1, "form_type": form_type, "submissions": submissions}
+    insert_live(
+        database[JOB.name],
+        {"region": region, "period": month, "institution_id": 1, "form_type": form_type, "submissions": submissions},
     )
 
 
@@ -90,7 +92,7 @@ def test_region_slice_holds_all_its_quarters(database: Database[dict[str, Any]])
     database["bi_loads"].insert_many([ledger_row(CHURN.name, region, "2026-Q3") for region in ("eu", "uk")])
     for region in ("eu", "uk"):
         for quarter in ("2026-Q2", "2026-Q3"):
-            database[CHURN.name].insert_one({"region": region, "period": quarter, "status": "new", "submissions": 1})
+            insert_live(database[CHURN.name], {"region": region, "period": quarter, "status": "new", "submissions": 1})
     slice_sums = SliceSums()
     before = read(database, slice_sums, sums=BY_STATUS)
     assert before == {(region, quarter): 1 for region in ("eu", "uk") for quarter in ("2026-Q2", "2026-Q3")}

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from bson.codec_options import CodecOptions
 from pymongo import AsyncMongoClient, ReadPreference
@@ -71,6 +71,12 @@ class _Connection:
         )
 
 
+class _Cached(NamedTuple):
+    version: Hashable
+    expires: float
+    result: Any
+
+
 class AsyncReader:
     """The page's connection within one event loop, opened once, since opening costs more than a report.
 
@@ -87,7 +93,7 @@ class AsyncReader:
         self._opening: asyncio.Future[_Connection] | None = None
         self.slice_sums = SliceSums()
         """What the reports keep of this database."""
-        self._cache: dict[Any, tuple[float, Any]] = {}
+        self._cache: dict[Hashable, _Cached] = {}
         self._computing: dict[Any, asyncio.Task[Any]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -123,9 +129,14 @@ class AsyncReader:
                 raise
 
     async def read_cached(
-        self, make_steps: Callable[[], Steps[T]], deadline: float, seconds: float, key: Hashable = None
+        self,
+        make_steps: Callable[[], Steps[T]],
+        deadline: float,
+        seconds: float,
+        key: Hashable = None,
+        version: Hashable = None,
     ) -> T:
-        """The cached result of the steps, or their result now if it is too old.
+        """The cached result of the steps, or their result now if it is too old or of another version.
 
         Requests for the same result share one computation, its time limit and its error.
 
@@ -134,33 +145,38 @@ class AsyncReader:
             deadline: The end of the time limit, by the monotonic clock.
             seconds: How long a result is cached.
             key: What identifies the result, such as the filters; by default `make_steps` itself.
+            version: The version of what is read; a result replaces that of another version.
 
         Raises:
             ReportsUnavailableError: The time limit has ended; and what `read` raises.
         """
         key = make_steps if key is None else key
         cached = self._cache.get(key)
-        if cached and time.monotonic() < cached[0]:
-            hit: T = cached[1]
+        if cached and cached.version == version and time.monotonic() < cached.expires:
+            hit: T = cached.result
             return hit
-        if key not in self._computing:
-            task = asyncio.get_running_loop().create_task(self._compute(make_steps, deadline, seconds, key))
-            self._computing[key] = task
-            task.add_done_callback(partial(self._forget, key))
+        computation = key, version
+        if computation not in self._computing:
+            steps = self._compute(make_steps, deadline, seconds, *computation)
+            task = asyncio.get_running_loop().create_task(steps)
+            self._computing[computation] = task
+            task.add_done_callback(partial(self._forget, computation))
         try:
             # Shielded: a request that ends must not cancel the computation for the others.
-            computed = asyncio.shield(self._computing[key])
+            computed = asyncio.shield(self._computing[computation])
             result: T = await asyncio.wait_for(computed, deadline - time.monotonic())
         except asyncio.TimeoutError:
             raise _timeout_error("the reports") from None
         return result
 
-    async def _compute(self, make_steps: Callable[[], Steps[T]], deadline: float, seconds: float, key: Hashable) -> T:
+    async def _compute(
+        self, make_steps: Callable[[], Steps[T]], deadline: float, seconds: float, key: Hashable, version: Hashable
+    ) -> T:
         result = await self.read(make_steps(), deadline)
         self._cache.pop(key, None)
         while len(self._cache) >= MAX_CACHED:
             del self._cache[next(iter(self._cache))]
-        self._cache[key] = time.monotonic() + seconds, result
+        self._cache[key] = _Cached(version, time.monotonic() + seconds, result)
         return result
 
     def _forget(self, key: Hashable, task: asyncio.Task[Any]) -> None:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
 from bi_ops.catalog.jobs import get_job
 from bi_ops.catalog.security_risks import RISKS, SETTINGS, UNKNOWN_SETTING_ADVICE, Risk
+from bi_ops.catalog.slices import IdRange
 from bi_ops.mongo.store import Document
 from bi_ops.reports.clients import ClientRow, Clients
 from bi_ops.reports.filters import Filters
-from bi_ops.reports.loaded_periods import LoadedPeriods, loaded_period_steps, year_before
+from bi_ops.reports.loaded_periods import loaded_period_steps, year_before
 from bi_ops.reports.query_execution import Query, Steps, select_fields
-from bi_ops.reports.usage import CHURN, SESSIONS, SUBMISSIONS, ClientKey, Usage, count_where
+from bi_ops.reports.slice_sums import RegionPeriod, SliceSums, Sums
+from bi_ops.reports.usage import (
+    CHURN,
+    CLIENT_MONTH_SUMS,
+    CLIENT_SESSION_SUMS,
+    SUBMISSIONS,
+    ClientKey,
+    Usage,
+    count_where,
+)
 
 _CONTEXT = "one client"
 _FORMS = get_job("forms")
@@ -44,7 +55,9 @@ class Client:
     peers: dict[str, Any]
 
 
-def client_steps(filters: Filters, usage: Usage, clients: Clients, row: ClientRow) -> Steps[Client]:
+def client_steps(
+    filters: Filters, usage: Usage, clients: Clients, row: ClientRow, slice_sums: SliceSums | None = None
+) -> Steps[Client]:
     """The queries for one client.
 
     Args:
@@ -52,23 +65,28 @@ def client_steps(filters: Filters, usage: Usage, clients: Clients, row: ClientRo
         usage: The use of the selected clients.
         clients: Their table.
         row: The client's row.
+        slice_sums: The sums of slices that were read before.
     """
+    slice_sums = slice_sums or SliceSums()
     key = ClientKey(row.region, row.institution_id)
     own: Document = {"region": key.region, "institution_id": key.institution_id}
+    region_ids = IdRange.with_prefix(f"{key.region}:").filter
     own_forms = {**own, "form_type": {"$in": list(filters.form_types)}} if filters.form_types else own
-    sessions_loaded = yield from loaded_period_steps(SESSIONS, filters)
-    by_type = {"period": "$period", "form_type": "$form_type"}
-    used = {"submissions": {"$sum": "$submissions"}, "forms_in_use": count_where("submissions", "$gt", 0)}
-    submissions = yield _group(SUBMISSIONS.name, own_forms, by_type, used)
-    sessions = yield _group(SESSIONS.name, own_forms, {"period": "$period"}, {"sessions": {"$sum": "$sessions"}})
-    forms = yield select_fields(_FORMS.name, own_forms, _FORM_FIELDS, _CONTEXT)
-    statuses = yield select_fields(CHURN.name, {**own_forms, "period": row.quarter}, ("form_id", "status"), _CONTEXT)
+    own_region = replace(filters, regions=(key.region,))
+    months = yield from _month_steps(slice_sums, own_region, key, (CLIENT_MONTH_SUMS, CLIENT_SESSION_SUMS))
+    month = usage.month if usage.of_month(key, usage.month) else None
+    form_types = (yield _form_type_query(own_forms, RegionPeriod(key.region, month))) if month else []
+    forms = yield select_fields(_FORMS.name, {**own_forms, **region_ids}, _FORM_FIELDS, _CONTEXT)
+    statuses = []
+    if row.quarter:
+        ids = RegionPeriod(key.region, row.quarter).id_range.filter
+        statuses = yield select_fields(CHURN.name, {**own_forms, **ids}, ("form_id", "status"), _CONTEXT)
     people = yield select_fields("top_users", own, _PEOPLE_FIELDS, _CONTEXT)
     security = yield Query("security_risk_clients", [{"$match": own}, {"$limit": 1}], _CONTEXT)
     return Client(
         row,
-        _months(key.region, (usage.months, submissions), (sessions_loaded, sessions)),
-        _form_types(submissions, usage.month if usage.of_month(key, usage.month) else None),
+        months,
+        form_types,
         _forms(forms, statuses),
         sorted(people, key=lambda person: (person["action"], person["rank"])),
         _security(security[0]) if security else None,
@@ -76,42 +94,42 @@ def client_steps(filters: Filters, usage: Usage, clients: Clients, row: ClientRo
     )
 
 
-def _group(collection: str, match: Document, by: Document, sums: Document) -> Query:
-    return Query(collection, [{"$match": match}, {"$group": {"_id": by, **sums}}], _CONTEXT)
-
-
-def _months(
-    region: str, submissions: tuple[LoadedPeriods, list[Document]], sessions: tuple[LoadedPeriods, list[Document]]
-) -> list[dict[str, Any]]:
-    """Each selected month that the region has of either collection, and those between them."""
+def _month_steps(
+    slice_sums: SliceSums, filters: Filters, key: ClientKey, all_sums: Iterable[Sums]
+) -> Steps[list[dict[str, Any]]]:
+    """The queries for each selected month that the region has of any of these sums, and those between them."""
+    shown: set[str] = set()
     values: dict[str, dict[str, int]] = {}
-    for name, (loaded, rows) in (("submissions", submissions), ("sessions", sessions)):
-        values[name] = dict.fromkeys(loaded.coverage.periods.get(region, ()), 0)
-        for row in rows:
-            if row["_id"]["period"] in values[name]:
-                values[name][row["_id"]["period"]] += row[name]
+    for sums in all_sums:
+        loaded = yield from loaded_period_steps(sums.job, filters)
+        own_periods = loaded.shown(key.region)
+        shown.update(own_periods)
+        compared = {period for shown_ in own_periods for period in (shown_, year_before(shown_))}
+        sums_by_slice = yield from slice_sums.steps(sums, filters, loaded, compared)
+        values[sums.job.measure] = {
+            period: sum(row[sums.job.measure] for row in rows if row["institution_id"] == key.institution_id)
+            for (_, period), rows in sums_by_slice.items()
+        }
     return [
         {
             "period": period,
             **{name: months.get(period) for name, months in values.items()},
             **{f"{name}_last_year": months.get(year_before(period)) for name, months in values.items()},
         }
-        for period in sorted({*submissions[0].shown(region), *sessions[0].shown(region)})
+        for period in sorted(shown)
     ]
 
 
-def _form_types(rows: list[Document], month: str | None) -> list[dict[str, Any]]:
-    """The form types of the month, the most submissions first."""
-    types = [
-        {
-            "form_type": row["_id"].get("form_type"),
-            "submissions": row["submissions"],
-            "forms_in_use": row["forms_in_use"],
-        }
-        for row in rows
-        if row["_id"]["period"] == month
+def _form_type_query(match: Document, slice_: RegionPeriod) -> Query:
+    """The form types of a month, the most submissions first."""
+    sums = {"submissions": {"$sum": "$submissions"}, "forms_in_use": count_where("submissions", "$gt", 0)}
+    pipeline = [
+        {"$match": {**match, **slice_.id_range.filter}},
+        {"$group": {"_id": "$form_type", **sums}},
+        {"$project": {"_id": 0, "form_type": "$_id", **dict.fromkeys(sums, 1)}},
+        {"$sort": {"submissions": -1, "form_type": 1}},
     ]
-    return sorted(types, key=lambda row: (-row["submissions"], str(row["form_type"])))
+    return Query(SUBMISSIONS.name, pipeline, _CONTEXT)
 
 
 def _forms(forms: list[Document], statuses: list[Document]) -> list[dict[str, Any]]:

@@ -82,7 +82,8 @@ async def _client(
     row = next((row for row in table.clients if (row.region, row.institution_id) == key), None)
     if row is None:
         raise HTTPException(404, f"region {client_region!r} has no institution {institution_id}")
-    return await reader.read(lambda: client_steps(filters, usage, table, row), "client", key, filters)
+    sums = reader.slice_sums
+    return await reader.read(lambda: client_steps(filters, usage, table, row, sums), "client", key, filters)
 
 
 ClientDep = Annotated[Client, Depends(_client)]

@@ -164,12 +164,14 @@ def _totals(usage: Usage) -> tuple[dict[str, int], ...]:
     """By month: submissions, institutions with submissions, forms, forms with submissions; of regions that have it."""
     months = trailing_periods(usage.month, SERIES_MONTHS) if usage.month else ()
     loaded = [month for month in months if usage.months.coverage.has(month)]
-    uses = {month: [use for key in usage.by_month if (use := usage.of_month(key, month))] for month in loaded}
+    rows: dict[str, list[Document]] = {month: [] for month in loaded}
+    for (_, month), clients in usage.by_month.items():
+        rows[month] += clients.values()
     return (
-        {month: sum(use.submissions for use in uses[month]) for month in loaded},
-        {month: sum(use.submissions > 0 for use in uses[month]) for month in loaded},
-        {month: sum(use.forms for use in uses[month]) for month in loaded},
-        {month: sum(use.forms_used for use in uses[month]) for month in loaded},
+        {month: sum(row["submissions"] for row in rows[month]) for month in loaded},
+        {month: sum(row["submissions"] > 0 for row in rows[month]) for month in loaded},
+        {month: sum(row["forms"] for row in rows[month]) for month in loaded},
+        {month: sum(row["forms_used"] for row in rows[month]) for month in loaded},
     )
 
 

@@ -15,7 +15,7 @@ from bi_ops.reports.definitions import Report
 from bi_ops.reports.filters import Filters, filter_fields
 from bi_ops.reports.loaded_periods import loaded_period_steps
 from bi_ops.reports.query_execution import MAX_ROWS, Query, Steps, execute
-from bi_ops.reports.slice_sums import SliceSums, Sums
+from bi_ops.reports.slice_sums import RegionPeriod, SliceSums, Sums, match_ids
 
 _FILTER_NAMES = ("region", "institution", "form_type")
 _OPTION_SETS = Sums(
@@ -77,15 +77,10 @@ def report_steps(
     match = filters.match(report.job)
     period = ""
     if report.periods == "latest":
-        latest = yield Query(
-            report.collection,
-            [{"$match": match}, {"$sort": {"period": -1}}, {"$limit": 1}, {"$project": {"period": 1}}],
-            context,
-        )
-        if not latest:
+        latest = yield from _latest_steps(report, filters, match)
+        if latest is None:
             return ReportResult([], truncated=False)
-        period = latest[0]["period"]
-        match = {**match, "period": period}
+        period, match = latest
     # Who selects institutions wants to see them, and not those of them that are among the first.
     selection = [] if all_rows or filters.institutions else report.selection
     pipeline: list[dict[str, Any]] = [{"$match": match}, *report.pipeline, *selection, {"$limit": MAX_ROWS + 1}]
@@ -95,6 +90,18 @@ def report_steps(
     names = [column.name for column in report.columns]
     result_rows = [{name: row.get(name) for name in names} for row in rows[:MAX_ROWS]]
     return ReportResult(result_rows, len(rows) > MAX_ROWS, period, coverage)
+
+
+def _latest_steps(report: Report, filters: Filters, match: Document) -> Steps[tuple[str, Document] | None]:
+    """The queries for the last period with documents that match, and the filter for these; None if there is none."""
+    coverage = yield from coverage_steps(report.job, filters)
+    for period in reversed(coverage.axis):
+        slices = [RegionPeriod(region, period) for region in coverage.regions if coverage.has(period, region)]
+        of_period = {**match, "period": period, **match_ids(slices)}
+        pipeline: list[Document] = [{"$match": of_period}, {"$limit": 1}, {"$project": {"_id": 1}}]
+        if slices and (yield Query(report.collection, pipeline, f"report {report.name}")):
+            return period, of_period
+    return None
 
 
 def filter_option_steps(slice_sums: SliceSums | None = None) -> Steps[Mapping[str, list[str]]]:

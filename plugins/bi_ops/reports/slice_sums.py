@@ -6,11 +6,12 @@ After a publish, a view thus reads the documents of what was published, and not 
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from bi_ops.catalog.jobs import Job, LoadMode
+from bi_ops.catalog.slices import IdRange
 from bi_ops.mongo.store import LEDGER_COLLECTION, Document
 from bi_ops.reports.filters import Filters
 from bi_ops.reports.loaded_periods import LoadedPeriods, without_months
@@ -18,8 +19,12 @@ from bi_ops.reports.query_execution import Query, Steps
 
 CACHE_SECONDS = 300
 """What is read is cached until the ledger changes; until this time for a database that is changed by hand."""
+_KEPT_SECONDS = 3_600
+"""The same for the sums of one slice, which cost more to read."""
 _MAX_KEPT = 32
 """The number of sums that are kept, those of four choices of filters; the ones used longest ago make room."""
+_MAX_RANGES = 16
+"""The most slices that are read by ranges of `_id`, whose index every collection has; more are read in one scan."""
 
 
 class RegionPeriod(NamedTuple):
@@ -27,6 +32,11 @@ class RegionPeriod(NamedTuple):
 
     region: str
     period: str
+
+    @property
+    def id_range(self) -> IdRange:
+        """The range of their `_id`s, which start with both in every collection that has periods."""
+        return IdRange.with_prefix(f"{self.region}:{self.period}:")
 
 
 SumsBySlice = Mapping[RegionPeriod, list[Document]]
@@ -101,7 +111,7 @@ class SliceSums:
             read = yield _sum_query(sums, filters, missing)
             read_rows = {RegionPeriod(**row["_id"]): row["rows"] for row in read}
             rows |= {slice_: read_rows.get(slice_, []) for slice_ in missing}
-            kept.update({slice_: _Kept(current[slice_], now + CACHE_SECONDS, rows[slice_]) for slice_ in missing})
+            kept.update({slice_: _Kept(current[slice_], now + _KEPT_SECONDS, rows[slice_]) for slice_ in missing})
         return rows
 
 
@@ -124,11 +134,19 @@ def _published_slice(job: Job, region: str, period: str | None) -> tuple[str, st
     return region, period if job.mode is LoadMode.REPLACE_PERIOD else None
 
 
-def _sum_query(sums: Sums, filters: Filters, slices: Iterable[RegionPeriod]) -> Query:
+def match_ids(slices: Collection[RegionPeriod]) -> Document:
+    """A filter that finds the documents of a few slices through the index of `_id`; empty for many or none."""
+    if not 0 < len(slices) <= _MAX_RANGES:
+        return {}
+    return {"$or": [slice_.id_range.filter for slice_ in slices]}
+
+
+def _sum_query(sums: Sums, filters: Filters, slices: Collection[RegionPeriod]) -> Query:
     """The sums of these slices: a row for each, which holds an array of the values of `by`."""
     match = without_months(filters).match(sums.job)
     match["region"] = {"$in": sorted({slice_.region for slice_ in slices})}
     match["period"] = {"$in": sorted({slice_.period for slice_ in slices})}
+    match |= match_ids(slices)
     slice_id = {"region": "$region", "period": "$period"}
     by = {sums.by: f"${sums.by}"} if sums.by else {}
     kept_by = {sums.by: f"$_id.{sums.by}"} if sums.by else {}

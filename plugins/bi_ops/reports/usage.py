@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -20,7 +19,7 @@ from bi_ops.reports.loaded_periods import (
     year_before,
 )
 from bi_ops.reports.query_execution import Query, Steps, select_fields
-from bi_ops.reports.slice_sums import SliceSums, Sums, SumsBySlice
+from bi_ops.reports.slice_sums import RegionPeriod, SliceSums, Sums, SumsBySlice
 
 SUBMISSIONS, SESSIONS = get_job("monthly_submissions"), get_job("monthly_sessions")
 CHURN, INSTITUTIONS = get_job("quarterly_form_churn"), get_job("institutions")
@@ -40,9 +39,6 @@ _INSTITUTION_FIELDS = (
     "last_submitted_at",
     "as_of",
 )
-
-
-U = TypeVar("U")
 
 
 class ClientKey(NamedTuple):
@@ -80,6 +76,14 @@ class QuarterUse(NamedTuple):
     retained: int = 0
 
 
+U = TypeVar("U", MonthUse, QuarterUse)
+SumsByClient = Mapping[int, Document]
+"""The sums of each client's documents of a region and period, by the institution's id.
+
+They stay as they were read: an object for each client and month made Python's garbage collector stop requests.
+"""
+
+
 @dataclass(frozen=True)
 class Usage:
     """How the selected clients use MEG.
@@ -88,16 +92,17 @@ class Usage:
         months: The loaded months of `monthly_submissions`.
         quarters: The loaded quarters of `quarterly_form_churn`.
         institutions: The snapshot's documents of the selected clients, with the fields that the page shows.
-        by_month: Each client's use by month, of the last 13 months up to the newest that all selected regions have.
-        by_quarter: Each client's use by quarter, of the newest one and those it is compared with.
+        by_month: The sums of each client's documents by region and month, of the last 13 months up to the newest that
+            all selected regions have.
+        by_quarter: The same by region and quarter, of the newest one and those it is compared with.
         security: The documents of `security_risk_clients`, with level, score and as-of.
     """
 
     months: LoadedPeriods
     quarters: LoadedPeriods
     institutions: Sequence[Document]
-    by_month: Mapping[ClientKey, Mapping[str, MonthUse]]
-    by_quarter: Mapping[ClientKey, Mapping[str, QuarterUse]]
+    by_month: Mapping[RegionPeriod, SumsByClient]
+    by_quarter: Mapping[RegionPeriod, SumsByClient]
     security: Mapping[ClientKey, Document]
 
     @cached_property
@@ -120,13 +125,13 @@ class Usage:
         """A client's use in a month; None if its region has not loaded the month."""
         if not month or not self.months.has(month, key.region):
             return None
-        return self.by_month.get(key, {}).get(month, MonthUse())
+        return _use(MonthUse, self.by_month, key, month)
 
     def of_quarter(self, key: ClientKey, quarter: str | None) -> QuarterUse | None:
         """A client's use in a quarter; None if its region has not loaded the quarter."""
         if not quarter or not self.quarters.has(quarter, key.region):
             return None
-        return self.by_quarter.get(key, {}).get(quarter, QuarterUse())
+        return _use(QuarterUse, self.by_quarter, key, quarter)
 
 
 def oldest_as_of(documents: Iterable[Document]) -> datetime | None:
@@ -156,15 +161,15 @@ def usage_steps(filters: Filters, slice_sums: SliceSums | None = None) -> Steps[
         _CONTEXT,
     )
     by_month = yield from slice_sums.steps(
-        _MONTH_SUMS, filters, months, trailing_periods(month, SERIES_MONTHS) if month else ()
+        CLIENT_MONTH_SUMS, filters, months, trailing_periods(month, SERIES_MONTHS) if month else ()
     )
     by_quarter = yield from slice_sums.steps(_QUARTER_SUMS, filters, quarters, _compared_quarters(quarters))
     return Usage(
         months,
         quarters,
         institutions,
-        _uses_by_client(by_month, MonthUse),
-        _uses_by_client(by_quarter, QuarterUse),
+        _by_client(by_month),
+        _by_client(by_quarter),
         {_key(row): row for row in security},
     )
 
@@ -183,7 +188,8 @@ def count_where(field: str, operator: str, value: Any) -> Document:
 
 
 SESSION_SUMS = Sums(SESSIONS, {"sessions": {"$sum": "$sessions"}})
-_MONTH_SUMS = Sums(
+CLIENT_SESSION_SUMS = Sums(SESSIONS, SESSION_SUMS.sums, "institution_id", _CONTEXT)
+CLIENT_MONTH_SUMS = Sums(
     SUBMISSIONS,
     {"submissions": {"$sum": "$submissions"}, "forms": {"$sum": 1}, "forms_used": count_where("submissions", "$gt", 0)},
     "institution_id",
@@ -201,14 +207,14 @@ _QUARTER_SUMS = Sums(
 )
 
 
-def _uses_by_client(sums: SumsBySlice, use_type: Callable[..., U]) -> Mapping[ClientKey, Mapping[str, U]]:
-    """Each client's uses by period."""
-    uses: dict[ClientKey, dict[str, U]] = defaultdict(dict)
-    for (region, period), rows in sums.items():
-        for row in rows:
-            values = {name: value for name, value in row.items() if name != "institution_id"}
-            uses[ClientKey(region, row["institution_id"])][period] = use_type(**values)
-    return uses
+def _by_client(sums: SumsBySlice) -> Mapping[RegionPeriod, SumsByClient]:
+    return {slice_: {row["institution_id"]: row for row in rows} for slice_, rows in sums.items()}
+
+
+def _use(use_type: type[U], sums: Mapping[RegionPeriod, SumsByClient], key: ClientKey, period: str) -> U:
+    """A client's use in a loaded period; one without documents has not used anything."""
+    row = sums.get(RegionPeriod(key.region, period), {}).get(key.institution_id)
+    return use_type(*(row[name] for name in use_type._fields)) if row else use_type()
 
 
 def _key(row: Mapping[str, Any]) -> ClientKey:

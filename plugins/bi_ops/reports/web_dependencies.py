@@ -40,9 +40,11 @@ class RequestReader:
         """Run the queries and return their result."""
         return await self.shared.read(steps, self.deadline)
 
-    async def run_cached(self, make_steps: Callable[[], Steps[T]], seconds: float, key: Hashable) -> T:
-        """The result of the queries, cached for some seconds by `key`."""
-        return await self.shared.read_cached(make_steps, self.deadline, seconds, key)
+    async def run_cached(
+        self, make_steps: Callable[[], Steps[T]], seconds: float, key: Hashable, version: Hashable
+    ) -> T:
+        """The result of the queries, cached for some seconds by `key` until the version changes."""
+        return await self.shared.read_cached(make_steps, self.deadline, seconds, key, version)
 
     async def database_name(self) -> str:
         """The name of the live database."""
@@ -70,7 +72,7 @@ class VersionedReader:
 
     async def read(self, make_steps: Callable[[], Steps[T]], *key: Hashable) -> T:
         """The result of the queries, cached by `key`, such as the view and its filters, and by the ledger's version."""
-        return await self.reader.run_cached(make_steps, CACHE_SECONDS, (*key, self.version))
+        return await self.reader.run_cached(make_steps, CACHE_SECONDS, key, self.version)
 
     @property
     def slice_sums(self) -> SliceSums:
