@@ -56,7 +56,7 @@ compose-test: .venv/.ready  ## test the Compose guide with real containers, in h
 
 bench: .venv/.bench-ready  ## run the benchmarks, and compare each ratio with its goal; QUICK=1 takes minutes, ONLY=path,meg selects
 	@PYTHONPATH=plugins AIRFLOW_HOME=$(CURDIR)/.local/bench/airflow AIRFLOW__LOGGING__LOGGING_LEVEL=WARNING \
-		PYTHONWARNINGS="ignore:pyarrow.lib" $(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
+		PYTHONWARNINGS="ignore:pyarrow.lib" $(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(KEEP),--keep) $(if $(ONLY),--only $(ONLY))
 
 bench-sizing: .venv/.ready  ## measure the costs from which make sizing predicts, and compare a run with it: about 20 minutes
 	@PYTHONPATH=plugins AIRFLOW_HOME=$(CURDIR)/.local/bench/airflow AIRFLOW__LOGGING__LOGGING_LEVEL=WARNING \

@@ -23,6 +23,8 @@ from rich.table import Table
 from bench import (
     airflow_overhead,
     celery_baseline,
+    cold_start,
+    kept_ratios,
     plain_dag,
     postgres_cost,
     profiling,
@@ -62,6 +64,7 @@ FULL_SUITE: Suite = {
             servers, deadline, [200, 2_000, 20_000], max_rounds=5, observations=5_000_000
         ),
     ),
+    "imports": (30, lambda _, deadline: cold_start.run(deadline, max_rounds=10)),
     "airflow": (145, lambda servers, deadline: airflow_overhead.run(servers, deadline, max_rounds=3)),
     "plain": (
         420,
@@ -72,7 +75,7 @@ FULL_SUITE: Suite = {
         lambda servers, _: scaling.run(servers, [1_000, 10_000, 100_000], months=24, regions=8, rounds=5),
     ),
     "old": (80, lambda servers, deadline: celery_baseline.run(servers, deadline, 2_000, max_rounds=3)),
-    "reports": (220, lambda servers, deadline: reports_latency.run(servers, deadline, 2_000, max_rounds=50)),
+    "reports": (240, lambda servers, deadline: reports_latency.run(servers, deadline, 2_000, max_rounds=50)),
     "profiles": (40, lambda servers, _: profiling.run(servers, 500_000)),
 }
 QUICK_SUITE: Suite = {
@@ -81,9 +84,10 @@ QUICK_SUITE: Suite = {
         60,
         lambda servers, deadline: postgres_cost.run(servers, deadline, [2_000], max_rounds=3, observations=5_000_000),
     ),
+    "imports": (15, lambda _, deadline: cold_start.run(deadline, max_rounds=5)),
     "plain": (90, lambda servers, deadline: plain_dag.run(servers, deadline, [200], max_rounds=1, dlt_rounds=1)),
     "growth": (140, lambda servers, _: scaling.run(servers, [200, 2_000], months=2, regions=2, rounds=1)),
-    "reports": (30, lambda servers, deadline: reports_latency.run(servers, deadline, 300, max_rounds=10)),
+    "reports": (40, lambda servers, deadline: reports_latency.run(servers, deadline, 300, max_rounds=10)),
 }
 _FULL_SECONDS, _QUICK_SECONDS = 31 * 60, 6.2 * 60
 """The time limits of a suite: below the promised ones, as the last round of a benchmark may take longer than others."""
@@ -93,6 +97,7 @@ def main() -> int:
     """Run the benchmarks, print and write the results, and return the exit status: 0 whatever the ratios are."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="run a smaller suite in minutes")
+    parser.add_argument("--keep", action="store_true", help="with --quick: compare later runs with this one")
     parser.add_argument("--only", help=f"a comma-separated selection of {', '.join(FULL_SUITE)}")
     arguments = parser.parse_args()
     suite = QUICK_SUITE if arguments.quick else FULL_SUITE
@@ -124,7 +129,19 @@ def main() -> int:
         return 1
     console.print(f"{time.monotonic() - start:.0f} s in total")
     _write_results(sections, whole=names == [*FULL_SUITE] and not arguments.quick)
+    if arguments.quick:
+        _compare_with_kept(sections, keep=arguments.keep)
     return 0
+
+
+def _compare_with_kept(sections: list[Section], *, keep: bool) -> None:
+    worse = kept_ratios.worse_than_kept(sections, kept_ratios.read_kept())
+    for line in worse:
+        console.print(f"Worse than before: {line}", style="red", markup=False, highlight=False)
+    if not worse:
+        console.print("No ratio is worse than the kept one by more than its spread.")
+    if keep:
+        kept_ratios.keep(sections, _machine())
 
 
 def _print_section(section: Section) -> None:

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from bson.errors import InvalidDocument
-from dns.exception import DNSException
-from dns.resolver import NXDOMAIN
 from pymongo.errors import (
     BulkWriteError,
     ConfigurationError,
@@ -178,11 +176,18 @@ def _rule_for(error: InvalidDocument | PyMongoError) -> ErrorRule:
     if isinstance(error, InvalidDocument):
         return _TOO_LARGE
     if isinstance(error, ConfigurationError):
-        cause = error.__cause__
-        return _UNREACHABLE if isinstance(cause, DNSException) and not isinstance(cause, NXDOMAIN) else _UNUSABLE
+        return _UNREACHABLE if _is_dns_outage(error.__cause__) else _UNUSABLE
     if isinstance(error, ConnectionFailure):
         return find_rule(_CONNECTION_RULES, None, str(error), _UNREACHABLE)
     return find_rule(_OPERATION_RULES, error_code(error), _summarize(error), _OTHER)
+
+
+def _is_dns_outage(error: BaseException | None) -> bool:
+    """Whether a name could not be looked up, other than for not existing."""
+    from dns.exception import DNSException  # noqa: PLC0415 - large, and rarely needed
+    from dns.resolver import NXDOMAIN  # noqa: PLC0415
+
+    return isinstance(error, DNSException) and not isinstance(error, NXDOMAIN)
 
 
 def _summarize(error: BaseException) -> str:
