@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pendulum
 import pytest
+import vl_convert
 
 from bi_ops.catalog.periods import Cadence, Period
 from bi_ops.errors import NoDigestError
 from bi_ops.mongo.store import Store
+from bi_ops.reports import digest_rendering
 from bi_ops.reports.digest import Digest, load_digest
 from bi_ops.reports.digest_rendering import MAX_TEXT, digest_html, digest_images, digest_text, export_digest
 from bi_ops.reports.digest_state import DigestMonth, DigestState, due_month, read_state, requested_month, write_state
@@ -111,6 +113,12 @@ def test_digest_images_are_pngs(digest: Digest) -> None:
     tiles = [replace(digest.figures.tiles[0], series=partial), replace(digest.figures.tiles[1], series=[])]
     few = replace(digest, figures=replace(digest.figures, tiles=tiles, growing=[], fading=[]))
     assert set(digest_images(few)) == {"submissions.png"}
+    chart = digest_rendering._months_chart(tiles[0])
+    assert chart
+    svg = vl_convert.vegalite_to_svg(chart)
+    assert ">2026-09 *<" in svg
+    assert ">2026-10<" in svg
+    assert ">* without some of the regions<" in svg
 
 
 def test_digest_is_exported(populated_store: Store, tmp_path: Path) -> None:

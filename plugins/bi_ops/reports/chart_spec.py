@@ -86,6 +86,11 @@ def chart_spec(
     return spec
 
 
+def partial_label(partial: Sequence[str]) -> str:
+    """Vega's expression for an axis of periods, which marks those that a region lacks with a star."""
+    return f"indexof({[*partial]}, datum.label) < 0 ? datum.label : datum.label + ' *'"
+
+
 def _complete_time_axis(spec: dict[str, Any], axis: list[str], coverage: Coverage) -> None:
     encoding = spec["encoding"]
     partial = [name for name in axis if name in coverage.partial]
@@ -93,7 +98,7 @@ def _complete_time_axis(spec: dict[str, Any], axis: list[str], coverage: Coverag
     encoding["x"]["axis"] = {
         "labelAngle": 0,
         "labelOverlap": True,
-        "labelExpr": f"indexof({partial}, datum.label) < 0 ? datum.label : datum.label + ' *'",
+        "labelExpr": partial_label(partial),
     }
     is_bar = spec["mark"]["type"] == "bar"
     if is_bar:

@@ -12,6 +12,7 @@ import jinja2
 import vl_convert
 
 from bi_ops.mongo.store import Store
+from bi_ops.reports.chart_spec import partial_label
 from bi_ops.reports.clients import ClientRow
 from bi_ops.reports.digest import Digest, load_digest
 from bi_ops.reports.digest_state import requested_month
@@ -117,16 +118,18 @@ def _lines(digest: Digest) -> Iterator[str]:
 
 
 def _months_chart(tile: Tile) -> dict[str, Any] | None:
-    """Bars of the last months; paler where a region lacks the month, none where it is not loaded."""
+    """Bars of the last months; paler and with a star where a region lacks the month, none where it is not loaded."""
     if all(point["value"] is None for point in tile.series):
         return None
     rows = [{**point, "partial": bool(point["partial"])} for point in tile.series]
+    partial = [row["period"] for row in rows if row["partial"]]
+    axis = {"labelAngle": 0, "labelOverlap": True, "labelExpr": partial_label(partial)}
     encoding = {
-        "x": {"field": "period", "type": "ordinal", "title": None, "axis": {"labelAngle": 0, "labelOverlap": True}},
+        "x": {"field": "period", "type": "ordinal", "title": None, "axis": axis},
         "y": {"field": "value", "type": "quantitative", "title": None},
         "opacity": {"condition": {"test": "datum.partial", "value": _PARTIAL_OPACITY}, "value": 1},
     }
-    subtitle = "Paler: without some of the regions" if any(row["partial"] for row in rows) else ""
+    subtitle = "* without some of the regions" if partial else ""
     mark = {"type": "bar", "width": {"expr": f"min({_MAX_BAR_WIDTH}, 0.9 * bandwidth('x'))"}}
     return _chart(tile.title, subtitle, rows, {"mark": mark, "encoding": encoding, "height": _HEIGHT})
 
