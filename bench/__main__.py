@@ -23,6 +23,7 @@ from rich.table import Table
 from bench import (
     airflow_overhead,
     celery_baseline,
+    click_to_published,
     cold_start,
     kept_ratios,
     plain_dag,
@@ -66,6 +67,7 @@ FULL_SUITE: Suite = {
     ),
     "imports": (30, lambda _, deadline: cold_start.run(deadline, max_rounds=10)),
     "airflow": (145, lambda servers, deadline: airflow_overhead.run(servers, deadline, max_rounds=3)),
+    "click": (120, lambda servers, deadline: click_to_published.run(servers, deadline, max_rounds=5)),
     "plain": (
         420,
         lambda servers, deadline: plain_dag.run(servers, deadline, [200, 20_000, 2_000], max_rounds=3, dlt_rounds=1),
