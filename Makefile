@@ -54,7 +54,7 @@ compose-test: .venv/.ready  ## test the Compose guide with real containers, in h
 .venv/.bench-ready: .venv/.ready bench/requirements.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r bench/requirements.txt && touch $@
 
-bench: .venv/.bench-ready  ## run the benchmarks, and compare each ratio with its goal; QUICK=1 takes minutes, ONLY=path,meg selects
+bench: .venv/.bench-ready  ## run the benchmarks, and compare each ratio with its goal; QUICK=1 takes five minutes, ONLY=path,meg selects
 	@PYTHONPATH=plugins AIRFLOW_HOME=$(CURDIR)/.local/bench/airflow AIRFLOW__LOGGING__LOGGING_LEVEL=WARNING \
 		PYTHONWARNINGS="ignore:pyarrow.lib" $(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(KEEP),--keep) $(if $(ONLY),--only $(ONLY))
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -111,7 +111,15 @@ def run_airflow(
         },
     )
     airflow.migrate(WORK_DIR, servers.postgres, servers.secret, environment)
+    start = datetime.now(timezone.utc)
     with airflow.run_services(WORK_DIR, environment, servers.secret) as services, services.api() as api:
         for dag_id in ("bi_monthly", "bi_quarterly", "bi_weekly", "bench_empty", *dags):
             wait_for_dag(api, dag_id)
+            _wait_until_parsed(api, dag_id, start)
         yield AirflowInstance(services, api)
+
+
+def _wait_until_parsed(api: ApiClient, dag_id: str, start: datetime) -> None:
+    """Wait until Airflow has parsed a DAG since it was started: an earlier instance may have had other regions."""
+    while datetime.fromisoformat(api_request(api, "GET", f"/dags/{dag_id}")["last_parsed_time"]) < start:
+        time.sleep(0.5)

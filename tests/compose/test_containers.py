@@ -160,37 +160,49 @@ RESTARTED = (
 )
 
 
+def disturb(project: ComposeProject, before: dict[str, dict[str, object]], name: str, *commands: str) -> float:
+    """Trigger the month, run the commands amid it, and check that it completes; returns the seconds from the first."""
+    run_id = name.replace(" ", "-")
+    trigger_month(project, run_id)
+    start = time.monotonic()
+    for command in commands:
+        project.run(command)
+    wait_until_success(project, run_id)
+    seconds = time.monotonic() - start
+    assert_loaded_once(project, before, run_id)
+    return seconds
+
+
 def test_month_survives_restart_of_each_container(project: ComposeProject, capsys: pytest.CaptureFixture[str]) -> None:
     """A month completes, exactly once, whichever container is restarted or killed amid it."""
     project.run(UP_AGAIN)
     wait_until_loaded(project)
     before = project.slices()
+    compose = "docker compose --profile bi"
     for service, action in itertools.product(RESTARTED, ("restart", "kill")):
-        run_id = f"{action}-{service}"
-        trigger_month(project, run_id)
-        start = time.monotonic()
-        project.run(f"docker compose --profile bi {action} {service}")
-        if action == "kill":  # which Docker counts as a stop by hand, after which it restarts nothing
-            project.run(f"docker compose --profile bi start {service}")
-        wait_until_success(project, run_id)
+        # Docker counts a kill as a stop by hand, after which it restarts nothing.
+        start = [f"{compose} start {service}"] if action == "kill" else []
+        seconds = disturb(project, before, f"{action} {service}", f"{compose} {action} {service}", *start)
         with capsys.disabled():
-            print(f"\n{action} {service}: the month completed after {time.monotonic() - start:.0f} s")
-        assert_loaded_once(project, before, run_id)
+            print(f"\n{action} {service}: the month completed after {seconds:.0f} s")
 
 
-def test_celery_month_survives_killed_worker(project: ComposeProject) -> None:
+def test_celery_month_survives_killed_worker(project: ComposeProject, capsys: pytest.CaptureFixture[str]) -> None:
     """Three Celery workers load a month; it completes, exactly once, when one is killed or Redis is restarted."""
     project.run(f"{UP_CELERY} -d")
     wait_until_loaded(project)
     assert len(project.states()["airflow-worker"]) == 3
     before = project.slices()
-    trigger_month(project, "killed-worker")
-    worker = project.run("docker compose --profile bi --profile celery ps --quiet airflow-worker").split()[0]
-    project.run(f"docker kill {worker}")
-    wait_until_success(project, "killed-worker")
-    assert_loaded_once(project, before, "killed-worker")
-    trigger_month(project, "restarted-redis")
-    project.run("docker compose --profile bi --profile celery restart redis")
-    wait_until_success(project, "restarted-redis")
-    assert_loaded_once(project, before, "restarted-redis")
+    compose = "docker compose --profile bi --profile celery"
+    worker = project.run(f"{compose} ps --quiet airflow-worker").split()[0]
+    for name, command in (
+        ("restart of all workers", f"{compose} restart airflow-worker"),
+        ("restart of redis", f"{compose} restart redis"),
+        ("kill of redis", f"{compose} kill redis && {compose} start redis"),
+        ("kill of a worker", f"docker kill {worker}"),
+    ):
+        seconds = disturb(project, before, name, command)
+        with capsys.disabled():
+            print(f"\n{name}: the month completed after {seconds:.0f} s")
+    project.run(f"docker start {worker}")
     wait_until(lambda: not project.unhealthy(), lambda: f"not healthy: {project.unhealthy()}")
