@@ -176,7 +176,7 @@ def _ratios(forms: int, runs: _Runs) -> list[Ratio]:
             f"{forms:,} forms: wall time, MEG BI with a task a chunk / plain DAG",
             ratios(_seconds(chunk_tasks), _seconds(plain)),
             max_goal=_CHUNK_TASKS_GOALS.get(forms),
-            explanation="a stage task calls Airflow's API three times more: for its label, the load's id and its count",
+            explanation="a stage task calls Airflow's API twice more: for its label and its count",
         ),
         Ratio(f"{forms:,} forms: CPU, MEG BI with a task a chunk / plain DAG", ratios(_cpu(chunk_tasks), _cpu(plain))),
     ]
