@@ -170,6 +170,12 @@ def _write_results(sections: list[Section], *, whole: bool) -> None:
     (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     png = vl_convert.vegalite_to_png(chart_spec(sections), scale=2)
     (folder / "performance.png").write_bytes(png)
+    for section in sections:
+        if section.title.startswith(click_to_published.TITLE):
+            image = vl_convert.vegalite_to_png(click_to_published.chart_spec(section), scale=2)
+            (folder / "click.png").write_bytes(image)
+            if whole:
+                (ROOT / "docs" / "click.png").write_bytes(image)
     text = _results_markdown(sections, machine)
     (folder / "performance.md").write_text(text)
     if whole:

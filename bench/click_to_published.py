@@ -16,10 +16,14 @@ from bench.scaling import seed
 from dev import embedded_stack
 from dev.run_dags import api_request
 
+TITLE = "From the click to the published month"
 FORMS = 300
 PARTS = ("scheduler", "task start", "task")
 """What each step's seconds are spent on: until it is queued, until its process calls the API, and until it ends."""
 _STEPS = ("gate", "plan", "stage", "publish")
+_SHADES = (("#c6c6c6", "#8f8f8f", "#4d4d4d"), ("#bcd7ef", "#72aad8", "#0072b2"))
+_COLOURS = [colour for step in range(len(_STEPS)) for colour in _SHADES[step % 2]]
+"""Each step's parts grow darker; steps next to each other differ in hue."""
 _PERIOD = "2026-10"
 _PRODUCT, _EMPTY = "bi_monthly", "bench_empty_shape"
 _NAMES = {_PRODUCT: "MEG BI", _EMPTY: "empty tasks"}
@@ -46,7 +50,7 @@ def run(servers: embedded_stack.DatabaseServers, deadline: float, max_rounds: in
             airflow.run_dag(_EMPTY, {"tasks": tasks})
             runs[_EMPTY].append(_read_seconds(airflow, _EMPTY))
     section = Section(
-        f"From the click to the published month: {FORMS} forms, {tasks} stage tasks",
+        f"{TITLE}: {FORMS} forms, {tasks} stage tasks",
         ("step", "part", *(f"{_NAMES[name]}, s" for name in runs)),
     )
     for step, part in itertools.product(_STEPS, PARTS):
@@ -62,6 +66,39 @@ def run(servers: embedded_stack.DatabaseServers, deadline: float, max_rounds: in
         )
     ]
     return section
+
+
+def chart_spec(section: Section) -> dict[str, Any]:
+    """A Vega-Lite chart of the section's table: a bar for each DAG, of each step's parts one after the other."""
+    columns = [name.removesuffix(", s") for name in section.columns[2:]]
+    values = [
+        {"dag": dag, "part": f"{step}: {part}", "order": order, "seconds": float(seconds)}
+        for order, (step, part, *cells) in enumerate(section.rows)
+        for dag, seconds in zip(columns, cells, strict=True)
+    ]
+    parts = [f"{step}: {part}" for step, part, *_ in section.rows]
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+        "title": {"text": section.title, "anchor": "start"},
+        "data": {"values": values},
+        "width": 620,
+        "height": {"step": 46},
+        "background": "white",
+        "mark": "bar",
+        "encoding": {
+            "y": {"field": "dag", "type": "nominal", "sort": None, "title": None},
+            "x": {"field": "seconds", "type": "quantitative", "title": "seconds"},
+            "color": {
+                "field": "part",
+                "type": "nominal",
+                "sort": parts,
+                "title": None,
+                "scale": {"domain": parts, "range": _COLOURS},
+                "legend": {"columns": len(_STEPS), "orient": "bottom", "labelLimit": 0},
+            },
+            "order": {"field": "order", "type": "quantitative"},
+        },
+    }
 
 
 def _run_product(servers: embedded_stack.DatabaseServers, airflow: AirflowInstance) -> Seconds:
