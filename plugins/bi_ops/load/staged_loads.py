@@ -218,17 +218,18 @@ class LoadStates:
         Raises:
             StagingError: The load has expired, or its plan has no such task.
         """
+        # Read by itself: a find-and-modify that the driver repeats after an outage returns no computed field.
+        chunks = {"chunks": {"$arrayElemAt": ["$tasks", task]}}
+        row: Document | None = self._loads.find_one({"_id": load.id}, chunks)
+        if row is not None and "chunks" not in row:
+            raise _unplanned(load, task)
         attempt_id = ObjectId()
         change = {
             "$set": {f"attempts.{task}": attempt_id, "staged_at": datetime.now(timezone.utc)},
             "$unset": {f"completions.{task}": ""},
         }
-        chunks = {"chunks": {"$arrayElemAt": ["$tasks", task]}}
-        row: Document | None = self._loads.find_one_and_update({"_id": load.id}, change, chunks)
-        if row is None:
+        if row is None or not self._loads.update_one({"_id": load.id}, change).matched_count:
             raise _unknown(load.id, load.slice.task_group)
-        if "chunks" not in row:
-            raise _unplanned(load, task)
         return Attempt(attempt_id, row["chunks"])
 
     def complete_task(self, load: Load, task: int, completion: Completion) -> None:
