@@ -56,6 +56,6 @@ def test_cpu_counts_ended_descendants() -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert process.stdout.readline() == "ended\n"
-        assert 0.5 <= cpu_seconds(process.pid) < 1.5
+        assert 0.45 < cpu_seconds(process.pid) < 1.5  # the kernel counts in hundredths, and rounds down
         process.communicate()
     assert cpu_seconds(process.pid) == 0

@@ -133,6 +133,7 @@ def test_page_downloads_csv_png_svg(browser: BrowserSession, populated_store: St
     """CSV, PNG and SVG can be downloaded."""
     frame = browser.reports()
     figure = frame.locator("#submissions_by_region")
+    expect(figure.locator(".chart svg")).to_be_visible(timeout=30_000)
     with browser.page.expect_download() as download:
         figure.locator("[data-action=csv]").click()
     rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8-sig"))))

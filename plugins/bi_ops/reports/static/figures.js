@@ -66,6 +66,7 @@ function showNote(figure, text) {
 // Requests a report and draws it; returns false if the server could not answer.
 export async function loadReport(report, figure, themes, params) {
   const requestId = figure.requestId = (figure.requestId ?? 0) + 1;
+  figure.querySelector("[data-action=csv]").href = `api/reports/${report.name}.csv?${params}`;
   const result = await fetchJson(`api/reports/${report.name}?${params}`).catch((error) => ({ error }));
   if (requestId !== figure.requestId) return true; // the filters have changed since
   if (result.error) {
@@ -73,7 +74,6 @@ export async function loadReport(report, figure, themes, params) {
     return false;
   }
   showNotes(figure, result);
-  figure.querySelector("[data-action=csv]").href = `api/reports/${report.name}.csv?${params}`;
   fillTable(figure.querySelector("table"), report.columns, result.rows, result.partial);
   if (!result.rows.length) {
     const isChosen = params.includes("institution=") && report.empty_message;
